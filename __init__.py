@@ -1,0 +1,20 @@
+"""crosstile: one tensor program, lowered level by level to the matrix unit of many chips.
+
+The repository root is this package. pytest imports this file under the clone folder's name, so nothing here may import
+relatively at run time: the public names are looked up lazily in ``crosstile.tools.api``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crosstile.ir.diagnostics import CrosstileError as CrosstileError
+
+__version__ = "0.1.0"
+__all__ = ["CrosstileError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CrosstileError":
+        return import_module("crosstile.ir.diagnostics").CrosstileError
+    raise AttributeError(f"module 'crosstile' has no attribute {name!r}")
