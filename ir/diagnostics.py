@@ -30,6 +30,10 @@ class CrosstileError(Exception):
         self.location = location
         self.notes = notes
 
+    def with_note(self, message: str, location: LocationAttr | None = None) -> CrosstileError:
+        """The same error with one more note at the end."""
+        return CrosstileError(self.message, self.location, (*self.notes, Note(message, location)))
+
 
 def op_error(op: Operation, message: str, *notes: Note) -> CrosstileError:
     """An error located at ``op``, to be raised by the caller."""

@@ -1,0 +1,114 @@
+"""The lazy tables of dialects and passes: adding one is one row here, and nothing is imported until it is used.
+
+``DIALECTS`` and ``PASSES`` hold what crosstile defines. The look-ups below also cover every dialect and pass of xDSL;
+a name of ours wins over one of xDSL's.
+
+    DialectRow("nn", "crosstile.dialects.nn:Nn", "tensor programs: what to compute")
+    PassRow("fuse", "crosstile.passes.fuse:FusePass", "nest", "merge producers into their consumers' nests")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from crosstile.ir.diagnostics import CrosstileError
+
+if TYPE_CHECKING:
+    from xdsl.ir import Dialect
+    from xdsl.passes import ModulePass
+
+LEVELS: dict[str, str] = {
+    "nn": "tensor programs",
+    "nest": "loop nests on tensors",
+    "tile": "tile programs",
+    "mma": "fragments on a machine's matrix unit",
+    "hardware": "thin ops next to upstream's",
+    "any": "every level",
+}
+"""The level a pass starts from, and what a module consists of there, from the highest to the lowest."""
+
+
+@dataclass(frozen=True)
+class DialectRow:
+    """A dialect of ours: ``target`` is ``module:object`` of its ``Dialect``."""
+
+    name: str
+    target: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class PassRow:
+    """A pass of ours: ``target`` is ``module:class``, ``level`` a key of ``LEVELS``, ``summary`` its line of help."""
+
+    name: str
+    target: str
+    level: str
+    summary: str
+
+    def __post_init__(self):
+        if self.level not in LEVELS:
+            raise ValueError(f"pass '{self.name}': level '{self.level}' is none of {', '.join(LEVELS)}")
+
+
+DIALECTS: tuple[DialectRow, ...] = (
+    DialectRow("nn", "crosstile.dialects.nn:Nn", "tensor programs: what to compute"),
+    DialectRow("nest", "crosstile.dialects.nest:Nest", "linalg-like loop nests, combiners, fused kernels, schedules"),
+    DialectRow("tile", "crosstile.dialects.tile:Tile", "tile programs: blocks moved and combined by one kernel"),
+    DialectRow("mma", "crosstile.dialects.mma:Mma", "fragments, layouts, intrinsics, rings and roles"),
+)
+
+PASSES: tuple[PassRow, ...] = ()
+
+
+def load_object(target: str) -> object:
+    """The object that ``module:name`` names."""
+    module, name = target.split(":")
+    return getattr(import_module(module), name)
+
+
+def dialect_factories() -> dict[str, Callable[[], Dialect]]:
+    """Every known dialect, ours and xDSL's, by name; calling the factory imports it."""
+    from xdsl.dialects import get_all_dialects
+
+    def factory(row: DialectRow) -> Callable[[], Dialect]:
+        return lambda: cast("Dialect", load_object(row.target))
+
+    return {**get_all_dialects(), **{row.name: factory(row) for row in DIALECTS}}
+
+
+def xdsl_pass_factories() -> dict[str, Callable[[], type[ModulePass]]]:
+    """xDSL's passes by name, without those whose name we use."""
+    from xdsl.transforms import get_all_passes
+
+    ours = {row.name for row in PASSES}
+    return {name: factory for name, factory in get_all_passes().items() if name not in ours}
+
+
+def pass_names() -> list[str]:
+    """The names of every known pass: ours in the order of the table, then xDSL's."""
+    return [row.name for row in PASSES] + sorted(xdsl_pass_factories())
+
+
+def find_pass(name: str) -> type[ModulePass]:
+    """The class of the pass ``name``; a CrosstileError with the nearest names if there is none."""
+    for row in PASSES:
+        if row.name == name:
+            return cast("type[ModulePass]", load_object(row.target))
+    factory = xdsl_pass_factories().get(name)
+    if factory is None:
+        raise CrosstileError(f"unknown pass '{name}'{did_you_mean(name, pass_names())}")
+    try:
+        return factory()
+    except ImportError as error:
+        raise CrosstileError(f"pass '{name}' of xDSL needs a package that is not installed: {error}") from error
+
+
+def did_you_mean(name: str, candidates: list[str]) -> str:
+    """``; did you mean 'x'?`` with the nearest candidates, or an empty string."""
+    near = get_close_matches(name, candidates, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(candidate) for candidate in near)}?" if near else ""

@@ -1,0 +1,45 @@
+"""The verifier, with the failing operation's name and location in the error.
+
+xDSL raises a bare ``VerifyException`` and attaches the whole module as a note; the operation is found in the
+exception's traceback, which costs nothing while modules are correct.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from xdsl.ir import Block, Operation, Region
+from xdsl.utils.exceptions import DiagnosticException
+
+from crosstile.ir.diagnostics import CrosstileError
+
+_VERIFY_CODES = {Operation.verify.__code__, Block.verify.__code__, Region.verify.__code__}
+
+
+def verify_module(module: Operation) -> None:
+    """Verify ``module`` and everything in it; raises a located :class:`CrosstileError` for the first failure."""
+    try:
+        module.verify()
+    except CrosstileError:
+        raise
+    except (DiagnosticException, ValueError) as error:
+        op = _verified_op(error.__traceback__) or module
+        raise CrosstileError(f"'{op.name}' op {error}", op.location) from error
+    except RecursionError as error:
+        raise CrosstileError("the program is nested too deeply to verify", module.location) from error
+    except Exception as error:
+        op = _verified_op(error.__traceback__) or module
+        message = f"'{op.name}' op internal error in its verifier: {type(error).__name__}: {error}"
+        raise CrosstileError(message, op.location) from error
+
+
+def _verified_op(traceback: TracebackType | None) -> Operation | None:
+    """The operation whose verification the innermost frame belongs to."""
+    found: Operation | None = None
+    while traceback is not None:
+        if traceback.tb_frame.f_code in _VERIFY_CODES:
+            node = traceback.tb_frame.f_locals["self"]
+            op = node if isinstance(node, Operation) else node.parent_op()
+            found = op if op is not None else found
+        traceback = traceback.tb_next
+    return found
