@@ -60,6 +60,7 @@ DIALECTS: tuple[DialectRow, ...] = (
     DialectRow("nest", "crosstile.dialects.nest:Nest", "linalg-like loop nests, combiners, fused kernels, schedules"),
     DialectRow("tile", "crosstile.dialects.tile:Tile", "tile programs: blocks moved and combined by one kernel"),
     DialectRow("mma", "crosstile.dialects.mma:Mma", "fragments, layouts, intrinsics, rings and roles"),
+    DialectRow("arith", "crosstile.dialects.arith:Arith", "xDSL's arith, with all of it elementwise over vectors"),
 )
 
 PASSES: tuple[PassRow, ...] = ()
