@@ -63,7 +63,11 @@ DIALECTS: tuple[DialectRow, ...] = (
     DialectRow("arith", "crosstile.dialects.arith:Arith", "xDSL's arith, with all of it elementwise over vectors"),
 )
 
-PASSES: tuple[PassRow, ...] = ()
+PASSES: tuple[PassRow, ...] = (
+    PassRow(
+        "plan-buffers", "crosstile.passes.plan_buffers:PlanBuffersPass", "tile", "temporaries into one shared arena"
+    ),
+)
 
 
 def load_object(target: str) -> object:

@@ -1,0 +1,97 @@
+"""Index arithmetic that folds constants while it is built.
+
+An index is a Python ``int`` as long as it is known and an SSA value of type ``index`` afterwards, so generated code
+holds no ``0 + %i`` and no product of two constants, and needs no clean-up pass::
+
+    index = IndexBuilder(block.add_op)
+    size = index.mul(index.add(rows, 7), 4)      # int if rows is one
+    operand = index.value(size)                  # an SSA value in any case
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import IndexType
+from xdsl.ir import Operation, SSAValue
+
+Index = SSAValue | int
+
+
+class IndexBuilder:
+    """Builds index arithmetic through ``insert``, a function that places one operation."""
+
+    def __init__(self, insert: Callable[[Operation], object]):
+        self._insert = insert
+
+    def value(self, index: Index) -> SSAValue:
+        """``index`` as an SSA value; a known one becomes an ``arith.constant``."""
+        if isinstance(index, SSAValue):
+            return index
+        return self._place(arith.ConstantOp.from_int_and_width(index, IndexType()))
+
+    def values(self, indices: Sequence[Index]) -> list[SSAValue]:
+        """Each of ``indices`` as an SSA value."""
+        return [self.value(index) for index in indices]
+
+    def add(self, lhs: Index, rhs: Index) -> Index:
+        """``lhs + rhs``."""
+        if isinstance(lhs, int) and isinstance(rhs, int):
+            return lhs + rhs
+        if lhs == 0 or rhs == 0:
+            return rhs if lhs == 0 else lhs
+        return self._place(arith.AddiOp(self.value(lhs), self.value(rhs)))
+
+    def sub(self, lhs: Index, rhs: Index) -> Index:
+        """``lhs - rhs``."""
+        if isinstance(lhs, int) and isinstance(rhs, int):
+            return lhs - rhs
+        if rhs == 0:
+            return lhs
+        return 0 if lhs is rhs else self._place(arith.SubiOp(self.value(lhs), self.value(rhs)))
+
+    def mul(self, lhs: Index, rhs: Index) -> Index:
+        """``lhs * rhs``."""
+        if isinstance(lhs, int) and isinstance(rhs, int):
+            return lhs * rhs
+        if lhs == 0 or rhs == 0:
+            return 0
+        if lhs == 1 or rhs == 1:
+            return rhs if lhs == 1 else lhs
+        return self._place(arith.MuliOp(self.value(lhs), self.value(rhs)))
+
+    def floor_div(self, lhs: Index, rhs: int) -> Index:
+        """``lhs // rhs`` for ``lhs >= 0`` and a known ``rhs > 0``."""
+        if isinstance(lhs, int):
+            return lhs // rhs
+        return lhs if rhs == 1 else self._place(arith.DivUIOp(lhs, self.value(rhs)))
+
+    def round_up(self, lhs: Index, multiple: int) -> Index:
+        """The least multiple of ``multiple`` that is not below ``lhs``, for ``lhs >= 0``."""
+        return self.mul(self.floor_div(self.add(lhs, multiple - 1), multiple), multiple)
+
+    def minimum(self, lhs: Index, rhs: Index) -> Index:
+        """The lesser of two."""
+        if isinstance(lhs, int) and isinstance(rhs, int):
+            return min(lhs, rhs)
+        return lhs if lhs is rhs else self._place(arith.MinSIOp(self.value(lhs), self.value(rhs)))
+
+    def maximum(self, lhs: Index, rhs: Index) -> Index:
+        """The greater of two."""
+        if isinstance(lhs, int) and isinstance(rhs, int):
+            return max(lhs, rhs)
+        return lhs if lhs is rhs else self._place(arith.MaxSIOp(self.value(lhs), self.value(rhs)))
+
+    def sum(self, indices: Sequence[Index]) -> Index:
+        """The sum of all ``indices``; 0 for none."""
+        return reduce(self.add, indices, 0)
+
+    def product(self, indices: Sequence[Index]) -> Index:
+        """The product of all ``indices``; 1 for none."""
+        return reduce(self.mul, indices, 1)
+
+    def _place(self, op: arith.ConstantOp | arith.SignlessIntegerBinaryOperation) -> SSAValue:
+        self._insert(op)
+        return op.results[0]
