@@ -2,14 +2,30 @@
 
 Every error that a user can cause is a :class:`CrosstileError`; tools render it as ``file:line:col: error: ...`` with
 the source line and a caret. A verifier raises xDSL's ``VerifyException``; the frame adds the operation's location.
+
+What is worth saying but stops nothing goes through :func:`emit_warning` and :func:`emit_remark`; the tool that runs
+decides where it appears.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
-from xdsl.dialects.builtin import ArrayAttr, FileLineColLoc, FusedLoc, LocationAttr, NoneAttr, UnknownLoc
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    CallSiteLoc,
+    FileLineColLoc,
+    FusedLoc,
+    LocationAttr,
+    NameLoc,
+    NoneAttr,
+    UnknownLoc,
+)
 from xdsl.ir import Operation
 
 
@@ -35,6 +51,47 @@ class CrosstileError(Exception):
         return CrosstileError(self.message, self.location, (*self.notes, Note(message, location)))
 
 
+Severity = Literal["error", "warning", "remark"]
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """Something to tell the user: an error that was raised, or a warning or remark that stopped nothing."""
+
+    severity: Severity
+    message: str
+    location: LocationAttr | None = None
+    notes: tuple[Note, ...] = ()
+
+
+def _to_stderr(diagnostic: Diagnostic) -> None:
+    where = location_text(diagnostic.location)
+    print(f"{where}{diagnostic.severity}: {diagnostic.message}", file=sys.stderr)
+
+
+_handler: ContextVar[Callable[[Diagnostic], None]] = ContextVar("diagnostic_handler", default=_to_stderr)
+
+
+@contextmanager
+def handle_diagnostics(handler: Callable[[Diagnostic], None]) -> Generator[None]:
+    """Inside the ``with`` statement warnings and remarks go to ``handler`` instead of standard error."""
+    token = _handler.set(handler)
+    try:
+        yield
+    finally:
+        _handler.reset(token)
+
+
+def emit_warning(op: Operation, message: str, *notes: Note) -> None:
+    """Tell the user about something doubtful at ``op``."""
+    _handler.get()(Diagnostic("warning", message, op.location, notes))
+
+
+def emit_remark(op: Operation, message: str, *notes: Note) -> None:
+    """Tell the user about a decision the compiler took at ``op``."""
+    _handler.get()(Diagnostic("remark", message, op.location, notes))
+
+
 def op_error(op: Operation, message: str, *notes: Note) -> CrosstileError:
     """An error located at ``op``, to be raised by the caller."""
     return CrosstileError(message, op.location, notes)
@@ -44,7 +101,7 @@ def fuse_locations(*locations: LocationAttr) -> LocationAttr:
     """The location of an operation made from several: unknown ones dropped, duplicates merged, order kept."""
     flat: dict[LocationAttr, None] = {}
     for location in locations:
-        parts = _parts(location) if isinstance(location, FusedLoc) else (location,)
+        parts = part_locations(location) if isinstance(location, FusedLoc) else (location,)
         flat.update(dict.fromkeys(part for part in parts if not isinstance(part, UnknownLoc)))
     if not flat:
         return UnknownLoc()
@@ -57,12 +114,25 @@ def first_file_location(location: LocationAttr | None) -> FileLineColLoc | None:
     """The first ``file:line:col`` inside ``location``, or None."""
     if isinstance(location, FileLineColLoc):
         return location
+    inner: tuple[object, ...] = ()
     if isinstance(location, FusedLoc):
-        for part in _parts(location):
-            if (found := first_file_location(part)) is not None:
-                return found
+        inner = part_locations(location)
+    elif isinstance(location, NameLoc):
+        inner = (location.location,)
+    elif isinstance(location, CallSiteLoc):
+        inner = (location.callee, location.caller)
+    for part in inner:
+        if (found := first_file_location(cast(LocationAttr, part))) is not None:
+            return found
     return None
 
 
-def _parts(location: FusedLoc) -> tuple[LocationAttr, ...]:
+def location_text(location: LocationAttr | None) -> str:
+    """``file:line:col: `` of the first file location, or an empty string."""
+    found = first_file_location(location)
+    return "" if found is None else f"{found.filename.data}:{found.line.data}:{found.column.data}: "
+
+
+def part_locations(location: FusedLoc) -> tuple[LocationAttr, ...]:
+    """The locations that ``location`` was fused from."""
     return cast(ArrayAttr[LocationAttr], location.locations).data

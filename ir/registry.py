@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -115,5 +114,7 @@ def find_pass(name: str) -> type[ModulePass]:
 
 def did_you_mean(name: str, candidates: list[str]) -> str:
     """``; did you mean 'x'?`` with the nearest candidates, or an empty string."""
+    from difflib import get_close_matches
+
     near = get_close_matches(name, candidates, n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(repr(candidate) for candidate in near)}?" if near else ""

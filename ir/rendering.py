@@ -1,0 +1,51 @@
+"""Diagnostics as people read them: where, what, the line of the source and a caret.
+
+f.mlir:2:10: error: 'arith.addi' op operand is used with type i64, but has been defined with type i32
+  %0 = arith.addi %a, %b : i64
+       ^
+f.mlir:1:14: note: defined here
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from xdsl.dialects.builtin import FusedLoc, LocationAttr
+
+from crosstile.ir.diagnostics import CrosstileError, Diagnostic, first_file_location, location_text, part_locations
+
+_MOST_FUSED_NOTES = 4
+
+
+def error_diagnostic(error: CrosstileError) -> Diagnostic:
+    """The diagnostic that ``error`` stands for."""
+    return Diagnostic("error", error.message, error.location, error.notes)
+
+
+def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
+    """The text of ``diagnostic`` with its notes, newline at the end.
+
+    ``sources`` maps a file name, as locations spell it, to the text of that file; lines of other files are not shown.
+    """
+    lines = _render_one(diagnostic.severity, diagnostic.message, diagnostic.location, sources)
+    if isinstance(diagnostic.location, FusedLoc):
+        for part in part_locations(diagnostic.location)[1 : _MOST_FUSED_NOTES + 1]:
+            lines += _render_one("note", "the operation was fused from one here", part, sources)
+    for note in diagnostic.notes:
+        lines += _render_one("note", note.message, note.location, sources)
+    return "".join(line + "\n" for line in lines)
+
+
+def _render_one(severity: str, message: str, location: LocationAttr | None, sources: Mapping[str, str]) -> list[str]:
+    lines = [f"{location_text(location)}{severity}: {message}"]
+    place = first_file_location(location)
+    if place is None or place.filename.data not in sources:
+        return lines
+    source = sources[place.filename.data].split("\n")
+    line, column = place.line.data, place.column.data
+    if not 1 <= line <= len(source):
+        return lines
+    shown = source[line - 1].rstrip("\r")
+    before = shown[: column - 1]
+    # A tab before the caret stays a tab, so that the caret stands below its character whatever a tab's width is.
+    return [*lines, shown, "".join("\t" if char == "\t" else " " for char in before) + "^"]

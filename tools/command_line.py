@@ -1,0 +1,251 @@
+"""What every command shares: reading input, whole-or-nothing output, one clear error instead of a traceback.
+
+A tool is ``main(argv) -> exit code`` and runs its work inside :func:`run_tool`::
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run_tool("crosstile-x", _run, argv)
+
+Exit codes: 0 right, 1 an error of any kind, 130 interrupted, 141 the reader of a pipe went away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import stat
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from crosstile.ir.diagnostics import CrosstileError, Diagnostic, handle_diagnostics
+from crosstile.ir.registry import did_you_mean
+from crosstile.ir.rendering import error_diagnostic, render
+
+STDIN = "<stdin>"
+RECURSION_LIMIT = 20_000
+"""Deep enough for some hundred nested regions; Python's own limit of 1000 ends at about forty."""
+
+
+class UsageError(CrosstileError):
+    """The command line itself is wrong."""
+
+
+class ReportedError(Exception):
+    """Errors were already shown; the tool only has to fail."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse with exit code 1, the nearest flag in the message, no abbreviations, and no usage dump on errors."""
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None):
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            add_help=False,
+            formatter_class=_HelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the usage error instead of exiting with code 2."""
+        raise UsageError(message).with_note(f"'{self.prog} --help' lists the flags")
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The parsed arguments; an unknown one is an error with the nearest known flag."""
+        arguments, unknown = self.parse_known_args(argv)
+        if unknown:
+            self.error(unknown_argument(unknown[0], self.flags()))
+        return arguments
+
+    def flags(self) -> list[str]:
+        """All flags, as written."""
+        return [flag for action in self._actions for flag in action.option_strings]
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=34, width=110)
+
+
+def unknown_argument(argument: str, known: list[str]) -> str:
+    """The message for an argument that is no flag."""
+    if argument.startswith("-"):
+        flag = argument.split("=")[0]
+        return f"unknown flag '{flag}'{did_you_mean(flag, known)}"
+    return f"unexpected argument '{argument}'; one input file is expected"
+
+
+def run_tool(prog: str, body: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
+    """Run ``body`` on the arguments (``sys.argv`` by default); whatever goes wrong becomes one clear message.
+
+    ``--debug`` among the arguments shows the traceback as well.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
+    try:
+        code = body(arguments)
+        sys.stdout.flush()
+        return code
+    except ReportedError:
+        return 1
+    except BrokenPipeError:
+        _forget_stdout()
+        return 141
+    except KeyboardInterrupt:
+        _say(f"{prog}: interrupted\n")
+        return 130
+    except CrosstileError as error:
+        show_error(prog, error, {}, debug)
+    except OSError as error:
+        _traceback(debug)
+        _say(f"{prog}: error: {os_error_text(error)}\n")
+        _forget_stdout()
+    except RecursionError:
+        _traceback(debug)
+        _say(f"{prog}: error: the program is nested too deeply\n")
+    except MemoryError:
+        _traceback(debug)
+        _say(f"{prog}: error: out of memory\n")
+    except Exception as error:
+        _traceback(debug)
+        hint = "" if debug else "; --debug shows the traceback"
+        _say(f"{prog}: internal error: {type(error).__name__}: {error}{hint}\n")
+    finally:
+        sys.setrecursionlimit(limit)
+    return 1
+
+
+def show_error(prog: str, error: CrosstileError, sources: Mapping[str, str], debug: bool = False) -> None:
+    """Render ``error`` on standard error; one without a place in a file is attributed to the tool ``prog``."""
+    _traceback(debug)
+    text = render(error_diagnostic(error), sources)
+    _say(f"{prog}: {text}" if text.startswith("error:") else text)
+
+
+def show_diagnostics(sources: Mapping[str, str]) -> Callable[[Diagnostic], None]:
+    """A handler for warnings and remarks that shows them on standard error with their source line."""
+    return lambda diagnostic: _say(render(diagnostic, sources))
+
+
+def read_text(path: str) -> tuple[str, str]:
+    """The name (for messages) and the text of the input ``path``; ``-`` is standard input.
+
+    Raises :class:`UsageError` for a missing or unreadable file, a directory, or bytes that are not text.
+    """
+    if path == "-":
+        if sys.stdin.isatty():
+            _say("(reading from the terminal; Ctrl-D ends the input, Ctrl-C interrupts)\n")
+        return STDIN, _decode(STDIN, sys.stdin.buffer.read())
+    try:
+        with open(path, "rb") as stream:
+            return path, _decode(path, stream.read())
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read {path!r}: {error}") from error
+
+
+def write_output(path: str | None, data: str | bytes) -> None:
+    """Write ``data`` to ``path`` completely or not at all; ``-`` and None are standard output.
+
+    A file is written beside its place and renamed, so a reader never sees half of it, and on an error the old contents
+    stay. Raises :class:`UsageError` if it cannot be written.
+    """
+    if path in (None, "-"):
+        if isinstance(data, str):
+            sys.stdout.write(data)
+        else:
+            sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
+    try:
+        _write_file(os.path.realpath(path), data.encode() if isinstance(data, str) else data)
+    except OSError as error:
+        raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def _write_file(path: str, data: bytes) -> None:
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        mode = stat.S_IFREG | (0o666 & ~umask)
+    if not stat.S_ISREG(mode):
+        # A device or a pipe (/dev/null, /dev/stdout) is written to; renaming over it would destroy it.
+        with open(path, "wb") as stream:
+            stream.write(data)
+        return
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise PermissionError(13, "Permission denied")
+    import tempfile
+
+    handle, temporary = tempfile.mkstemp(prefix=".crosstile-", dir=os.path.dirname(path) or ".")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.chmod(temporary, stat.S_IMODE(mode))
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _decode(name: str, data: bytes) -> str:
+    if data.startswith(b"ML\xefR"):
+        raise UsageError(f"'{name}' is MLIR bytecode; its textual form is needed (mlir-opt prints it)")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"'{name}' is not a text file: byte 0x{data[error.start]:02x} at {error.start}") from error
+    if "\0" in text:
+        raise UsageError(f"'{name}' is not a text file: byte 0x00 at {len(text[: text.index(chr(0))].encode())}")
+    return text
+
+
+def os_error_text(error: OSError) -> str:
+    """``reason: 'file'`` of an error of the operating system."""
+    reason = error.strerror or str(error)
+    return f"{reason}: '{error.filename}'" if error.filename else reason
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _traceback(debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from flushing the broken standard output once more at exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+__all__ = [
+    "STDIN",
+    "ArgumentParser",
+    "ReportedError",
+    "UsageError",
+    "handle_diagnostics",
+    "os_error_text",
+    "read_text",
+    "run_tool",
+    "show_diagnostics",
+    "show_error",
+    "unknown_argument",
+    "write_output",
+]
