@@ -53,6 +53,7 @@ class Lowering:
         self.convert_type = convert_type
         self.block: Block = Block()
         self.current_op: Operation | None = None
+        self._outer_blocks: list[Block] = []
         self._values: dict[SSAValue, tuple[SSAValue, ...]] = {}
         self._blocks: dict[Block, Block] = {}
 
@@ -100,11 +101,17 @@ class Lowering:
     @contextmanager
     def at(self, block: Block) -> Generator[Block]:
         """Insert at the end of ``block`` inside the ``with`` statement."""
-        saved, self.block = self.block, block
+        self._outer_blocks.append(self.block)
+        self.block = block
         try:
             yield block
         finally:
-            self.block = saved
+            self.block = self._outer_blocks.pop()
+
+    @property
+    def open_blocks(self) -> list[Block]:
+        """The blocks that are being filled, outermost first; the last one is the current one."""
+        return [*self._outer_blocks, self.block]
 
     # Structure
 

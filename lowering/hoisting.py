@@ -1,0 +1,83 @@
+"""Building pure operations outside the loops they do not depend on, and only once.
+
+A lowering that fills blocks from the outside in knows the blocks that are still open: the function's, the loop's in it,
+and so on. A pure operation may stand at the end of the innermost of them that defines one of its operands, since the
+operations that enclose the blocks further in are inserted after it. So address arithmetic leaves the loops it does not
+depend on while it is built, and an equal operation is built only once as long as its block is open::
+
+    %row = arith.muli %i, %stride : index     // built while the body of the k loop was being filled
+    scf.for %k = ... {
+      %at = arith.addi %row, %k : index
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import UnknownLoc
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+
+from crosstile.ir.index_math import IndexBuilder
+from crosstile.lowering.driver import Lowering
+
+OperationT = TypeVar("OperationT", bound=Operation)
+Key = tuple[type[Operation], tuple[SSAValue, ...], tuple[tuple[str, Attribute], ...], tuple[Attribute, ...]]
+
+
+class Hoister(IndexBuilder):
+    """Index arithmetic and other pure operations, each at the outermost place its operands allow.
+
+    Nothing leaves the block given to ``function``. Only operations that may run although their place in the program
+    would not have been reached are to be built here: no division by a number that may be zero, no access to memory.
+    """
+
+    def __init__(self, lowering: Lowering):
+        super().__init__(self._unused_insert)
+        self.lowering = lowering
+        self._known: dict[Key, Operation] = {}
+        self._outermost = 0
+
+    @contextmanager
+    def function(self, entry: Block) -> Generator[None]:
+        """Build inside the function whose first block ``entry`` is: operations stay in it."""
+        saved = self._outermost, self._known
+        self._outermost, self._known = len(self.lowering.open_blocks), {}
+        try:
+            with self.lowering.at(entry):
+                yield
+        finally:
+            self._outermost, self._known = saved
+
+    def build(self, op: OperationT) -> OperationT:
+        """``op`` inserted, or an equal operation that already is."""
+        key: Key = (type(op), tuple(op.operands), tuple(op.properties.items()), tuple(op.result_types))
+        blocks = self.lowering.open_blocks
+        if (known := self._known.get(key)) is not None and known.parent_block() in blocks:
+            assert isinstance(known, type(op))
+            op.erase()
+            return known
+        block = self._block_for(op, blocks)
+        if isinstance(op.location, UnknownLoc) and self.lowering.current_op is not None:
+            op.location = self.lowering.current_op.location
+        block.add_op(op)
+        self._known[key] = op
+        return op
+
+    def _block_for(self, op: Operation, blocks: list[Block]) -> Block:
+        """The innermost open block that defines an operand of ``op``."""
+        defining = {
+            operand.owner if isinstance(operand.owner, Block) else operand.owner.parent for operand in op.operands
+        }
+        for block in reversed(blocks[self._outermost :]):
+            if block in defining:
+                return block
+        return blocks[self._outermost]
+
+    def _place(self, op: arith.ConstantOp | arith.SignlessIntegerBinaryOperation) -> SSAValue:
+        return self.build(op).results[0]
+
+    def _unused_insert(self, op: Operation) -> None:
+        raise AssertionError("a Hoister places every operation itself")
