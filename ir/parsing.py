@@ -13,6 +13,7 @@ overridden here and nowhere else.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -24,8 +25,8 @@ from xdsl.dialects.builtin import (
     ModuleOp,
     StringAttr,
 )
-from xdsl.ir import BlockArgument, Operation, SSAValue
-from xdsl.parser import Parser
+from xdsl.ir import AttributeInvT, BlockArgument, Operation, SSAValue
+from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.utils.exceptions import (
     DiagnosticException,
     MultipleSpansParseError,
@@ -34,8 +35,10 @@ from xdsl.utils.exceptions import (
     UnregisteredConstructException,
 )
 from xdsl.utils.lexer import Span
+from xdsl.utils.mlir_lexer import MLIRTokenKind
 
 from crosstile.ir.diagnostics import CrosstileError, Note
+from crosstile.ir.registry import did_you_mean
 
 
 class LocationParser(Parser):
@@ -45,7 +48,8 @@ class LocationParser(Parser):
         self._line_starts = [0, *(index + 1 for index, char in enumerate(text) if char == "\n")]
         self._filename = StringAttr(filename)
         self._first_line = first_line
-        self.op_stack: list[str] = []
+        self._first_uses: dict[str, Span] = {}
+        self.operation_position = 0
         super().__init__(context, text, filename)
 
     def location_at(self, position: int) -> FileLineColLoc:
@@ -56,7 +60,7 @@ class LocationParser(Parser):
 
     def parse_operation(self) -> Operation:
         """Parse an operation and stamp it, its nested implicit terminators included."""
-        position = self.pos
+        position = self.operation_position = self.pos
         op = super().parse_operation()
         # Identity, not equality: an explicit ``loc(unknown)`` in the text is another object and is respected.
         if op.location is UNKNOWN_LOC:
@@ -67,6 +71,45 @@ class LocationParser(Parser):
                 if last is not None and last.location is UNKNOWN_LOC:
                     last.location = op.location
         return op
+
+    def resolve_operand(self, operand: UnresolvedOperand, type: AttributeInvT) -> SSAValue[AttributeInvT]:
+        """Resolve an operand, remembering where a value that is not defined yet was used first."""
+        if operand.operand_name not in self.ssa_values:
+            self._first_uses.setdefault(operand.operand_name, operand.span)
+        return super().resolve_operand(operand, type)
+
+    def raise_if_undefined(self) -> None:
+        """Raise for a value that was used and never defined, at its first use."""
+        for name in self.forward_ssa_references:
+            if name in self._first_uses:
+                self.raise_error(f"use of undefined value %{name}", self._first_uses[name])
+
+    def at_end(self) -> bool:
+        """Whether the whole text has been parsed."""
+        return self._current_token.kind == MLIRTokenKind.EOF
+
+    def _last_span_of(self, name: str) -> Span:
+        """Where ``name``, which was consumed already, stands in the text before the current token."""
+        start = max(0, self.lexer.input.content.rfind(name, 0, self.pos))
+        return Span(start, start + len(name), self.lexer.input)
+
+    def raise_improved(self, error: ParseError) -> None:
+        """Raise what ``error`` should have said; returns if it says it well already."""
+        if error.msg.startswith("values used but not defined"):
+            self.raise_if_undefined()
+        if error.msg == " in block definition":
+            self.raise_error("expected an operation, a block label or '}' here", error.span.start)
+        if error.msg == "Could not parse entire input!" and not self.at_end():
+            self.raise_error("expected an operation here")
+        if (found := re.fullmatch(r"'([^']+)' is not registered", error.msg)) is not None:
+            name = found.group(1)
+            self.raise_error(_unknown_attribute(name, self.ctx), self._last_span_of(name))
+
+    def _get_op_by_name(self, name: str) -> type[Operation]:
+        found = self.ctx.get_optional_op(name, dialect_stack=self._parser_state.dialect_stack)
+        if found is None:
+            self.raise_error(_unknown_operation(name, self.ctx), self._last_span_of(name))
+        return found
 
     def _register_ssa_definition(self, name: str, values: Sequence[SSAValue], span: Span) -> None:
         for value in values:
@@ -85,22 +128,61 @@ def parse_module(text: str, filename: str, context: Context, first_line: int = 1
         parser = LocationParser(context, text, filename, first_line)
     except ParseError as error:
         raise _parse_error(error, filename, text, first_line) from error
+    if parser.at_end():
+        module = ModuleOp([])
+        module.location = parser.location_at(0)
+        return module
     try:
-        module = parser.parse_module()
+        module = _parse(parser)
     except ParseError as error:
         raise _parse_error(error, filename, text, first_line) from error
     except (DiagnosticException, UnregisteredConstructException, PyRDLError, ValueError) as error:
-        raise CrosstileError(str(error), parser.location_at(parser.pos)) from error
+        raise CrosstileError(str(error), parser.location_at(parser.operation_position)) from error
     except RecursionError as error:
         raise CrosstileError("the program is nested too deeply", parser.location_at(parser.pos)) from error
     except CrosstileError:
         raise
     except Exception as error:
         message = f"internal error while parsing: {type(error).__name__}: {error}"
-        raise CrosstileError(message, parser.location_at(parser.pos)) from error
+        raise CrosstileError(message, parser.location_at(parser.operation_position)) from error
     if module.location is UNKNOWN_LOC:
         module.location = parser.location_at(0)
     return module
+
+
+def _parse(parser: LocationParser) -> ModuleOp:
+    try:
+        return parser.parse_module()
+    except ParseError as error:
+        if error.msg == "Could not parse entire input!" and parser.at_end():
+            # Nothing but aliases: an empty module, as for mlir-opt.
+            return ModuleOp([])
+        parser.raise_improved(error)
+        raise
+
+
+def _unknown_operation(name: str, context: Context) -> str:
+    """What is wrong with the name of an operation, and the nearest that exists."""
+    dialect_name, _, _ = name.partition(".")
+    known = list(context.registered_dialect_names)
+    if "." not in name:
+        names = sorted(op.name for op in context.loaded_ops if op.name.endswith(f".{name}"))
+        hint = f"; did you mean {' or '.join(map(repr, names[:3]))}?" if names else ""
+        return f"unknown operation '{name}'{hint}"
+    dialect = context.get_optional_dialect(dialect_name)
+    if dialect is None:
+        return f"unknown dialect '{dialect_name}' of operation '{name}'{did_you_mean(dialect_name, known)}"
+    return f"unknown operation '{name}'{did_you_mean(name, [op.name for op in dialect.operations])}"
+
+
+def _unknown_attribute(name: str, context: Context) -> str:
+    """What is wrong with the name of a type or attribute, and the nearest that exists."""
+    dialect_name, _, _ = name.partition(".")
+    dialect = context.get_optional_dialect(dialect_name) if "." in name else None
+    if dialect is None:
+        known = list(context.registered_dialect_names)
+        return f"unknown dialect '{dialect_name}' of type or attribute '{name}'{did_you_mean(dialect_name, known)}"
+    return f"unknown type or attribute '{name}'{did_you_mean(name, [known.name for known in dialect.attributes])}"
 
 
 def _parse_error(error: ParseError, filename: str, text: str, first_line: int) -> CrosstileError:

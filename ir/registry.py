@@ -116,5 +116,5 @@ def did_you_mean(name: str, candidates: list[str]) -> str:
     """``; did you mean 'x'?`` with the nearest candidates, or an empty string."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, candidates, n=3, cutoff=0.6)
+    near = get_close_matches(name, candidates, n=2, cutoff=0.65)
     return f"; did you mean {' or '.join(repr(candidate) for candidate in near)}?" if near else ""

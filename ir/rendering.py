@@ -15,6 +15,7 @@ from xdsl.dialects.builtin import FusedLoc, LocationAttr
 from crosstile.ir.diagnostics import CrosstileError, Diagnostic, first_file_location, location_text, part_locations
 
 _MOST_FUSED_NOTES = 4
+_LONGEST_LINE = 200
 
 
 def error_diagnostic(error: CrosstileError) -> Diagnostic:
@@ -46,6 +47,17 @@ def _render_one(severity: str, message: str, location: LocationAttr | None, sour
     if not 1 <= line <= len(source):
         return lines
     shown = source[line - 1].rstrip("\r")
+    if len(shown) > _LONGEST_LINE:
+        shown, column = _around(shown, column)
     before = shown[: column - 1]
     # A tab before the caret stays a tab, so that the caret stands below its character whatever a tab's width is.
     return [*lines, shown, "".join("\t" if char == "\t" else " " for char in before) + "^"]
+
+
+def _around(line: str, column: int) -> tuple[str, int]:
+    """The part of a very long line around ``column``, and the column there."""
+    start = max(0, column - 1 - _LONGEST_LINE // 2)
+    part = line[start : start + _LONGEST_LINE]
+    prefix = "..." if start else ""
+    suffix = "..." if start + _LONGEST_LINE < len(line) else ""
+    return prefix + part + suffix, column - start + len(prefix)

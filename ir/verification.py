@@ -1,4 +1,4 @@
-"""The verifier, with the failing operation's name and location in the error.
+"""The verifier: xDSL's and the order of definitions, with the failing operation's name and location in the error.
 
 xDSL raises a bare ``VerifyException`` and attaches the whole module as a note; the operation is found in the
 exception's traceback, which costs nothing while modules are correct.
@@ -12,6 +12,7 @@ from xdsl.ir import Block, Operation, Region
 from xdsl.utils.exceptions import DiagnosticException
 
 from crosstile.ir.diagnostics import CrosstileError
+from crosstile.ir.dominance import verify_dominance
 
 _VERIFY_CODES = {Operation.verify.__code__, Block.verify.__code__, Region.verify.__code__}
 
@@ -20,6 +21,7 @@ def verify_module(module: Operation) -> None:
     """Verify ``module`` and everything in it; raises a located :class:`CrosstileError` for the first failure."""
     try:
         module.verify()
+        verify_dominance(module)
     except CrosstileError:
         raise
     except (DiagnosticException, ValueError) as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +51,9 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the usage error instead of exiting with code 2."""
+        found = re.fullmatch(r"argument (?:-o/)?(\S+): expected one argument", message)
+        if found is not None:
+            message = f"flag '{found.group(1)}' needs a value"
         raise UsageError(message).with_note(f"'{self.prog} --help' lists the flags")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
