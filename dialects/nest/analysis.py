@@ -1,0 +1,156 @@
+"""What passes and lowerings ask of nests: sizes of iterators, kinds of nests, the root of a kernel.
+
+A size is an int when it is static, else the ``SizeSource`` (value, dimension) where it can be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import TensorType
+from xdsl.ir import Attribute, OpResult, SSAValue
+from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap
+
+from crosstile.dialects.nest.attributes import IteratorKind
+from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.nest.kernel import KernelOp
+
+
+@dataclass(frozen=True)
+class SizeSource:
+    """Dimension ``dim`` of ``value``, a tensor: where a dynamic size can be read."""
+
+    value: SSAValue
+    dim: int
+
+
+Size = int | SizeSource
+FOLDING = (IteratorKind.REDUCTION, IteratorKind.SCAN)
+"""The kinds of iterators that a combiner folds along."""
+
+
+def shape_of(value: SSAValue) -> tuple[int, ...]:
+    """The shape of a tensor value; -1 for ``?``."""
+    return cast(TensorType[Attribute], value.type).get_shape()
+
+
+def element_type(value: SSAValue) -> Attribute:
+    """The element type of a tensor value."""
+    return cast(TensorType[Attribute], value.type).element_type
+
+
+def iterator_sizes(generic: GenericOp) -> tuple[Size | None, ...]:
+    """The size of every iterator: a static size of any tensor it indexes plainly, else the first input it indexes.
+
+    None where nothing gives the size (which the verifier rejects).
+    """
+    sizes: list[Size | None] = [None] * len(generic.iterators)
+    tensors = [*generic.inputs, *generic.results]
+    maps = [map_.data for map_ in generic.indexing_maps]
+    for position, (tensor, map_) in enumerate(zip(tensors, maps, strict=True)):
+        for dim, expression in enumerate(map_.results):
+            if not isinstance(expression, AffineDimExpr) or isinstance(sizes[expression.position], int):
+                continue
+            extent = shape_of(tensor)[dim]
+            if extent >= 0:
+                sizes[expression.position] = extent
+            elif sizes[expression.position] is None and position < len(generic.inputs):
+                sizes[expression.position] = SizeSource(tensor, dim)
+    return tuple(sizes)
+
+
+def kernel_sizes(generic: GenericOp) -> tuple[Size, ...]:
+    """The size of every iterator of a nest, dynamic ones traced to an input outside of the nests.
+
+    In a kernel the sources are its block arguments, elsewhere whatever no nest computes.
+    """
+    return tuple(trace_size(size) for size in iterator_sizes(generic) if size is not None)
+
+
+def trace_size(size: Size) -> Size:
+    """Follow a size through the nests that compute its tensor, to a static size or a value that no nest computes."""
+    while isinstance(size, SizeSource):
+        extent = shape_of(size.value)[size.dim]
+        if extent >= 0:
+            return extent
+        producer = size.value.owner
+        if not isinstance(size.value, OpResult) or not isinstance(producer, GenericOp):
+            return size
+        expression = producer.result_maps[size.value.index].results[size.dim]
+        assert isinstance(expression, AffineDimExpr)
+        traced = iterator_sizes(producer)[expression.position]
+        assert traced is not None
+        size = traced
+    return size
+
+
+def is_plain_map(map_: AffineMap) -> bool:
+    """Whether a map consists of distinct iterators and constants 0: what every lowering takes."""
+    return map_.is_projected_permutation(allow_zero_in_results=True) or (
+        # xDSL counts results against iterators; more constants than iterators are fine.
+        all(
+            isinstance(result, AffineDimExpr) or (isinstance(result, AffineConstantExpr) and result.value == 0)
+            for result in map_.results
+        )
+        and len(used := [result.position for result in map_.results if isinstance(result, AffineDimExpr)])
+        == len(set(used))
+    )
+
+
+def is_elementwise(generic: GenericOp) -> bool:
+    """Whether every iterator is parallel and every result is indexed by all of them: no value is folded."""
+    return generic.combiner is None
+
+
+def is_reduction(generic: GenericOp) -> bool:
+    """Whether a combiner folds values (scans included)."""
+    return generic.combiner is not None
+
+
+def is_contraction(generic: GenericOp) -> bool:
+    """Whether the nest is a sum of products of two inputs, plainly indexed, both by every reduction iterator.
+
+    The body multiplies its two arguments, each possibly cast to the accumulator type first, and yields the product.
+    Batch iterators (in both inputs and the result) are allowed.
+    """
+    combiner = generic.combiner
+    if combiner is None or combiner.data != "add" or len(generic.inputs) != 2 or len(generic.results) != 1:
+        return False
+    if generic.positions(IteratorKind.SCAN, IteratorKind.PAYLOAD):
+        return False
+    if not all(is_plain_map(map_.data) for map_ in generic.indexing_maps):
+        return False
+    lhs, rhs = (map_.used_dims() for map_ in generic.input_maps)
+    if not set(generic.positions(IteratorKind.REDUCTION)) <= lhs & rhs:
+        return False
+    return _multiplies_arguments(generic)
+
+
+def _multiplies_arguments(generic: GenericOp) -> bool:
+    (product,) = generic.yield_op.arguments
+    owner = product.owner
+    if not isinstance(owner, arith.MulfOp | arith.MuliOp):
+        return False
+    factors = [_strip_cast(factor) for factor in owner.operands]
+    arguments = generic.body.block.args
+    return factors in ([arguments[0], arguments[1]], [arguments[1], arguments[0]])
+
+
+def _strip_cast(value: SSAValue) -> SSAValue:
+    owner = value.owner
+    return owner.operands[0] if isinstance(owner, arith.ExtFOp | arith.ExtSIOp | arith.ExtUIOp) else value
+
+
+def root_generic(kernel: KernelOp) -> GenericOp:
+    """The nest that a kernel's schedules speak of.
+
+    The first contraction, or else the first nest that folds, or else the first with the most iterators.
+    """
+    generics = kernel.generics
+    for wanted in (is_contraction, is_reduction):
+        for generic in generics:
+            if wanted(generic):
+                return generic
+    return max(generics, key=lambda generic: len(generic.iterators))

@@ -1,0 +1,289 @@
+"""Schedules: every tuning choice of a kernel, as an attribute a person can write and a tuner can rewrite.
+
+    #nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : 256, n : 64, m : 4], parallel = m grain 4, lane = n,
+                   stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">
+
+- ``loops``: the blocked loops from outermost to innermost, each an iterator and its step; the last entry of an iterator
+  is its register tile. ``balanced 8`` makes blocks of equal size, multiples of 8.
+- ``parallel``: the iterator split over workers, in contiguous ranges that are multiples of ``grain``.
+- ``lane``: the iterator laid across vector lanes.
+- ``stage``: the inputs of the root nest (by position) that are packed into scratch.
+- ``intrinsic``: the matrix instruction, a row of the machine description.
+
+Every part may be left out. A kernel carries a list of them, each but the last with a guard over the sizes of the root
+nest's iterators; the first whose guard holds is run::
+
+    schedules [N <= 16 : #nest.schedule<...>, M > 64 and K mod 8 == 0 : #nest.schedule<...>, #nest.schedule<...>]
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xdsl.ir import Attribute, Data, ParametrizedAttribute
+from xdsl.irdl import irdl_attr_definition
+from xdsl.parser import AttrParser
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import VerifyException
+
+PREDICATES: dict[str, Callable[[int, int], bool]] = {
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+    "==": operator.eq,
+}
+"""The comparisons a guard may make."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One blocked loop of a schedule: ``k : 512 balanced 8``."""
+
+    iterator: str
+    step: int
+    balanced: int | None = None
+
+    def __str__(self) -> str:
+        balanced = "" if self.balanced is None else f" balanced {self.balanced}"
+        return f"{self.iterator} : {self.step}{balanced}"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The contents of a ``#nest.schedule``; the module docstring explains the parts."""
+
+    loops: tuple[Loop, ...] = ()
+    parallel: str | None = None
+    grain: int = 1
+    lane: str | None = None
+    stage: tuple[int, ...] = ()
+    intrinsic: str | None = None
+
+    def steps(self, iterator: str) -> tuple[int, ...]:
+        """The steps of the loops over ``iterator``, outermost first."""
+        return tuple(loop.step for loop in self.loops if loop.iterator == iterator)
+
+    def __str__(self) -> str:
+        parts: list[str] = []
+        if self.loops:
+            parts.append(f"loops = [{', '.join(map(str, self.loops))}]")
+        if self.parallel is not None:
+            parts.append(f"parallel = {self.parallel}" + (f" grain {self.grain}" if self.grain != 1 else ""))
+        if self.lane is not None:
+            parts.append(f"lane = {self.lane}")
+        if self.stage:
+            parts.append(f"stage = [{', '.join(map(str, self.stage))}]")
+        if self.intrinsic is not None:
+            parts.append(f'intrinsic = "{self.intrinsic}"')
+        return ", ".join(parts)
+
+
+@irdl_attr_definition
+class ScheduleAttr(Data[Schedule]):
+    """``#nest.schedule<loops = [m : 8, n : 32], lane = n>``."""
+
+    name = "nest.schedule"
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> Schedule:
+        """Parse the parts in any order, each at most once."""
+        parts: dict[str, Any] = {}
+
+        def parse_part() -> None:
+            position = parser.pos
+            part = parser.parse_identifier(" for a part of a schedule")
+            if part in parts:
+                parser.raise_error(f"the schedule gives '{part}' twice", position, parser.pos)
+            if part not in _PARTS:
+                parser.raise_error(
+                    f"a schedule has no part '{part}': expects {', '.join(_PARTS)}", position, parser.pos
+                )
+            parser.parse_punctuation("=", f" after '{part}'")
+            parts[part] = _PARTS[part](parser)
+            if part == "parallel" and parser.parse_optional_keyword("grain"):
+                parts["grain"] = _parse_positive(parser)
+
+        parser.parse_comma_separated_list(parser.Delimiter.ANGLE, parse_part)
+        return Schedule(**parts)
+
+    def print_parameter(self, printer: Printer) -> None:
+        """Print the parts that are not the default, in the order of the module docstring."""
+        printer.print_string(f"<{self.data}>")
+
+    def verify(self) -> None:
+        """Steps, grain and groups are positive, and an iterator's steps do not grow inwards."""
+        schedule = self.data
+        inner: dict[str, int] = {}
+        for loop in schedule.loops:
+            if loop.step < 1 or (loop.balanced is not None and loop.balanced < 1):
+                raise VerifyException(f"the steps of loop '{loop}' must be positive")
+            outer = inner.setdefault(loop.iterator, loop.step)
+            if loop.step > outer:
+                raise VerifyException(
+                    f"loop '{loop}' stands inside a loop over {loop.iterator} with the smaller step {outer}: "
+                    "steps of one iterator shrink from the outermost loop to the innermost"
+                )
+            inner[loop.iterator] = loop.step
+        if schedule.grain < 1:
+            raise VerifyException(f"grain {schedule.grain} must be positive")
+        if len(set(schedule.stage)) != len(schedule.stage) or any(position < 0 for position in schedule.stage):
+            raise VerifyException(f"stage {list(schedule.stage)} must list distinct positions of inputs, from 0")
+
+
+def _parse_positive(parser: AttrParser) -> int:
+    position = parser.pos
+    value = parser.parse_integer(allow_boolean=False, allow_negative=False)
+    if value < 1:
+        parser.raise_error("expects a positive integer", position, parser.pos)
+    return value
+
+
+def _parse_loop(parser: AttrParser) -> Loop:
+    iterator = parser.parse_identifier(" for the iterator of a loop")
+    parser.parse_punctuation(":", " between a loop's iterator and its step")
+    step = _parse_positive(parser)
+    return Loop(iterator, step, _parse_positive(parser) if parser.parse_optional_keyword("balanced") else None)
+
+
+def _parse_loops(parser: AttrParser) -> tuple[Loop, ...]:
+    return tuple(parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: _parse_loop(parser)))
+
+
+def _parse_positions(parser: AttrParser) -> tuple[int, ...]:
+    def parse_position() -> int:
+        return parser.parse_integer(allow_boolean=False, allow_negative=False)
+
+    return tuple(parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parse_position))
+
+
+_PARTS: dict[str, Callable[[AttrParser], Any]] = {
+    "loops": _parse_loops,
+    "parallel": lambda parser: parser.parse_identifier(" for the parallel iterator"),
+    "lane": lambda parser: parser.parse_identifier(" for the iterator across lanes"),
+    "stage": _parse_positions,
+    "intrinsic": lambda parser: parser.parse_str_literal(" for the name of an intrinsic"),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One condition on the size of an iterator: ``N <= 16``, ``K mod 8 == 0``."""
+
+    iterator: str
+    predicate: str
+    bound: int
+    modulus: int | None = None
+
+    def holds(self, size: int) -> bool:
+        """Whether an iterator of ``size`` satisfies the condition."""
+        return PREDICATES[self.predicate](size if self.modulus is None else size % self.modulus, self.bound)
+
+    def __str__(self) -> str:
+        modulus = "" if self.modulus is None else f" mod {self.modulus}"
+        return f"{self.iterator}{modulus} {self.predicate} {self.bound}"
+
+
+@irdl_attr_definition
+class GuardAttr(Data[tuple[Comparison, ...]]):
+    """``#nest.guard<N <= 16 and K mod 8 == 0>``: a conjunction; ``true`` if it is empty."""
+
+    name = "nest.guard"
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether iterators of ``sizes`` (by name) satisfy every condition; names compare without case."""
+        lowered = {name.lower(): size for name, size in sizes.items()}
+        return all(comparison.holds(lowered[comparison.iterator.lower()]) for comparison in self.data)
+
+    @classmethod
+    def parse_optional_body(cls, parser: AttrParser) -> GuardAttr | None:
+        """Parse ``true``, or comparisons with ``and`` between; None if no identifier stands here."""
+        name = parser.parse_optional_identifier()
+        if name is None:
+            return None
+        if name == "true":
+            return cls(())
+        comparisons = [_parse_comparison(parser, name)]
+        while parser.parse_optional_keyword("and"):
+            comparisons.append(_parse_comparison(parser, parser.parse_identifier(" for the iterator of a guard")))
+        return cls(tuple(comparisons))
+
+    @classmethod
+    def parse_parameter(cls, parser: AttrParser) -> tuple[Comparison, ...]:
+        """Parse the guard in angle brackets."""
+        with parser.in_angle_brackets():
+            guard = cls.parse_optional_body(parser)
+            return (
+                parser.raise_error("expects a guard, for example 'N <= 16' or 'true'") if guard is None else guard.data
+            )
+
+    def print_parameter(self, printer: Printer) -> None:
+        """Print the guard in angle brackets."""
+        printer.print_string(f"<{self}>")
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.data)) if self.data else "true"
+
+    def verify(self) -> None:
+        """Predicates are known, moduli positive."""
+        for comparison in self.data:
+            if comparison.predicate not in PREDICATES:
+                raise VerifyException(
+                    f"unknown predicate '{comparison.predicate}' in guard: expects one of {', '.join(PREDICATES)}"
+                )
+            if comparison.modulus is not None and comparison.modulus < 1:
+                raise VerifyException(f"the modulus of guard '{comparison}' must be positive")
+
+
+def _parse_comparison(parser: AttrParser, iterator: str) -> Comparison:
+    modulus = _parse_positive(parser) if parser.parse_optional_keyword("mod") else None
+    position = parser.pos
+    # The lexer has no two-character comparisons, so they are put together from their halves.
+    predicate = "".join(char for char in ("<", ">") if parser.parse_optional_characters(char))
+    while parser.parse_optional_punctuation("="):
+        predicate += "="
+    if predicate not in PREDICATES:
+        parser.raise_error(f"a guard compares with one of {', '.join(PREDICATES)}", position)
+    return Comparison(iterator, predicate, parser.parse_integer(allow_boolean=False), modulus)
+
+
+@irdl_attr_definition
+class GuardedScheduleAttr(ParametrizedAttribute):
+    """``#nest.guarded_schedule<N <= 16 : #nest.schedule<...>>``; a kernel prints only what is in the brackets."""
+
+    name = "nest.guarded_schedule"
+
+    guard: GuardAttr
+    schedule: ScheduleAttr
+
+    @classmethod
+    def parse_body(cls, parser: AttrParser) -> GuardedScheduleAttr:
+        """Parse ``guard : schedule``, or a schedule alone, whose guard is ``true``."""
+        guard = GuardAttr.parse_optional_body(parser)
+        if guard is not None:
+            parser.parse_punctuation(":", " between a guard and its schedule")
+        position = parser.pos
+        schedule = parser.parse_attribute()
+        if not isinstance(schedule, ScheduleAttr):
+            parser.raise_error(f"expects a #nest.schedule, got {schedule}", position, parser.pos)
+        return cls(guard or GuardAttr(()), schedule)
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        """Parse the guard and the schedule in angle brackets."""
+        with parser.in_angle_brackets():
+            return cls.parse_body(parser).parameters
+
+    def print_body(self, printer: Printer) -> None:
+        """Print ``guard : schedule``, or the schedule alone if the guard is ``true``."""
+        if self.guard.data:
+            printer.print_string(f"{self.guard} : ")
+        printer.print_attribute(self.schedule)
+
+    def print_parameters(self, printer: Printer) -> None:
+        """Print the guard and the schedule in angle brackets."""
+        with printer.in_angle_brackets():
+            self.print_body(printer)
