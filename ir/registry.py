@@ -60,11 +60,24 @@ DIALECTS: tuple[DialectRow, ...] = (
     DialectRow("tile", "crosstile.dialects.tile:Tile", "tile programs: blocks moved and combined by one kernel"),
     DialectRow("mma", "crosstile.dialects.mma:Mma", "fragments, layouts, intrinsics, rings and roles"),
     DialectRow("arith", "crosstile.dialects.arith:Arith", "xDSL's arith, with all of it elementwise over vectors"),
+    DialectRow("llvm", "crosstile.dialects.llvm:Llvm", "xDSL's llvm, with upstream's vector operations it lacks"),
 )
 
 PASSES: tuple[PassRow, ...] = (
     PassRow(
         "plan-buffers", "crosstile.passes.plan_buffers:PlanBuffersPass", "tile", "temporaries into one shared arena"
+    ),
+    PassRow(
+        "convert-scf-to-cf",
+        "crosstile.lowering.convert_scf_to_cf:ConvertScfToCfPass",
+        "hardware",
+        "structured control flow to branches; loops guarded and tested at their end",
+    ),
+    PassRow(
+        "convert-to-llvm",
+        "crosstile.lowering.convert_to_llvm:ConvertToLlvmPass",
+        "hardware",
+        "func, cf, arith, math, memref and vector to the llvm dialect",
     ),
 )
 

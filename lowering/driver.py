@@ -115,6 +115,19 @@ class Lowering:
 
     # Structure
 
+    def new_block(self) -> Block:
+        """An empty block right after the current one, in the region that is being built."""
+        region = self.block.parent
+        if region is None:
+            raise self.error("needs several blocks, but its parent operation takes a single block")
+        block = Block()
+        region.insert_block_after(block, self.block)
+        return block
+
+    def continue_at(self, block: Block) -> None:
+        """Whatever follows the operation being lowered goes to ``block``; the current block must have been ended."""
+        self.block = block
+
     def convert_types(self, types: Sequence[Attribute]) -> list[Attribute]:
         """The new types of values of all ``types``, in order."""
         return [new for old in types for new in self.convert_type(old)]
@@ -150,19 +163,27 @@ class Lowering:
     def lower_op(self, op: Operation) -> None:
         """Apply the rule for ``op``, or carry it over if its dialect is legal on the new level as it is."""
         outer, self.current_op = self.current_op, op
-        rule = self.rules.get(type(op))
+        rule = self._rule_for(type(op))
         if rule is None and op.dialect_name() in self.kept_dialects:
             rule = keep
         try:
             if rule is None:
                 raise self.error("no rule lowers this operation", hint=f"rules exist for {self._known_operations()}")
             rule(op, self)
-        except (CrosstileError, VerifyException):
+        except CrosstileError as error:
+            if error.location is not None:
+                raise
+            raise self.error(error.message) from error
+        except VerifyException:
             raise
         except Exception as error:
             raise self.error(f"internal error in rule '{_rule_name(rule)}': {error!r}") from error
         finally:
             self.current_op = outer
+
+    def _rule_for(self, op_type: type[Operation]) -> Rule | None:
+        """The rule for ``op_type`` or else for the nearest class it extends (ours often extend xDSL's)."""
+        return next((self.rules[base] for base in op_type.__mro__ if base in self.rules), None)
 
     def error(self, message: str, hint: str = "") -> CrosstileError:
         """An error at the operation being lowered that names it and the pass."""

@@ -1,0 +1,101 @@
+"""What the values of upstream dialects become in the ``llvm`` dialect, and constants of the new types.
+
+``index`` becomes ``i64``; integers, floats and rank-1 vectors stay. A memref becomes several values: the pointer to its
+first element (a type's offset is already in it), one ``i64`` per dynamic size, one ``i64`` per dynamic stride::
+
+    memref<?x64xf32>                        -> !llvm.ptr, i64
+    memref<?x?xf32, strided<[?, 1]>>        -> !llvm.ptr, i64, i64, i64
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
+    AffineMapAttr,
+    BFloat16Type,
+    Float16Type,
+    Float32Type,
+    Float64Type,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    MemRefType,
+    NoneAttr,
+    StridedLayoutAttr,
+    VectorType,
+    i64,
+)
+from xdsl.dialects.llvm import ConstantOp, LLVMArrayType, LLVMPointerType, LLVMStructType
+from xdsl.ir import Attribute, SSAValue
+from xdsl.ir.affine import AffineMap
+from xdsl.utils.hints import isa
+
+from crosstile.dialects.arith import with_element_type
+from crosstile.ir.diagnostics import CrosstileError
+from crosstile.lowering.driver import Lowering
+
+_KEPT: tuple[type[Attribute], ...] = (
+    IntegerType,
+    BFloat16Type,
+    Float16Type,
+    Float32Type,
+    Float64Type,
+    LLVMPointerType,
+    LLVMStructType,
+    LLVMArrayType,
+)
+
+
+def scalar_or_vector(type_: Attribute) -> Attribute:
+    """The ``llvm`` type of a scalar or rank-1 vector type; a CrosstileError for any other type."""
+    if isinstance(type_, _KEPT):
+        return type_
+    if isinstance(type_, IndexType):
+        return i64
+    if isa(type_, VectorType) and type_.get_num_dims() == 1 and not type_.get_num_scalable_dims():
+        element = scalar_or_vector(type_.element_type)
+        return type_ if element == type_.element_type else with_element_type(type_, element)
+    if isa(type_, VectorType):
+        raise CrosstileError(f"a vector of type {type_} has no LLVM type; vectors must have rank 1 and a fixed length")
+    raise CrosstileError(
+        f"a value of type {type_} has no LLVM type here; legal are index, integers, bf16, f16, f32, f64, rank-1 "
+        "vectors of these, memrefs and llvm types"
+    )
+
+
+def memref_strides(type_: MemRefType) -> list[int | None] | None:
+    """Strides in elements, None for one known only at run time; None alone for the identity layout.
+
+    Raises a CrosstileError for a layout that is neither the identity nor strided.
+    """
+    layout = type_.layout
+    if isinstance(layout, NoneAttr) or layout == AffineMapAttr(AffineMap.identity(type_.get_num_dims())):
+        return None
+    if isinstance(layout, StridedLayoutAttr):
+        return list(layout.get_strides())
+    raise CrosstileError(f"the layout of {type_} is neither the identity nor strided<[...]>")
+
+
+def convert_type(type_: Attribute) -> Sequence[Attribute]:
+    """The ``llvm`` types that stand for ``type_``; a CrosstileError if there are none."""
+    if not isa(type_, MemRefType):
+        return (scalar_or_vector(type_),)
+    dynamic = sum(size == DYNAMIC_INDEX for size in type_.get_shape())
+    dynamic += sum(stride is None for stride in memref_strides(type_) or ())
+    return (LLVMPointerType(), *[i64] * dynamic)
+
+
+def element_bytes(type_: Attribute) -> int:
+    """The bytes one element of a vector or memref occupies in memory: its width rounded up to whole bytes."""
+    if isinstance(type_, IndexType):
+        return 8
+    if isinstance(type_, IntegerType | BFloat16Type | Float16Type | Float32Type | Float64Type):
+        return (type_.bitwidth + 7) // 8
+    raise CrosstileError(f"values of type {type_} have no size in memory")
+
+
+def constant(lowering: Lowering, value: int, type_: IntegerType = i64) -> SSAValue:
+    """An integer constant of a scalar type, inserted at the current place."""
+    return lowering.insert(ConstantOp(IntegerAttr(value, type_), type_)).result
