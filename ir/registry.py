@@ -65,6 +65,9 @@ DIALECTS: tuple[DialectRow, ...] = (
 
 PASSES: tuple[PassRow, ...] = (
     PassRow(
+        "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
+    ),
+    PassRow(
         "plan-buffers", "crosstile.passes.plan_buffers:PlanBuffersPass", "tile", "temporaries into one shared arena"
     ),
     PassRow(

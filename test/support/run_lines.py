@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 
 _RUN = re.compile(r"(?://|#|;)\s*RUN:\s?(.*)$")
+_SUBSTITUTION = re.compile(r"%%|%[sStT]\b")
 _TOOLS = {
     "crosstile-opt": "crosstile.tools.opt",
     "crosstile-translate": "crosstile.tools.translate",
@@ -68,12 +69,15 @@ def run_lines(path: Path) -> list[str]:
 def execute(line: str, path: Path, scratch: Path) -> Outcome:
     """Execute one RUN line of the test ``path``; files named by ``%t`` and ``%T`` are in ``scratch``."""
     substitutions = {"%s": str(path), "%S": str(path.parent), "%t": str(scratch / path.name), "%T": str(scratch)}
-    line = re.sub(r"%%|%[sStT]\b", lambda match: substitutions.get(match.group(), "%"), line)
+    # Substituted word by word, so that a blank in the path of the checkout splits nothing.
+    words = [
+        re.sub(r"%%|%[sStT]\b", lambda match: substitutions.get(match.group(), "%"), word) for word in _words(line)
+    ]
     outcome = Outcome(0)
-    for pipeline in _split(_words(line), "&&"):
+    for pipeline in _split(words, "&&"):
         data, code, errors = b"", 0, ""
-        for words in _split(pipeline, "|"):
-            result = _run_command(_parse_command(words), data)
+        for command in _split(pipeline, "|"):
+            result = _run_command(_parse_command(command), data)
             data, code, errors = result.stdout, code or result.code, errors + result.stderr
         outcome = Outcome(code, outcome.stdout + data, outcome.stderr + errors)
         if code:
@@ -82,9 +86,6 @@ def execute(line: str, path: Path, scratch: Path) -> Outcome:
 
 
 def _words(line: str) -> list[str]:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&<>")
-    lexer.whitespace_split = True
-    lexer.commenters = ""
     # "2>&1" and "2>" must stay one word each, but a "2" before a blank is an argument.
     line = re.sub(r"(^|\s)2>&1", r"\1'2>&1'", line)
     line = re.sub(r"(^|\s)(2>>?)", r"\1'\2' ", line)

@@ -1,0 +1,48 @@
+# crosstile needs python3 (3.11 or later) with its venv module, and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## set up, classify real handwritten digits, multiply two matrices of odd sizes
+	$(BIN)/python -m examples.digits.demo
+	$(BIN)/crosstile run examples/matmul.mlir --dim M=1000 --dim N=999 --dim K=1001 --random 0
+
+test: lint types ## set up and run all checks: style, types, tests
+	$(BIN)/python -m pytest -n $(WORKERS) test
+
+lint: $(VENV)/.installed-test ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test ## check types strictly
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.installed-test ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed ## measure compile time and kernels; results are ratios within one run
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## remove the environment and everything generated
+	rm -rf $(VENV) .typings build dist *.egg-info .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed anew when the list of dependencies or packages changes.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+# The link lets type checkers, which do not see import hooks of editable installs, find the package.
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@mkdir -p .typings && ln -sfn .. .typings/crosstile
+	@touch $@

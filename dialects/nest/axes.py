@@ -1,0 +1,190 @@
+"""The axes of a kernel: which iterators of its nests are one and the same loop.
+
+A kernel of several nests is lowered as loops over *axes* that all of them share. Two iterators are the same axis if a
+value produced by one nest connects them, and, as far as it contradicts nothing, if they walk the same dimension of the
+same input. Softmax over rows, as four nests::
+
+    maximum  [m : parallel, n : reduction]      axis m = {m of every nest}: parallel in all, so it is a loop around them
+    exp      [m, n : parallel]                  axis n = {n of every nest}: swept once per reduction and once at the end
+    sum      [m : parallel, n : reduction]
+    divide   [m, n : parallel]
+
+Axes carry the names of the root nest's iterators, by which schedules speak of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.dialects.builtin import DYNAMIC_INDEX
+from xdsl.ir import BlockArgument, SSAValue
+from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap
+
+from crosstile.dialects.nest.analysis import root_generic, shape_of
+from crosstile.dialects.nest.attributes import IteratorKind
+from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.nest.kernel import KernelOp
+from crosstile.ir.diagnostics import op_error
+
+IteratorKey = tuple[GenericOp, int]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One loop of a kernel: its ``size`` if known, and ``source``, the (block argument, dimension) to read it from."""
+
+    name: str
+    size: int | None
+    source: tuple[BlockArgument, int] | None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+AxisOrUnit = Axis | None
+"""The axis along a dimension of a value; None for a dimension of size 1 that is not looped over."""
+
+
+class KernelAxes:
+    """The axes of ``kernel`` and how its nests and values lie along them."""
+
+    def __init__(self, kernel: KernelOp):
+        self.kernel = kernel
+        self.nests = kernel.generics
+        self.root = root_generic(kernel)
+        self._parent: dict[IteratorKey, IteratorKey] = {}
+        self._members: dict[IteratorKey, list[IteratorKey]] = {}
+        self._unite_iterators()
+        self._axes = self._name_axes()
+
+    # Questions
+
+    def of_nest(self, nest: GenericOp) -> list[Axis]:
+        """The axes of the iterators of ``nest``, in order."""
+        return [self._axes[self._find((nest, position))] for position in range(len(nest.iterators))]
+
+    def along(self, nest: GenericOp, map_: AffineMap) -> tuple[AxisOrUnit, ...]:
+        """The axis along each dimension of a value that ``nest`` accesses with ``map_``."""
+        return tuple(
+            self._axes[self._find((nest, expression.position))] if isinstance(expression, AffineDimExpr) else None
+            for expression in map_.results
+        )
+
+    def of_operand(self, nest: GenericOp, position: int) -> tuple[AxisOrUnit, ...]:
+        """The axis along each dimension of input ``position`` of ``nest``."""
+        return self.along(nest, nest.indexing_maps.data[position].data)
+
+    def of_result(self, result: SSAValue) -> tuple[AxisOrUnit, ...]:
+        """The axis along each dimension of a result of a nest of this kernel."""
+        nest = result.owner
+        assert isinstance(nest, GenericOp)
+        return self.along(nest, nest.indexing_maps.data[len(nest.inputs) + nest.results.index(result)].data)
+
+    def parallel(self) -> list[Axis]:
+        """The axes that are parallel in every nest: the loops that all nests can share, in the root's order."""
+        shared = self._kind_in(self.root, IteratorKind.PARALLEL)
+        for nest in self.nests:
+            here = self._kind_in(nest, IteratorKind.PARALLEL)
+            shared = [axis for axis in shared if axis in here]
+        return shared
+
+    def all(self) -> list[Axis]:
+        """Every axis, the root's first."""
+        return list(dict.fromkeys([*self.of_nest(self.root), *self._axes.values()]))
+
+    def reduced(self, nest: GenericOp) -> list[Axis]:
+        """The axes that ``nest`` reduces over, in order."""
+        return self._kind_in(nest, IteratorKind.REDUCTION)
+
+    def by_name(self, name: str) -> Axis | None:
+        """The axis that schedules call ``name``."""
+        return next((axis for axis in self._axes.values() if axis.name.lower() == name.lower()), None)
+
+    # Construction
+
+    def _kind_in(self, nest: GenericOp, kind: IteratorKind) -> list[Axis]:
+        axes = self.of_nest(nest)
+        return [axis for axis, iterator in zip(axes, nest.iterators, strict=True) if iterator.data.kind is kind]
+
+    def _find(self, key: IteratorKey) -> IteratorKey:
+        while self._parent[key] != key:
+            key = self._parent[key]
+        return key
+
+    def _unite(self, first: IteratorKey, second: IteratorKey) -> bool:
+        """Make two iterators one axis; refused if that would make two iterators of one nest the same."""
+        first, second = self._find(first), self._find(second)
+        if first == second:
+            return True
+        nests = {nest for nest, _ in self._members[first]}
+        if any(nest in nests for nest, _ in self._members[second]):
+            return False
+        self._parent[second] = first
+        self._members[first] += self._members.pop(second)
+        return True
+
+    def _unite_iterators(self) -> None:
+        for nest in self.nests:
+            for position in range(len(nest.iterators)):
+                self._parent[nest, position] = (nest, position)
+                self._members[nest, position] = [(nest, position)]
+            for map_ in nest.indexing_maps:
+                if not all(isinstance(result, AffineDimExpr | AffineConstantExpr) for result in map_.data.results):
+                    raise op_error(
+                        nest,
+                        f"index map {map_.data} is not built yet in a kernel that is lowered to tiles: "
+                        "expects iterators and constants only",
+                    )
+        for nest in self.nests:
+            for position, operand in enumerate(nest.inputs):
+                if isinstance(operand.owner, GenericOp):
+                    self._connect_result(nest, position, operand)
+        first_use: dict[tuple[SSAValue, int], IteratorKey] = {}
+        for nest in self.nests:
+            for position, operand in enumerate(nest.inputs):
+                if isinstance(operand, BlockArgument):
+                    for dim, expression in enumerate(nest.indexing_maps.data[position].data.results):
+                        if isinstance(expression, AffineDimExpr):
+                            key = (nest, expression.position)
+                            self._unite(first_use.setdefault((operand, dim), key), key)
+
+    def _connect_result(self, nest: GenericOp, position: int, operand: SSAValue) -> None:
+        producer = operand.owner
+        assert isinstance(producer, GenericOp)
+        written = producer.indexing_maps.data[len(producer.inputs) + producer.results.index(operand)].data
+        read = nest.indexing_maps.data[position].data
+        for source, target in zip(written.results, read.results, strict=True):
+            if not isinstance(target, AffineDimExpr) or not isinstance(source, AffineDimExpr):
+                continue
+            if not self._unite((producer, source.position), (nest, target.position)):
+                raise op_error(nest, "reads a value of the same kernel in two orders: the nests cannot share loops")
+
+    def _name_axes(self) -> dict[IteratorKey, Axis]:
+        taken: set[str] = set()
+        axes: dict[IteratorKey, Axis] = {}
+        ordered = sorted(self._members, key=lambda key: not any(nest is self.root for nest, _ in self._members[key]))
+        for key in ordered:
+            members = sorted(self._members[key], key=lambda member: member[0] is not self.root)
+            name = base = members[0][0].iterators.data[members[0][1]].data.name
+            suffix = 0
+            while name.lower() in taken:
+                suffix += 1
+                name = f"{base}{suffix}"
+            taken.add(name.lower())
+            axes[key] = Axis(name, *self._size(members))
+        return axes
+
+    def _size(self, members: list[IteratorKey]) -> tuple[int | None, tuple[BlockArgument, int] | None]:
+        """The size of an axis if some value along it has it in its type, and a block argument to read it from."""
+        known: int | None = None
+        source: tuple[BlockArgument, int] | None = None
+        for nest, iterator in members:
+            for value, map_ in zip((*nest.inputs, *nest.results), nest.indexing_maps, strict=True):
+                for dim, expression in enumerate(map_.data.results):
+                    if not isinstance(expression, AffineDimExpr) or expression.position != iterator:
+                        continue
+                    size = shape_of(value)[dim]
+                    known = size if size != DYNAMIC_INDEX else known
+                    if source is None and isinstance(value, BlockArgument):
+                        source = (value, dim)
+        return known, source

@@ -1,0 +1,79 @@
+"""Which axes of a contraction play which part on a matrix unit, and whether the unit's blocked form can hold it.
+
+The lanes of the result are its last dimension, so the roles follow from the result and not from the order of the
+inputs: ``n`` is the result's last axis, the input that has it is the right-hand side, and ``m`` is the last axis of the
+result that only the other input has. ``[m, k] x [k, n] -> (n, m)`` is thus a product of the second input by the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects.arith import MulfOp
+from xdsl.ir import Attribute, BlockArgument, SSAValue
+
+from crosstile.dialects.nest.analysis import element_type, is_contraction
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
+from crosstile.dialects.nest.generic import GenericOp
+
+
+@dataclass(frozen=True)
+class ContractionRoles:
+    """A contraction as ``result[.., m, n] += lhs[.., m, k] * rhs[.., k, n]``; ``lhs`` and ``rhs`` are input positions.
+
+    ``m`` is None for a vector times a matrix. Every other axis of the result is looped over one step at a time, and so
+    is every reduced axis but ``k``.
+    """
+
+    nest: GenericOp
+    lhs: int
+    rhs: int
+    m: Axis | None
+    n: Axis
+    k: Axis
+    element: Attribute
+
+
+def contraction_roles(axes: KernelAxes) -> ContractionRoles | None:
+    """The roles of the root nest's axes if it can run on a matrix unit, else None.
+
+    It can if its factors, products and sums are of one element type, both inputs come from memory, and the result's
+    last axis belongs to one of them alone.
+    """
+    nest = axes.root
+    if not is_contraction(nest) or not all(isinstance(operand, BlockArgument) for operand in nest.inputs):
+        return None
+    element = element_type(nest.inputs[0])
+    if element_type(nest.inputs[1]) != element or nest.accumulator_type != element:
+        return None
+    if element_type(nest.results[0]) != element or not isinstance(nest.yield_op.arguments[0].owner, MulfOp):
+        return None
+    along = [axes.of_operand(nest, position) for position in (0, 1)]
+    result = axes.of_result(nest.results[0])
+    n = result[-1] if result else None
+    reduced = axes.reduced(nest)
+    if n is None or not reduced or (n in along[0]) == (n in along[1]):
+        return None
+    rhs = 1 if n in along[1] else 0
+    only_lhs = [axis for axis in result if axis is not None and axis in along[1 - rhs] and axis not in along[rhs]]
+    return ContractionRoles(
+        nest, 1 - rhs, rhs, only_lhs[-1] if only_lhs else None, n, _innermost(reduced, along), element
+    )
+
+
+def _innermost(reduced: Sequence[Axis], along: Sequence[Sequence[AxisOrUnit]]) -> Axis:
+    """The reduced axis to run the chain over: the one that is last in an input's memory, else the last of all."""
+    last = {axes[-1] for axes in along if axes}
+    return next((axis for axis in reduced if axis in last), reduced[-1])
+
+
+def carrier(axes: KernelAxes, outputs: Sequence[SSAValue], roles: ContractionRoles) -> int | None:
+    """The output that can hold the accumulators between blocks of the reduction: same axes, same element type."""
+    wanted = axes.of_result(roles.nest.results[0])
+    for position, output in enumerate(outputs):
+        if isinstance(output.owner, GenericOp) and element_type(output) == roles.element:
+            along = axes.of_result(output)
+            if len(along) == len(wanted) and set(along) == set(wanted):
+                return position
+    return None

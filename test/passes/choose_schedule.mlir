@@ -1,0 +1,92 @@
+// RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx512 | filecheck %s
+// RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx2 | filecheck %s --check-prefix=AVX2
+
+// All sizes at run time: one variant for narrow results, one for few rows, which does not pack, and the general one.
+
+// CHECK-LABEL: func.func @product
+// CHECK:         nest.kernel @product
+// CHECK-SAME:    schedules [
+// CHECK-SAME:      n <= 16 : #nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : {{[0-9]+}}, n : 16, m : 12], parallel = m grain 12, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">,
+// CHECK-SAME:      m <= 16 : #nest.schedule<loops = [k : 512 balanced 8, n : 64, m : 4], parallel = n grain 64, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
+// CHECK-SAME:      #nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : {{[0-9]+}}, n : 64, m : 4], parallel = m grain 4, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">]
+// AVX2-LABEL:  func.func @product
+// AVX2:          {{.*}}n : 16, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx2.fma.1x8x1.f32">]
+func.func @product(%x : tensor<?x?xf32>, %w : tensor<?x?xf32>) -> tensor<?x?xf32> {
+  %y = nest.kernel @product (%a = %x : tensor<?x?xf32>, %b = %w : tensor<?x?xf32>) -> (tensor<?x?xf32>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (m, k), %b (k, n) : tensor<?x?xf32>, tensor<?x?xf32>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %t = arith.mulf %p, %q : f32
+      nest.yield %t : f32
+    }
+    nest.yield %c : tensor<?x?xf32>
+  }
+  func.return %y : tensor<?x?xf32>
+}
+
+// A transposed right-hand side is always packed; static sizes need no guards, and ten columns one vector.
+
+// CHECK-LABEL: func.func @transposed
+// CHECK:         nest.kernel @transposed
+// CHECK-SAME:    schedules [#nest.schedule<loops = [n : 16, k : 64 balanced 8, m : {{[0-9]+}}, n : 16, m : 12], parallel = m grain 12, lane = n, stage = [1]
+func.func @transposed(%x : tensor<100x64xf32>, %w : tensor<10x64xf32>) -> tensor<100x10xf32> {
+  %y = nest.kernel @transposed (%a = %x : tensor<100x64xf32>, %b = %w : tensor<10x64xf32>) -> (tensor<100x10xf32>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (m, k), %b (n, k) : tensor<100x64xf32>, tensor<10x64xf32>) -> (m, n) : tensor<100x10xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %t = arith.mulf %p, %q : f32
+      nest.yield %t : f32
+    }
+    nest.yield %c : tensor<100x10xf32>
+  }
+  func.return %y : tensor<100x10xf32>
+}
+
+// Rows are swept: the sum may be split over lanes because reassoc is set, and may not where it is not.
+
+// CHECK-LABEL: func.func @row_sum
+// CHECK:         nest.kernel @row_sum
+// CHECK-SAME:    schedules [#nest.schedule<loops = [m : 1, n : 64], parallel = m, lane = n>]
+func.func @row_sum(%x : tensor<?x?xf32>) -> tensor<?xf32> {
+  %y = nest.kernel @row_sum (%a = %x : tensor<?x?xf32>) -> (tensor<?xf32>) {
+    %c = nest.generic [m : parallel, n : reduction] combiner<add> accumulate f32 fastmath<reassoc>
+        ins(%a (m, n) : tensor<?x?xf32>) -> (m) : tensor<?xf32> {
+    ^bb0(%p : f32):
+      nest.yield %p : f32
+    }
+    nest.yield %c : tensor<?xf32>
+  }
+  func.return %y : tensor<?xf32>
+}
+
+// CHECK-LABEL: func.func @ordered_row_sum
+// CHECK:         nest.kernel @ordered_row_sum
+// CHECK-SAME:    schedules [#nest.schedule<loops = [n : 1, m : 64], parallel = m grain 64, lane = m>]
+func.func @ordered_row_sum(%x : tensor<?x?xf32>) -> tensor<?xf32> {
+  %y = nest.kernel @ordered_row_sum (%a = %x : tensor<?x?xf32>) -> (tensor<?xf32>) {
+    %c = nest.generic [m : parallel, n : reduction] combiner<add> accumulate f32
+        ins(%a (m, n) : tensor<?x?xf32>) -> (m) : tensor<?xf32> {
+    ^bb0(%p : f32):
+      nest.yield %p : f32
+    }
+    nest.yield %c : tensor<?xf32>
+  }
+  func.return %y : tensor<?xf32>
+}
+
+// A schedule that is there stays.
+
+// CHECK-LABEL: func.func @kept
+// CHECK:         nest.kernel @kept
+// CHECK-SAME:    schedules [#nest.schedule<loops = [m : 3], lane = m>]
+func.func @kept(%x : tensor<?xf32>) -> tensor<?xf32> {
+  %y = nest.kernel @kept (%a = %x : tensor<?xf32>) -> (tensor<?xf32>) schedules [#nest.schedule<loops = [m : 3], lane = m>] {
+    %c = nest.generic [m : parallel] ins(%a (m) : tensor<?xf32>) -> (m) : tensor<?xf32> {
+    ^bb0(%p : f32):
+      %t = arith.negf %p : f32
+      nest.yield %t : f32
+    }
+    nest.yield %c : tensor<?xf32>
+  }
+  func.return %y : tensor<?xf32>
+}
