@@ -94,15 +94,20 @@ def describe_options(pass_type: type[ModulePass]) -> list[str]:
         if not field.init or field.name == "name":
             continue
         default = "" if field.default in (dataclasses.MISSING, None) else f" (default {_default_text(field.default)})"
-        result.append(f"{field.name.replace('_', '-')}={type_repr(hints[field.name])}{default}")
+        result.append(f"{field.name.replace('_', '-')}={_type_text(hints[field.name])}{default}")
     return result
 
 
 def _describe_options(pass_name: str, fields: dict[str, Any], hints: dict[str, Any]) -> str:
     if not fields:
         return f"'{pass_name}' has no options"
-    described = ", ".join(f"{name.replace('_', '-')} ({type_repr(hints[name])})" for name in fields)
+    described = ", ".join(f"{name.replace('_', '-')} ({_type_text(hints[name])})" for name in fields)
     return f"options of '{pass_name}': {described}"
+
+
+def _type_text(hint: Any) -> str:
+    """A type as a user may write a value of it; that an option may be left out is not part of it."""
+    return type_repr(hint).replace("|None", "")
 
 
 def _default_text(value: object) -> str:
@@ -125,7 +130,7 @@ def _convert(pass_name: str, option: str, values: tuple[str, ...], hint: Any) ->
         if accepted or isa(reading, hint):
             return reading
     shown = ",".join(values) or "no value"
-    raise CrosstileError(f"pass '{pass_name}': option '{option}' expects {type_repr(hint)}, got '{shown}'")
+    raise CrosstileError(f"pass '{pass_name}': option '{option}' expects {_type_text(hint)}, got '{shown}'")
 
 
 def _literal(text: str) -> ParameterType:

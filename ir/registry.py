@@ -129,8 +129,10 @@ def find_pass(name: str) -> type[ModulePass]:
 
 
 def did_you_mean(name: str, candidates: list[str]) -> str:
-    """``; did you mean 'x'?`` with the nearest candidates, or an empty string."""
-    from difflib import get_close_matches
+    """``; did you mean 'x'?`` with the nearest candidate, or two about equally near, or an empty string."""
+    from difflib import SequenceMatcher, get_close_matches
 
     near = get_close_matches(name, candidates, n=2, cutoff=0.65)
-    return f"; did you mean {' or '.join(repr(candidate) for candidate in near)}?" if near else ""
+    ratios = [SequenceMatcher(None, name, candidate).ratio() for candidate in near]
+    shown = [candidate for candidate, ratio in zip(near, ratios, strict=True) if ratio > ratios[0] - 0.1]
+    return f"; did you mean {' or '.join(map(repr, shown))}?" if shown else ""

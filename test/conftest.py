@@ -13,6 +13,10 @@ from run_lines import run_test
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Tests that start processes find the package as this process does, installed or not.
+if (ROOT / ".typings" / "crosstile").exists():
+    os.environ["PYTHONPATH"] = str(ROOT / ".typings")
+
 
 class RunLinesFailed(Exception):
     """A RUN line of a test file failed; the text says which and how."""

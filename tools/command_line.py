@@ -15,6 +15,7 @@ import os
 import re
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -186,8 +187,6 @@ def _write_file(path: str, data: bytes) -> None:
         return
     if os.path.exists(path) and not os.access(path, os.W_OK):
         raise PermissionError(13, "Permission denied")
-    import tempfile
-
     handle, temporary = tempfile.mkstemp(prefix=".crosstile-", dir=os.path.dirname(path) or ".")
     try:
         with os.fdopen(handle, "wb") as stream:
