@@ -14,8 +14,8 @@ from xdsl.dialects import math as math_dialect
 from xdsl.ir import Operation
 
 from crosstile.dialects.arith_meaning import elementwise
-from crosstile.dialects.fused_multiply_add import fused_multiply_add
 from crosstile.dialects.interpreter import Interpreter, Meaning, Meanings
+from crosstile.targets.fma import fma
 
 MEANINGS = Meanings()
 
@@ -76,7 +76,7 @@ MEANINGS[math_dialect.Atan2Op] = elementwise(rounded_once(np.arctan2))
 MEANINGS[math_dialect.CopySignOp] = elementwise(rounded_once(np.copysign))
 MEANINGS[math_dialect.PowFOp] = elementwise(rounded_once(np.power))
 
-MEANINGS[math_dialect.FmaOp] = elementwise(fused_multiply_add)
+MEANINGS[math_dialect.FmaOp] = elementwise(fma)
 MEANINGS[math_dialect.AbsIOp] = elementwise(abs)
 MEANINGS[math_dialect.FPowIOp] = elementwise(rounded_once(np.power))
 

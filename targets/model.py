@@ -24,7 +24,7 @@ from functools import cache
 from typing import TypeVar
 
 from crosstile.targets.layout import Layout
-from crosstile.targets.numerics import Numerics
+from crosstile.targets.numerics import Numerics, SequentialFma
 
 T = TypeVar("T")
 
@@ -121,6 +121,8 @@ class MmaIntrinsic:
                 raise ModelError(
                     f"intrinsic {self.name}: {role} layout {operand.layout} leaves places without a holder"
                 )
+        if isinstance(self.numerics, SequentialFma) and self.numerics.flush_subnormals and types[0] != "f32":
+            raise ModelError(f"intrinsic {self.name}: only an accumulator of f32 can flush subnormals")
         if self.rate <= 0 or self.latency <= 0:
             raise ModelError(f"intrinsic {self.name}: rate {self.rate} and latency {self.latency} must be positive")
         if not self.document:

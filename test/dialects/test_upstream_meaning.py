@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.arith import AddfOp
 
-from crosstile.dialects.fused_multiply_add import fused_multiply_add
 from crosstile.dialects.interpreter import Interpreter
 from crosstile.dialects.upstream_meaning import MEANINGS
 from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.parsing import parse_module
 from crosstile.ir.verification import verify_module
+from crosstile.targets.fma import fma
 
 
 def run(text: str, *arguments: Any, observe: Any = None) -> tuple[Any, ...]:
@@ -91,7 +91,7 @@ def test_scalar_bodies_run_on_whole_arrays():
 @given(*[st.floats(width=32, allow_nan=False, allow_infinity=False)] * 3)
 def test_fma_of_f32_rounds_once(a: float, b: float, c: float):
     exact = Fraction(a) * Fraction(b) + Fraction(c)
-    result = fused_multiply_add(np.float32(a), np.float32(b), np.float32(c))
+    result = fma(np.float32(a), np.float32(b), np.float32(c))
     assert result.dtype == np.float32
     assert_nearest_float32(result, exact)
 
@@ -114,7 +114,7 @@ def test_fma_of_f32_at_ties(a: int, b: int, shift: int):
     """Addends placed so that the exact sum lies next to the middle of two floats."""
     x, y = np.float32(a), np.float32(b | 1)
     c = np.float32(np.ldexp(1.5, shift))
-    assert_nearest_float32(fused_multiply_add(x, y, c), Fraction(float(x)) * Fraction(float(y)) + Fraction(float(c)))
+    assert_nearest_float32(fma(x, y, c), Fraction(float(x)) * Fraction(float(y)) + Fraction(float(c)))
 
 
 @settings(deadline=None)
@@ -125,14 +125,14 @@ def test_fma_of_f64_rounds_once(a: float, b: float, c: float):
         expected = float(exact) if exact else a * b + c
     except OverflowError:
         expected = np.inf if exact > 0 else -np.inf
-    assert fused_multiply_add(np.float64(a), np.float64(b), np.float64(c)) == expected
+    assert fma(np.float64(a), np.float64(b), np.float64(c)) == expected
 
 
 @settings(deadline=None)
 @given(*[st.integers(-(2**53), 2**53)] * 3, st.integers(-120, 120))
 def test_fma_of_f64_cancels_exactly(a: int, b: int, c: int, shift: int):
     x, y, z = float(a), float(b), float(np.ldexp(float(c), shift))
-    assert fused_multiply_add(x, y, z) == float(Fraction(x) * Fraction(y) + Fraction(z))
+    assert fma(x, y, z) == float(Fraction(x) * Fraction(y) + Fraction(z))
 
 
 def test_math_of_f32_is_rounded_once_from_float64():
