@@ -1,8 +1,7 @@
 """The axes of a kernel: which iterators of its nests are one and the same loop.
 
-A kernel of several nests is lowered as loops over *axes* that all of them share. Two iterators are the same axis if a
-value produced by one nest connects them, and, as far as it contradicts nothing, if they walk the same dimension of the
-same input. Softmax over rows, as four nests::
+A kernel of several nests is lowered as loops over *axes* that all of them share; ``shared_iterators`` says which
+iterators are the same. Softmax over rows, as four nests::
 
     maximum  [m : parallel, n : reduction]      axis m = {m of every nest}: parallel in all, so it is a loop around them
     exp      [m, n : parallel]                  axis n = {n of every nest}: swept once per reduction and once at the end
@@ -18,15 +17,14 @@ from dataclasses import dataclass
 
 from xdsl.dialects.builtin import DYNAMIC_INDEX
 from xdsl.ir import BlockArgument, SSAValue
-from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap
+from xdsl.ir.affine import AffineDimExpr, AffineMap
 
 from crosstile.dialects.nest.analysis import root_generic, shape_of
 from crosstile.dialects.nest.attributes import IteratorKind
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.kernel import KernelOp
+from crosstile.dialects.nest.shared_iterators import IteratorKey, SharedIterators
 from crosstile.ir.diagnostics import op_error
-
-IteratorKey = tuple[GenericOp, int]
 
 
 @dataclass(frozen=True)
@@ -52,21 +50,28 @@ class KernelAxes:
         self.kernel = kernel
         self.nests = kernel.generics
         self.root = root_generic(kernel)
-        self._parent: dict[IteratorKey, IteratorKey] = {}
-        self._members: dict[IteratorKey, list[IteratorKey]] = {}
-        self._unite_iterators()
+        self._shared = SharedIterators(self.nests)
+        if (general := self._shared.general) is not None:
+            raise op_error(
+                general,
+                "an index map of more than iterators and constants is not built yet in a kernel lowered to tiles",
+            )
+        if (conflict := self._shared.conflict) is not None:
+            raise op_error(conflict, "reads a value of the same kernel in two orders: the nests cannot share loops")
         self._axes = self._name_axes()
 
     # Questions
 
     def of_nest(self, nest: GenericOp) -> list[Axis]:
         """The axes of the iterators of ``nest``, in order."""
-        return [self._axes[self._find((nest, position))] for position in range(len(nest.iterators))]
+        return [self._axes[self._shared.representative(nest, position)] for position in range(len(nest.iterators))]
 
     def along(self, nest: GenericOp, map_: AffineMap) -> tuple[AxisOrUnit, ...]:
         """The axis along each dimension of a value that ``nest`` accesses with ``map_``."""
         return tuple(
-            self._axes[self._find((nest, expression.position))] if isinstance(expression, AffineDimExpr) else None
+            self._axes[self._shared.representative(nest, expression.position)]
+            if isinstance(expression, AffineDimExpr)
+            else None
             for expression in map_.results
         )
 
@@ -106,65 +111,13 @@ class KernelAxes:
         axes = self.of_nest(nest)
         return [axis for axis, iterator in zip(axes, nest.iterators, strict=True) if iterator.data.kind is kind]
 
-    def _find(self, key: IteratorKey) -> IteratorKey:
-        while self._parent[key] != key:
-            key = self._parent[key]
-        return key
-
-    def _unite(self, first: IteratorKey, second: IteratorKey) -> bool:
-        """Make two iterators one axis; refused if that would make two iterators of one nest the same."""
-        first, second = self._find(first), self._find(second)
-        if first == second:
-            return True
-        nests = {nest for nest, _ in self._members[first]}
-        if any(nest in nests for nest, _ in self._members[second]):
-            return False
-        self._parent[second] = first
-        self._members[first] += self._members.pop(second)
-        return True
-
-    def _unite_iterators(self) -> None:
-        for nest in self.nests:
-            for position in range(len(nest.iterators)):
-                self._parent[nest, position] = (nest, position)
-                self._members[nest, position] = [(nest, position)]
-            for map_ in nest.indexing_maps:
-                if not all(isinstance(result, AffineDimExpr | AffineConstantExpr) for result in map_.data.results):
-                    raise op_error(
-                        nest,
-                        f"index map {map_.data} is not built yet in a kernel that is lowered to tiles: "
-                        "expects iterators and constants only",
-                    )
-        for nest in self.nests:
-            for position, operand in enumerate(nest.inputs):
-                if isinstance(operand.owner, GenericOp):
-                    self._connect_result(nest, position, operand)
-        first_use: dict[tuple[SSAValue, int], IteratorKey] = {}
-        for nest in self.nests:
-            for position, operand in enumerate(nest.inputs):
-                if isinstance(operand, BlockArgument):
-                    for dim, expression in enumerate(nest.indexing_maps.data[position].data.results):
-                        if isinstance(expression, AffineDimExpr):
-                            key = (nest, expression.position)
-                            self._unite(first_use.setdefault((operand, dim), key), key)
-
-    def _connect_result(self, nest: GenericOp, position: int, operand: SSAValue) -> None:
-        producer = operand.owner
-        assert isinstance(producer, GenericOp)
-        written = producer.indexing_maps.data[len(producer.inputs) + producer.results.index(operand)].data
-        read = nest.indexing_maps.data[position].data
-        for source, target in zip(written.results, read.results, strict=True):
-            if not isinstance(target, AffineDimExpr) or not isinstance(source, AffineDimExpr):
-                continue
-            if not self._unite((producer, source.position), (nest, target.position)):
-                raise op_error(nest, "reads a value of the same kernel in two orders: the nests cannot share loops")
-
     def _name_axes(self) -> dict[IteratorKey, Axis]:
         taken: set[str] = set()
         axes: dict[IteratorKey, Axis] = {}
-        ordered = sorted(self._members, key=lambda key: not any(nest is self.root for nest, _ in self._members[key]))
+        classes = self._shared.classes()
+        ordered = sorted(classes, key=lambda key: not any(nest is self.root for nest, _ in classes[key]))
         for key in ordered:
-            members = sorted(self._members[key], key=lambda member: member[0] is not self.root)
+            members = sorted(classes[key], key=lambda member: member[0] is not self.root)
             name = base = members[0][0].iterators.data[members[0][1]].data.name
             suffix = 0
             while name.lower() in taken:
