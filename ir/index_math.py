@@ -68,6 +68,12 @@ class IndexBuilder:
             return lhs // rhs
         return lhs if rhs == 1 else self._place(arith.DivUIOp(lhs, self.value(rhs)))
 
+    def remainder(self, lhs: Index, rhs: int) -> Index:
+        """``lhs % rhs`` for ``lhs >= 0`` and a known ``rhs > 0``."""
+        if isinstance(lhs, int):
+            return lhs % rhs
+        return 0 if rhs == 1 else self._place(arith.RemUIOp(lhs, self.value(rhs)))
+
     def round_up(self, lhs: Index, multiple: int) -> Index:
         """The least multiple of ``multiple`` that is not below ``lhs``, for ``lhs >= 0``."""
         return self.mul(self.floor_div(self.add(lhs, multiple - 1), multiple), multiple)

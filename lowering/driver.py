@@ -250,8 +250,12 @@ class LoweringPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Lower ``op`` in place."""
         kept = self.kept_dialects | {"builtin"}
-        lowering = Lowering(self.name, self.rules, kept, self.convert_type)
-        new_body = lowering.lower_region(op.body)
-        old_body = op.detach_region(op.body)
-        op.add_region(new_body)
-        old_body.drop_all_references()
+        lower_module(op, Lowering(self.name, self.rules, kept, self.convert_type))
+
+
+def lower_module(module: ModuleOp, lowering: Lowering) -> None:
+    """Lower ``module`` in place."""
+    new_body = lowering.lower_region(module.body)
+    old_body = module.detach_region(module.body)
+    module.add_region(new_body)
+    old_body.drop_all_references()

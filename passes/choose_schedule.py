@@ -126,7 +126,8 @@ def contraction_schedule(
         k_step = max(1, min(k_step, round_up(roles.k.size, 8)))
     result = axes.of_result(roles.nest.results[0])
     others = [axis for axis in result if axis is not None and axis not in (roles.m, roles.n)]
-    loops = [Loop(axis.name, 1) for axis in others]
+    outer_sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
+    loops = [Loop(axis.name, 1) for axis in (*others, *outer_sums)]
     k_loop = Loop(roles.k.name, k_step, 8)
     m_tile = [] if roles.m is None else [Loop(roles.m.name, rows)]
     if staged:
