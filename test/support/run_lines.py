@@ -20,7 +20,7 @@ from pathlib import Path
 
 _RUN = re.compile(r"(?://|#|;)\s*RUN:\s?(.*)$")
 _SUBSTITUTION = re.compile(r"%%|%[sStT]\b")
-_TOOLS = {
+TOOLS = {
     "crosstile-opt": "crosstile.tools.opt",
     "crosstile-translate": "crosstile.tools.translate",
     "crosstile": "crosstile.tools.main",
@@ -70,14 +70,29 @@ def execute(line: str, path: Path, scratch: Path) -> Outcome:
     """Execute one RUN line of the test ``path``; files named by ``%t`` and ``%T`` are in ``scratch``."""
     substitutions = {"%s": str(path), "%S": str(path.parent), "%t": str(scratch / path.name), "%T": str(scratch)}
     # Substituted word by word, so that a blank in the path of the checkout splits nothing.
-    words = [
-        re.sub(r"%%|%[sStT]\b", lambda match: substitutions.get(match.group(), "%"), word) for word in _words(line)
-    ]
+    words = [_SUBSTITUTION.sub(lambda match: substitutions.get(match.group(), "%"), word) for word in _words(line)]
+    return _execute(words, merge=False)
+
+
+def execute_as_typed(line: str) -> Outcome:
+    """Execute a command line without substitutions; errors go into the output, as a terminal shows them."""
+    return _execute(_words(line), merge=True)
+
+
+def can_execute(line: str) -> bool:
+    """Whether all commands of ``line`` are known here and it uses nothing else of a shell."""
+    if re.search(r"[;$`*]|\|\|", line):
+        return False
+    commands = [command for pipeline in _split(_words(line), "&&") for command in _split(pipeline, "|")]
+    return all(command and (command[0] in TOOLS or command[0] in ("cat", "echo", "filecheck")) for command in commands)
+
+
+def _execute(words: list[str], merge: bool) -> Outcome:
     outcome = Outcome(0)
     for pipeline in _split(words, "&&"):
         data, code, errors = b"", 0, ""
         for command in _split(pipeline, "|"):
-            result = _run_command(_parse_command(command), data)
+            result = _run_command(_parse_command(command + ["2>&1"] * merge), data)
             data, code, errors = result.stdout, code or result.code, errors + result.stderr
         outcome = Outcome(code, outcome.stdout + data, outcome.stderr + errors)
         if code:
@@ -140,8 +155,8 @@ def _call(words: Sequence[str], data: bytes, merge: bool) -> Outcome:
     if name == "not":
         outcome = _call(arguments, data, merge)
         return Outcome(0 if outcome.code else 1, outcome.stdout, outcome.stderr)
-    if name in _TOOLS:
-        return captured(lambda: import_module(_TOOLS[name]).main(arguments), data, merge)
+    if name in TOOLS:
+        return captured(lambda: import_module(TOOLS[name]).main(arguments), data, merge)
     if name in ("filecheck", "FileCheck"):
         return captured(lambda: import_module("filecheck.main").main([name, *arguments]), data, merge)
     if name == "xdsl-opt":
@@ -154,7 +169,7 @@ def _call(words: Sequence[str], data: bytes, merge: bool) -> Outcome:
         for argument in arguments[1:]:
             Path(argument).unlink(missing_ok=True)
         return Outcome(0)
-    raise ValueError(f"RUN lines cannot call '{name}'; they know {', '.join(_TOOLS)}, filecheck, not, cat, echo, rm -f")
+    raise ValueError(f"RUN lines cannot call '{name}'; they know {', '.join(TOOLS)}, filecheck, not, cat, echo, rm -f")
 
 
 class _Tee(io.TextIOWrapper):

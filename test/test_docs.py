@@ -1,0 +1,114 @@
+"""Every command in the documentation is executed, and prints what the page says it prints.
+
+In a fenced block of language ``console`` a line ``$ command`` is run from the root of the project, and the lines below
+it are its output. ``...`` stands for any text within a line, and alone on a line for any lines. A command with no
+output below it only has to succeed; one that has to fail ends its output with ``(exit code 1)``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from run_lines import can_execute, execute_as_typed
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+_BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_EXIT_CODE = re.compile(r"\(exit code (\d+)\)")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command of a page and the output below it."""
+
+    page: Path
+    line: int
+    command: str
+    expected: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def examples(page: Path) -> list[Example]:
+    """All commands of ``page``."""
+    text = page.read_text(encoding="utf-8")
+    found: list[Example] = []
+    for block in _BLOCK.finditer(text):
+        first_line = text.count("\n", 0, block.start(1)) + 1
+        for offset, line in enumerate(block.group(1).splitlines()):
+            if line.startswith("$ "):
+                found.append(Example(page, first_line + offset, line[2:], ()))
+            elif found:
+                last = found.pop()
+                found.append(Example(page, last.line, last.command, (*last.expected, line)))
+    return found
+
+
+EXAMPLES = [example for page in PAGES for example in examples(page)]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like the root of the project, where commands may leave files."""
+    folder = tmp_path_factory.mktemp("root")
+    for path in ROOT.iterdir():
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
+def run(command: str, folder: Path) -> tuple[int, str]:
+    """Exit code and output of ``command``; our own tools run in this process, which is much faster."""
+    if can_execute(command):
+        outcome = execute_as_typed(command)
+        return outcome.code, outcome.stdout.decode()
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, done.stdout
+
+
+def pattern(expected: tuple[str, ...]) -> re.Pattern[str]:
+    """A regular expression for the expected lines."""
+    pieces = [
+        r"(?:.*\n)*?" if line.strip() == "..." else ".*?".join(map(re.escape, line.rstrip().split("..."))) + r"[ \t]*\n"
+        for line in expected
+    ]
+    return re.compile("".join(pieces))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_command_prints_what_the_page_says(example: Example, workplace: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(workplace)
+    expected = example.expected
+    wanted_code = 0
+    if expected and (found := _EXIT_CODE.fullmatch(expected[-1])) is not None:
+        wanted_code, expected = int(found.group(1)), expected[:-1]
+    code, output = run(example.command, workplace)
+    assert code == wanted_code, f"$ {example.command}\n{output}"
+    output = output.rstrip("\n") + "\n"
+    if expected:
+        assert pattern(expected).fullmatch(output), f"$ {example.command}\n{output}"
+
+
+def test_there_are_commands_to_execute():
+    assert len(EXAMPLES) >= 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
