@@ -220,8 +220,8 @@ class WindowOp(IRDLOperation):
             if len(coordinates) != source_type.get_num_dims() or len(shape) > len(coordinates):
                 parser.raise_error(
                     f"has {len(coordinates)} coordinates for the {source_type.get_num_dims()} dimensions of the source "
-                    f"and {len(shape)} of the window; the short form names every dimension of the source, and the window "
-                    "is the trailing ones. Use 'by affine_map<...>' for another relation",
+                    f"and {len(shape)} of the window; the short form names every dimension of the source, and the "
+                    "window is the trailing ones. Use 'by affine_map<...>' for another relation",
                     position,
                 )
             entries = [(len(entry.indices), entry.constant, entry.is_gather) for entry in coordinates]
