@@ -1,0 +1,196 @@
+"""What the mma level computes, in NumPy: fragments are arrays of their shape, products have the intrinsic's arithmetic.
+
+A kernel is called by its symbol, with arrays for its memrefs, which it writes in place::
+
+    Interpreter(module, upstream_meaning.MEANINGS, mma.meaning.MEANINGS).call("gemm", [a, b, c])
+
+Layouts decide where elements are, not what they are; only ``mma.reduce`` takes its order from one. Rings, roles and
+products in flight run on the machine of ``asynchrony.py``, in ``ring_meaning.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from xdsl.dialects.builtin import AffineMapAttr, DenseArrayBase
+from xdsl.ir import Operation
+from xdsl.ir.affine import AffineMap
+
+from crosstile.dialects.assembly import number_of
+from crosstile.dialects.element_types import Array, dtype_of, poisoned
+from crosstile.dialects.interpreter import Interpreter, Meanings
+from crosstile.dialects.mma import access, fragments, kernel, products
+from crosstile.dialects.mma.asynchrony import Machine
+from crosstile.dialects.mma.kernel import integer_list
+from crosstile.dialects.mma.memory import View, located_read, located_write, shape_of, whole
+from crosstile.dialects.mma.reduction import COMBINE, identity, reduce
+from crosstile.dialects.mma.ring_meaning import MEANINGS as RING_MEANINGS
+from crosstile.dialects.parallel_meaning import ranges, tiles
+from crosstile.dialects.place_meaning import Elements, elements
+
+MEANINGS = Meanings(RING_MEANINGS)
+
+
+# Kernels
+
+
+@MEANINGS.of(kernel.ParallelOp)
+def parallel(interpreter: Interpreter, op: kernel.ParallelOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """Every instance, one after the other, each with fresh rings that it must leave as it found them."""
+    rank = len(op.lower_bounds)
+    lower, upper = operands[:rank], operands[rank:]
+    if op.is_grid:
+        boxes = tiles(lower, upper, integer_list(op.steps), interpreter.sample)
+        instances = [(*start, *extent) for start, extent in boxes]
+    else:
+        grain = 1 if op.grain is None else op.grain.value.data
+        instances = list[tuple[int, ...]](ranges(lower[0], upper[0], grain, interpreter.workers))
+    machine = interpreter.state(Machine)
+    for instance in instances:
+        machine.start(_warps(op))
+        interpreter.run_block(op.body.block, instance)
+        machine.finish()
+    return ()
+
+
+@MEANINGS.of(kernel.ReturnOp)
+def end_of_kernel(interpreter: Interpreter, op: kernel.ReturnOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """Nothing is left in flight."""
+    interpreter.state(Machine).finish()
+    return ()
+
+
+def _warps(op: Operation) -> int:
+    parent = op.parent_op()
+    return parent.warp_count if isinstance(parent, kernel.KernelOp) else 1
+
+
+@MEANINGS.of(kernel.AllocOp)
+def alloc(interpreter: Interpreter, op: kernel.AllocOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """Poison, in the shape of the buffer: the map says where elements are stored, which nobody can see."""
+    type_ = op.result.type
+    return (poisoned(type_.get_shape(), dtype_of(type_.element_type)),)
+
+
+# Memory
+
+
+def place_of(
+    shape: tuple[int, ...],
+    memory: Any,
+    indices: Sequence[Any],
+    extents: Sequence[int],
+    map: AffineMapAttr | None,
+    extent_dims: DenseArrayBase | None,
+    clip: bool,
+    clamp: Sequence[int] = (),
+) -> Elements:
+    """The elements of a place, from an operation's operands and properties."""
+    by: AffineMap | None = None if map is None else map.data
+    given = dict(zip(integer_list(extent_dims), extents, strict=True))
+    return elements(shape, shape_of(memory), indices, by, given, clip, clamp)
+
+
+@MEANINGS.of(access.LoadOp)
+def load(interpreter: Interpreter, op: access.LoadOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The elements at the place; nothing is read if the condition is false."""
+    type_ = op.result.type
+    if op.condition is not None and not operands[-1] and op.otherwise is not None:
+        return (np.full(type_.get_shape(), number_of(op.otherwise), dtype_of(type_.element_type)),)
+    count = len(op.indices)
+    source, indices, extents = operands[0], operands[1 : 1 + count], operands[1 + count : 1 + count + len(op.extents)]
+    clamp = integer_list(op.clamp)
+    place = place_of(type_.get_shape(), source, indices, extents, op.map, op.extent_dims, op.clip is not None, clamp)
+    return (located_read(source, place, 0 if op.pad is None else number_of(op.pad)),)
+
+
+@MEANINGS.of(access.StoreOp)
+def store(interpreter: Interpreter, op: access.StoreOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The valid elements are written."""
+    count = len(op.indices)
+    value, destination, indices, extents = operands[0], operands[1], operands[2 : 2 + count], operands[2 + count :]
+    place = place_of(value.shape, destination, indices, extents, op.map, op.extent_dims, op.clip is not None)
+    located_write(destination, place, value)
+    return ()
+
+
+@MEANINGS.of(access.ViewOp)
+def view(interpreter: Interpreter, op: access.ViewOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The same scratch under other coordinates."""
+    return (View(operands[0], op.map.data, access.scratch_type(op.result).get_shape()),)
+
+
+# Fragments
+
+
+@MEANINGS.of(fragments.MapOp)
+def map_(interpreter: Interpreter, op: fragments.MapOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The body, once, on whole arrays."""
+    type_ = op.result.type
+    (value,) = interpreter.run_block(op.body.block, operands)
+    result = np.empty(type_.get_shape(), dtype_of(type_.element_type))
+    result[...] = value
+    return (result,)
+
+
+@MEANINGS.of(fragments.ReduceOp)
+def reduction(interpreter: Interpreter, op: fragments.ReduceOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The elements within the extents, in the order that the layout defines."""
+    value: Array = operands[0]
+    extents = operands[len(operands) - len(op.extents) :]
+    type_ = op.value_type
+    kept = _mask(value, extents, integer_list(op.extent_dims), identity(op.kind.data, value.dtype))
+    result = reduce(op.kind.data, kept, type_.layout.data, integer_list(op.dims))
+    return (result if op.into is None else COMBINE[op.kind.data](operands[1], result),)
+
+
+@MEANINGS.of(fragments.MaskOp)
+def mask(interpreter: Interpreter, op: fragments.MaskOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """Elements beyond the extents replaced."""
+    return (_mask(operands[0], operands[1:], integer_list(op.extent_dims), number_of(op.otherwise)),)
+
+
+def _mask(value: Array, extents: Sequence[int], dims: Sequence[int], otherwise: Any) -> Array:
+    if not dims:
+        return value
+    result = np.array(value)
+    for dim, extent in zip(dims, extents, strict=True):
+        np.moveaxis(result, dim, 0)[max(0, extent) :] = otherwise
+    return result
+
+
+@MEANINGS.of(fragments.SplatOp)
+def splat(interpreter: Interpreter, op: fragments.SplatOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The scalar everywhere."""
+    type_ = op.result.type
+    return (np.full(type_.get_shape(), operands[0], dtype_of(type_.element_type)),)
+
+
+@MEANINGS.of(fragments.IotaOp)
+def iota(interpreter: Interpreter, op: fragments.IotaOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The coordinate along a dimension, plus the start."""
+    type_ = op.result.type
+    shape, dim = type_.get_shape(), op.dim.value.data
+    counts = np.arange(shape[dim]) + (operands[0] if operands else 0)
+    along = counts.reshape([-1 if axis == dim else 1 for axis in range(len(shape))])
+    return (np.broadcast_to(along, shape).astype(dtype_of(type_.element_type)),)
+
+
+@MEANINGS.of(fragments.RelayoutOp)
+def relayout(interpreter: Interpreter, op: fragments.RelayoutOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The same elements."""
+    return operands
+
+
+# Products
+
+
+@MEANINGS.of(products.MmaOp)
+def multiply(interpreter: Interpreter, op: products.MmaOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The product in the arithmetic of the intrinsic."""
+    from crosstile.targets.execute import execute
+    from crosstile.targets.model import intrinsic
+
+    return (execute(intrinsic(op.intrinsic.data), whole(operands[0]), whole(operands[1]), operands[2]),)

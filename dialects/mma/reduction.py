@@ -1,0 +1,125 @@
+"""The defined order of ``mma.reduce``, computed on arrays: registers first, then butterflies over lanes and beyond.
+
+For a row of 64 in ``register(4:16) lane(16:1)`` lane l first adds elements l, l + 16, l + 32, l + 48 in this order;
+then lane l and lane l xor 8 add theirs, then xor 4, 2, 1, after which all lanes have the same sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from crosstile.dialects.element_types import Array, is_float
+from crosstile.ir.diagnostics import CrosstileError
+from crosstile.targets.layout import Layout
+
+COMBINE: dict[str, Callable[[Any, Any], Any]] = {
+    "add": np.add,
+    "mul": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+}
+
+
+def identity(kind: str, dtype: np.dtype[Any]) -> Any:
+    """The value that a reduction of ``kind`` ignores."""
+    if kind in ("add", "mul"):
+        return dtype.type(0 if kind == "add" else 1)
+    if is_float(dtype):
+        return dtype.type("-inf" if kind == "max" else "inf")
+    limits = np.iinfo(dtype)
+    return limits.min if kind == "max" else limits.max
+
+
+def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int]) -> Array:
+    """``values``, laid out as ``layout``, reduced over ``dims``, whose sizes become 1.
+
+    Raises CrosstileError where the layout defines no order: a butterfly over a number of lanes that is no power of two,
+    or a mode that wraps around the end of a dimension.
+    """
+    steps = _plan(layout, tuple(dims))
+    combine = COMBINE[kind]
+    parts = values.reshape(-1)[steps.places]
+    if steps.sequential:
+        front = np.moveaxis(parts, steps.sequential, range(len(steps.sequential)))
+        own = front.reshape(-1, *front.shape[len(steps.sequential) :])  # in increasing order of register number
+        total = own[0]
+        for part in own[1:]:
+            total = combine(total, part)
+        parts = np.expand_dims(total, steps.sequential)
+    for axis in steps.butterflies:
+        while parts.shape[axis] > 1:
+            low, high = np.split(parts, 2, axis)
+            parts = combine(low, high)
+    result = np.empty(steps.shape, values.dtype)
+    result.reshape(-1)[steps.kept] = parts.reshape(-1)
+    return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """``places``: element numbers, one axis of the array per digit; which axes fold how; where each outcome goes."""
+
+    places: Array
+    sequential: tuple[int, ...]
+    butterflies: tuple[int, ...]
+    kept: Array
+    shape: tuple[int, ...]
+
+
+@lru_cache(maxsize=256)
+def _plan(layout: Layout, dims: tuple[int, ...]) -> _Plan:
+    tile = layout.tile
+    strides = [prod(tile[dim + 1 :]) for dim in range(len(tile))]
+    shape = tuple(1 if dim in dims else size for dim, size in enumerate(tile))
+    kept_strides = [prod(shape[dim + 1 :]) for dim in range(len(shape))]
+    places, kept = np.zeros((), np.int64), np.zeros((), np.int64)
+    registers: list[int] = []
+    butterflies: list[int] = []
+    axis = 0
+    for name, modes in layout.axes:
+        for mode in modes:
+            for size, stride, dim in _digits(layout, mode.size, mode.stride, tile, strides):
+                size = size if stride else 1  # of replicas one is enough
+                places = places[..., np.newaxis] + stride * np.arange(size)
+                folds = stride > 0 and dim in dims
+                kept = kept[..., np.newaxis] + (
+                    np.zeros(1 if folds else size, np.int64)
+                    if folds or not stride
+                    else stride // strides[dim] * kept_strides[dim] * np.arange(size)
+                )
+                if folds and name == "register":
+                    registers.append(axis)
+                elif folds:
+                    if size & (size - 1):
+                        raise CrosstileError(
+                            f"the layout {layout} reduces over {size} values of '{name}'; a butterfly is defined for "
+                            "powers of two"
+                        )
+                    butterflies.append(axis)
+                axis += 1
+    return _Plan(places, tuple(registers), tuple(butterflies), kept.reshape(-1), shape)
+
+
+def _digits(
+    layout: Layout, size: int, stride: int, tile: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int, int]]:
+    """A mode as digits (size, stride, dimension), outermost first, each along one dimension of the tile."""
+    found: list[tuple[int, int, int]] = []
+    for dim in range(len(tile) - 1, -1, -1):
+        if size == 1 or stride == 0:
+            break
+        room = tile[dim] * strides[dim]
+        if stride >= room:
+            continue
+        fits = min(size, room // stride)
+        if (room % stride and fits < size) or size % fits:
+            raise CrosstileError(f"the layout {layout} wraps around dimension {dim}; no order of reduction is defined")
+        found.insert(0, (fits, stride, dim))
+        size, stride = size // fits, stride * fits
+    return found or [(size, stride, 0)]
