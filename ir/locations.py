@@ -24,6 +24,7 @@ from xdsl.rewriter import InsertPoint, Rewriter
 
 from crosstile.ir.diagnostics import fuse_locations
 
+_CREATED = "crosstile_created"
 _lock = RLock()
 _depth = 0
 _insert = PatternRewriter.insert
@@ -66,9 +67,11 @@ def _install(insert: Any, replace: Any, replace_op: Any) -> None:
 
 
 def _inserting(self: PatternRewriter, op: Any, insertion_point: InsertPoint | None = None) -> Any:
+    ops = _as_ops(op)
     matched = self._current_operation  # pyright: ignore[reportPrivateUsage]
     if matched is not None:
-        _inherit(_as_ops(op), matched)
+        _inherit(ops, matched)
+    _created(self).update(ops)
     return _insert(self, op, insertion_point)
 
 
@@ -79,8 +82,22 @@ def _replacing(
     new_results: Sequence[SSAValue | None] | None = None,
     safe_erase: bool = True,
 ) -> None:
-    _fuse(_as_ops(new_ops), op)
+    ops = _as_ops(new_ops)
+    # A value that this pattern made earlier stands for several operations; one that was there before does not.
+    created = _created(self).difference(ops)
+    owners = [value.owner for value in new_results or () if value is not None]
+    _fuse([*ops, *(owner for owner in owners if isinstance(owner, Operation) and owner in created)], op)
     _replace(self, op, new_ops, new_results, safe_erase)
+
+
+def _created(rewriter: PatternRewriter) -> set[Operation]:
+    """The operations inserted since ``rewriter`` matched its present operation."""
+    matched = rewriter._current_operation  # pyright: ignore[reportPrivateUsage]
+    known: tuple[Operation | None, set[Operation]] | None = getattr(rewriter, _CREATED, None)
+    if known is None or known[0] is not matched:
+        known = (matched, set())
+        setattr(rewriter, _CREATED, known)
+    return known[1]
 
 
 def _replacing_op(

@@ -97,6 +97,9 @@ class LocationParser(Parser):
         """Raise what ``error`` should have said; returns if it says it well already."""
         if error.msg.startswith("values used but not defined"):
             self.raise_if_undefined()
+        if isinstance(error, MultipleSpansParseError) and error.msg.startswith("region ends with missing block"):
+            span, _ = error.refs[0]
+            self.raise_error(f"use of undefined block {span.text}", span.start)
         if error.msg == " in block definition":
             self.raise_error("expected an operation, a block label or '}' here", error.span.start)
         if error.msg == "Could not parse entire input!" and not self.at_end():

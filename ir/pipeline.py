@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Any, cast, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from xdsl.passes import ModulePass
 from xdsl.utils.arg_spec import ArgSpec, ParameterListType, ParameterType
@@ -106,8 +106,16 @@ def _describe_options(pass_name: str, fields: dict[str, Any], hints: dict[str, A
 
 
 def _type_text(hint: Any) -> str:
-    """A type as a user may write a value of it; that an option may be left out is not part of it."""
-    return type_repr(hint).replace("|None", "")
+    """A type as a user writes values of it: ``int``, ``int,int,...``, ``rows|columns``."""
+    arguments = [argument for argument in get_args(hint) if argument not in (type(None), Ellipsis)]
+    if get_origin(hint) is Literal:
+        return "|".join(map(str, arguments))
+    if get_origin(hint) is tuple:
+        many = [] if len(arguments) > 1 else [*map(_type_text, arguments), "..."]
+        return ",".join([*map(_type_text, arguments), *many])
+    if arguments:
+        return "|".join(map(_type_text, arguments))
+    return type_repr(hint)
 
 
 def _default_text(value: object) -> str:
