@@ -67,6 +67,7 @@ PASSES: tuple[PassRow, ...] = (
     PassRow(
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
     ),
+    PassRow("nest-to-tile", "crosstile.lowering.nest_to_tile:NestToTilePass", "nest", "kernels to tile programs"),
     PassRow(
         "plan-buffers", "crosstile.passes.plan_buffers:PlanBuffersPass", "tile", "temporaries into one shared arena"
     ),

@@ -1,0 +1,234 @@
+"""Kernels around a matrix product: the loops of the schedule, staged operands, one contract, an epilogue.
+
+    tile.parallel %m0 to %m1 = 0 to %M grain 4 {
+      tile.for %n ... step 4096 { tile.for %k ... step 512 balanced(8) {
+        %b = tile.stage (window of B at %k, %n)                       as soon as every axis of B has been entered
+        tile.for %m2 ... step 256 { tile.for %n2 ... step 64 { tile.for %m3 ... step 4 {
+          %c = tile.load (window of C) if %k > 0 else 0.0             the chain goes on where the last block ended
+          %d = tile.contract (window of A), (window of %b), %c extent %kc
+          scf.if %last { epilogue; tile.store } else { tile.store %d }
+
+Loops nest as the schedule lists them. Between blocks of the reduction the accumulators live in the result, so each
+element is one sequential chain over k whatever the block sizes; the epilogue runs after the last block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from xdsl.dialects import arith, scf
+from xdsl.dialects.builtin import AnyFloat, FloatAttr
+from xdsl.ir import Block, Region, SSAValue
+
+from crosstile.dialects import tile
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit
+from crosstile.dialects.nest.contraction_roles import ContractionRoles, carrier
+from crosstile.dialects.nest.schedule import Loop, Schedule
+from crosstile.ir.index_math import Index
+from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
+from crosstile.lowering.nest_to_tile.places import Place, Span
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An operand in scratch: the buffer, and per axis the number of enclosing loops that it is already relative to."""
+
+    buffer: SSAValue
+    skip: dict[Axis, int]
+
+
+@dataclass
+class ContractionKernel:
+    """The state of lowering one matrix product."""
+
+    builder: KernelBuilder
+    roles: ContractionRoles
+    schedule: Schedule
+    outputs: Sequence[SSAValue]
+    staged: dict[int, Staged] = field(default_factory=dict[int, Staged])
+
+    def body(self, place: Place) -> None:
+        """The body of the outermost parallel loop."""
+        self._check()
+        self._enter(place, self.schedule.loops)
+
+    def _check(self) -> None:
+        named = {loop.iterator.lower() for loop in self.schedule.loops}
+        wanted = [*(axis for axis in (self.roles.m, self.roles.n) if axis is not None), *self.reduced]
+        missing = [axis.name for axis in wanted if axis.name.lower() not in named]
+        if missing:
+            raise self.builder.lowering.error(
+                f"the schedule has no loop over {', '.join(missing)}: with an intrinsic it needs m, n and all of k"
+            )
+
+    @property
+    def reduced(self) -> list[Axis]:
+        """The axes that the product sums over."""
+        return self.builder.axes.reduced(self.roles.nest)
+
+    # Loops
+
+    def _enter(self, place: Place, loops: Sequence[Loop]) -> None:
+        """Open the loops that remain, staging operands as soon as all their axes have been entered."""
+        if not loops:
+            self._micro_tile(place)
+            return
+        loop, rest = loops[0], loops[1:]
+        axis = self.builder.axes.by_name(loop.iterator)
+        assert axis is not None
+        reduced = axis in self.reduced
+        bounds = self.builder.bounds(place, axis)
+        if reduced:
+            # An empty sum is still to be stored, so the loop runs at least once.
+            bounds = (bounds[0], self.builder.index.maximum(bounds[1], 1))
+
+        def inside(inner: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            if reduced:
+                inner = self._clip(inner, axis)
+            already = dict(self.staged)
+            self._stage(inner, axis, loop)
+            self._enter(inner, rest)
+            self.staged = already
+            return ()
+
+        self.builder.loop(place, axis, bounds, loop.step, (), inside, loop.balanced)
+
+    def _clip(self, place: Place, axis: Axis) -> Place:
+        """``place`` with the extent of ``axis`` cut at its size, which only an empty reduction exceeds."""
+        size = self.builder.size(axis)
+        if isinstance(size, int) and size > 0:
+            return place
+        span = place.spans[axis]
+        extent = self.builder.index.minimum(span.extent, size)
+        return Place({**place.spans, axis: Span(span.starts, extent)}, dict(place.tiles))
+
+    # Operands
+
+    def _operand_axes(self, position: int) -> tuple[AxisOrUnit, ...]:
+        return self.builder.axes.of_operand(self.roles.nest, position)
+
+    def _stage(self, place: Place, entered: Axis, loop: Loop) -> None:
+        """Stage the operands that the schedule names and whose last axis has just been entered."""
+        for position in self.schedule.stage:
+            along = self._operand_axes(position)
+            if position in self.staged or entered not in along:
+                continue
+            if all(axis is None or self._blocked(place, axis) for axis in along):
+                self.staged[position] = self._stage_operand(place, position)
+
+    def _blocked(self, place: Place, axis: Axis) -> bool:
+        """Whether a loop of the schedule over ``axis`` is open; the range of a worker alone does not bound a buffer."""
+        span = place.spans.get(axis)
+        split = self.schedule.parallel is not None and axis.name.lower() == self.schedule.parallel.lower()
+        return span is not None and len(span.starts) > (1 if split else 0)
+
+    def _stage_operand(self, place: Place, position: int) -> Staged:
+        lhs = position == self.roles.lhs
+        rows, columns = (self.roles.m, self.roles.k) if lhs else (self.roles.k, self.roles.n)
+        shape = (self._capacity(place, rows), self._capacity(place, columns))
+        window = self._operand_window(place, position, shape, rows, columns)
+        stage = self.builder.lowering.insert(tile.StageOp(window))
+        return Staged(stage.result, {axis: len(span.starts) for axis, span in place.spans.items()})
+
+    def _capacity(self, place: Place, axis: AxisOrUnit) -> int:
+        """The step of the innermost open loop over ``axis``: how much of it a buffer must hold."""
+        if axis is None:
+            return 1
+        steps = self.schedule.steps(axis.name)
+        depth = len(place.spans[axis].starts)
+        if self.schedule.parallel is not None and axis.name.lower() == self.schedule.parallel.lower():
+            depth -= 1
+        return steps[depth - 1]
+
+    def _operand_window(
+        self, place: Place, position: int, shape: tuple[int, int], rows: AxisOrUnit, columns: AxisOrUnit
+    ) -> SSAValue:
+        """A window of ``shape`` on input ``position``, rows and columns along the axes given."""
+        along = self._operand_axes(position)
+        dimensions = [None if axis is None else 0 if axis == rows else 1 if axis == columns else None for axis in along]
+        source = self.builder.memory[self.roles.nest.inputs[position]]
+        return self.builder.window(place, source, along, shape, dimensions)
+
+    def _operand(self, place: Place, position: int) -> SSAValue:
+        """The window of one register tile on an operand: on its buffer if it is staged, else on memory."""
+        lhs = position == self.roles.lhs
+        rows, columns = (self.roles.m, self.roles.k) if lhs else (self.roles.k, self.roles.n)
+        shape = (self._capacity(place, rows), self._capacity(place, columns))
+        if position not in self.staged:
+            return self._operand_window(place, position, shape, rows, columns)
+        staged = self.staged[position]
+        return self.builder.window(place, staged.buffer, (rows, columns), shape, (0, 1), staged.skip)
+
+    # The micro-tile
+
+    def _micro_tile(self, place: Place) -> None:
+        """Contract one register tile over the current block of k, then run the epilogue if the block is the last."""
+        builder, roles = self.builder, self.roles
+        continued, last = self._position(place)
+        home = carrier(builder.axes, self.outputs, roles)
+        if continued is None:
+            shape = builder.shape.of((roles.m, roles.n))
+            accumulator = builder.splat(builder.constant(roles.element, 0), shape)
+        else:
+            if home is None:
+                raise builder.lowering.error(
+                    "the reduction is blocked, but no result can hold its accumulators: expects a loop over "
+                    f"'{roles.k.name}' whose step covers all of it"
+                )
+            window = self._result_window(place, home)
+            zero = FloatAttr(0.0, cast(AnyFloat, roles.element))
+            accumulator = builder.lowering.insert(tile.LoadOp(window, continued, zero)).result
+        lhs, rhs = self._operand(place, roles.lhs), self._operand(place, roles.rhs)
+        contract = tile.ContractOp(lhs, rhs, accumulator, self._chain_length(place), self.schedule.intrinsic)
+        product = builder.lowering.insert(contract).result
+        if last is None:
+            self._epilogue(place, product)
+            return
+        assert home is not None
+        window = self._result_window(place, home)
+        with builder.lowering.at(final := Block()):
+            self._epilogue(place.branch(), product)
+            builder.lowering.insert(scf.YieldOp())
+        with builder.lowering.at(partial := Block()):
+            builder.lowering.insert(tile.StoreOp(product, window))
+            builder.lowering.insert(scf.YieldOp())
+        builder.lowering.insert(scf.IfOp(last, [], Region(final), Region(partial)))
+
+    def _chain_length(self, place: Place) -> SSAValue:
+        """The extent of k, or 0 if another reduced axis is empty."""
+        index = self.builder.index
+        others = [place.spans[axis].extent for axis in self.reduced if axis != self.roles.k and not axis.size]
+        return index.value(index.product([place.spans[self.roles.k].extent, *others]))
+
+    def _position(self, place: Place) -> tuple[SSAValue | None, SSAValue | None]:
+        """Whether a block of the reduction came before and whether this is the last; None if there is a single one."""
+        index = self.builder.index
+        starts: Index = 0
+        last: SSAValue | None = None
+        for axis in self.reduced:
+            size = self.builder.size(axis)
+            if isinstance(size, int) and size <= self.schedule.steps(axis.name)[0]:
+                continue
+            start = index.sum(place.spans[axis].starts)
+            starts = index.add(starts, start)
+            end = index.value(index.add(start, place.spans[axis].extent))
+            done = index.build(arith.CmpiOp(end, index.value(size), "sge")).result
+            last = done if last is None else index.build(arith.AndIOp(last, done)).result
+        if last is None:
+            return None, None
+        return index.build(arith.CmpiOp(index.value(starts), index.value(0), "sgt")).result, last
+
+    def _result_window(self, place: Place, output: int) -> SSAValue:
+        value = self.outputs[output]
+        return self.builder.value_window(place, value, self.builder.axes.of_result(value))
+
+    def _epilogue(self, place: Place, product: SSAValue) -> None:
+        """Everything elementwise after the product, and the stores of the results."""
+        axes = self.builder.axes
+        result = self.roles.nest.results[0]
+        place.tiles[result, axes.of_result(result)] = product
+        for output in self.outputs:
+            along = axes.of_result(output)
+            self.builder.store(place, self.builder.tile(place, output, along), output, along)

@@ -1,0 +1,370 @@
+"""The host side of ``nest-to-tile``: tensors become memrefs, results become arguments, kernels become launches.
+
+    func.func @main(%x : tensor<?x64xf32>) -> tensor<?x10xf32>      func.func @main(%x : memref<?x64xf32>, %y : ...) {
+      %h = nest.kernel @first (%a = %x ...)                    =>     %n = memref.dim %x, %c0
+      %y = nest.kernel @second (%a = %h ...)                          %h = memref.alloc(%n) : memref<?x96xf32>
+      func.return %y                                                  tile.launch @first(%x, %h) {stage = 0}
+                                                                      tile.launch @second(%h, %y) {stage = 1}
+
+A kernel writes what the function returns straight into the result's memory; anything else that is returned - an
+argument, a constant, one value twice - is copied. Memrefs are contiguous, so a reshape is a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import cast
+
+from xdsl.dialects import arith, func, memref, scf, tensor
+from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
+    ArrayAttr,
+    DenseIntOrFPElementsAttr,
+    DictionaryAttr,
+    FunctionType,
+    IntegerAttr,
+    MemRefType,
+    ModuleOp,
+    StringAttr,
+    SymbolRefAttr,
+    TensorType,
+    UnitAttr,
+)
+from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
+from xdsl.ir.affine import AffineExpr, AffineMap
+from xdsl.utils.hints import isa
+
+from crosstile.dialects import tile
+from crosstile.dialects.host import host_attributes
+from crosstile.dialects.nest.axes import Axis, KernelAxes
+from crosstile.dialects.nest.kernel import CallOp, KernelOp
+from crosstile.dialects.nest.schedule import PREDICATES, Comparison, GuardAttr
+from crosstile.ir.index_math import Index
+from crosstile.lowering.driver import Lowering, Rule, keep
+from crosstile.lowering.hoisting import Hoister
+from crosstile.lowering.nest_to_tile.kernel import lower_kernel_body
+
+COMPARISONS = {"<=": "sle", "<": "slt", ">=": "sge", ">": "sgt", "==": "eq"}
+"""A guard's predicates as ``arith.cmpi`` calls them."""
+
+AnyTensor = TensorType[Attribute]
+
+
+def memref_type(type_: Attribute) -> Attribute:
+    """The contiguous memref for a tensor; other types stay as they are."""
+    if not isinstance(type_, TensorType):
+        return type_
+    type_ = cast(AnyTensor, type_)
+    return MemRefType(type_.element_type, type_.get_shape())
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """Dimension ``dim`` of the memref ``value``: where a size comes from."""
+
+    value: SSAValue
+    dim: int
+
+
+class HostLowering:
+    """The rules of the host side, and what they know of the function being lowered."""
+
+    def __init__(self, module: ModuleOp) -> None:
+        self.kernels: list[Operation] = []
+        """Tile kernels and constants, to be placed before the function."""
+        self._taken = {op.sym_name.data for op in module.walk() if isinstance(op, func.FuncOp | tile.KernelOp)}
+        self._destinations: dict[SSAValue, SSAValue] = {}
+        self._symbols: dict[tuple[SSAValue, int], AffineExpr] = {}
+        self._sizes: dict[tuple[SSAValue, int], Index | Dimension] = {}
+        self._index: Hoister | None = None
+        self._stage = 0
+
+    def rules(self) -> dict[type[Operation], Rule]:
+        """The table of rules."""
+        return {
+            func.FuncOp: self.lower_function,
+            func.ReturnOp: self.lower_return,
+            KernelOp: self.lower_kernel,
+            CallOp: self.lower_call,
+            tensor.DimOp: self.lower_dim,
+            tensor.EmptyOp: self.lower_empty,
+            tensor.ReshapeOp: self.lower_reshape,
+            tensor.CollapseShapeOp: self.lower_reshape,
+            tensor.ExpandShapeOp: self.lower_reshape,
+            arith.ConstantOp: self.lower_constant,
+        }
+
+    # Functions
+
+    def lower_function(self, op: func.FuncOp, lowering: Lowering) -> None:
+        """A host function: destinations after the inputs, and the attributes of ``dialects/host.py``."""
+        if not op.body.blocks:
+            raise lowering.error("a function without a body has nothing to run")
+        returned = op.body.block.last_op
+        if not isinstance(returned, func.ReturnOp):
+            raise lowering.error("expects one block that ends in func.return")
+        results = [memref_type(type_) for type_ in op.function_type.outputs]
+        if not all(isinstance(type_, MemRefType) for type_ in results):
+            raise lowering.error("a program returns tensors; return a scalar as a tensor of rank 0")
+        block = Block()
+        self._sizes, self._symbols, self._stage = {}, {}, 0
+        self._index = Hoister(lowering)
+        with self._index.function(block):
+            for argument in op.body.block.args:
+                lowering.add_argument(block, argument)
+            inputs = len(block.args)
+            self._name_symbols(block.args)
+            destinations = [block.insert_arg(type_, len(block.args)) for type_ in results]
+            self._destinations = {}
+            for value, destination in zip(returned.operands, destinations, strict=True):
+                if isinstance(value.owner, KernelOp) and value not in self._destinations:
+                    self._destinations[value] = destination
+            self._returned = destinations
+            lowering.lower_ops(op.body.block)
+        shapes = [self._result_shape(lowering, value) for value in returned.operands]
+        arg_attrs = op.arg_attrs
+        if arg_attrs is not None:
+            arg_attrs = ArrayAttr([*arg_attrs.data, *([DictionaryAttr({})] * len(results))])
+        types = FunctionType.from_lists([argument.type for argument in block.args], [])
+        new = func.FuncOp(op.sym_name.data, types, Region(block), op.sym_visibility, arg_attrs=arg_attrs)
+        new.attributes = {**op.attributes, **host_attributes(inputs, shapes)}
+        for kernel in self.kernels:
+            lowering.insert(kernel)
+        self.kernels = []
+        lowering.insert(new)
+
+    def _name_symbols(self, arguments: Sequence[SSAValue]) -> None:
+        """Every dynamic dimension of an input is one symbol of the results' shapes."""
+        for argument in arguments:
+            if isa(argument.type, MemRefType):
+                for dim, size in enumerate(argument.type.get_shape()):
+                    if size == DYNAMIC_INDEX:
+                        self._symbols[argument, dim] = AffineExpr.symbol(len(self._symbols))
+
+    def _result_shape(self, lowering: Lowering, value: SSAValue) -> AffineMap:
+        new = lowering.value(value)
+        expressions = [self._expression(new, dim) for dim in range(len(cast(AnyTensor, value.type).get_shape()))]
+        known = [expression for expression in expressions if expression is not None]
+        if len(known) != len(expressions):
+            raise lowering.error("the shape of a result must follow from the shapes of the inputs")
+        return AffineMap(0, len(self._symbols), tuple(known))
+
+    def lower_return(self, op: func.ReturnOp, lowering: Lowering) -> None:
+        """What no kernel has written to its destination is copied there."""
+        for value, destination in zip(op.operands, self._returned, strict=True):
+            if self._destinations.get(value) is not destination:
+                lowering.insert(memref.CopyOp(lowering.value(value), destination))
+        lowering.insert(func.ReturnOp())
+
+    # Sizes
+
+    @property
+    def index(self) -> Hoister:
+        """Index arithmetic in the function being lowered."""
+        assert self._index is not None
+        return self._index
+
+    def size(self, value: SSAValue, dim: int) -> Index:
+        """The size of a new memref along ``dim``, traced back to the inputs."""
+        known = cast(MemRefType, value.type).get_shape()[dim]
+        if known != DYNAMIC_INDEX:
+            return known
+        size = self._sizes.get((value, dim))
+        if isinstance(size, Dimension):
+            return self.size(size.value, size.dim)
+        if size is not None:
+            return size
+        return self.index.build(memref.DimOp(value, self.index.value(dim))).result
+
+    def _expression(self, value: SSAValue, dim: int) -> AffineExpr | None:
+        """The size of a new memref along ``dim`` as an expression of the inputs' dynamic dimensions."""
+        known = cast(MemRefType, value.type).get_shape()[dim]
+        if known != DYNAMIC_INDEX:
+            return AffineExpr.constant(known)
+        size = self._sizes.get((value, dim))
+        if isinstance(size, Dimension):
+            return self._expression(size.value, size.dim)
+        return self._symbols.get((value, dim))
+
+    def lower_dim(self, op: tensor.DimOp, lowering: Lowering) -> None:
+        """The size is known or read from the input it comes from."""
+        owner = op.index.owner
+        if not isinstance(owner, arith.ConstantOp) or not isinstance(owner.value, IntegerAttr):
+            raise lowering.error("expects a constant dimension")
+        lowering.replace(op, self.index.value(self.size(lowering.value(op.source), owner.value.value.data)))
+
+    # Memory
+
+    def lower_empty(self, op: tensor.EmptyOp, lowering: Lowering) -> None:
+        """A tensor that gives sizes only: memory that nobody reads."""
+        type_ = cast(MemRefType, memref_type(op.tensor.type))
+        alloc = lowering.insert(memref.AllocOp(lowering.flatten(op.dynamic_sizes), [], type_))
+        dynamic = [dim for dim, size in enumerate(type_.get_shape()) if size == DYNAMIC_INDEX]
+        for dim, size in zip(dynamic, alloc.dynamic_sizes, strict=True):
+            self._sizes[alloc.memref, dim] = size
+        lowering.replace(op, alloc.memref)
+
+    def lower_constant(self, op: arith.ConstantOp, lowering: Lowering) -> None:
+        """A tensor becomes a constant global; scalars stay."""
+        if not isa(op.result.type, TensorType):
+            keep(op, lowering)
+            return
+        type_ = cast(MemRefType, memref_type(op.result.type))
+        value = op.value
+        if not isinstance(value, DenseIntOrFPElementsAttr):
+            raise lowering.error(f"expects a dense constant, got {value}")
+        name = self._unique("constant")
+        constant = memref.GlobalOp.get(StringAttr(name), type_, value, constant=UnitAttr(), alignment=64)
+        self.kernels.append(constant)
+        constant.location = op.location
+        lowering.replace(op, lowering.insert(memref.GetGlobalOp(name, type_)).memref)
+
+    def lower_reshape(self, op: Operation, lowering: Lowering) -> None:
+        """The same elements in the same order under another shape, of which at most one size is not static."""
+        source = lowering.value(op.operands[0])
+        type_ = cast(MemRefType, memref_type(op.results[0].type))
+        dynamic = [dim for dim, size in enumerate(type_.get_shape()) if size == DYNAMIC_INDEX]
+        if len(dynamic) > 1:
+            raise lowering.error("a reshape to several dynamic dimensions is not built yet: expects at most one '?'")
+        sizes: list[Index] = list(type_.get_shape())
+        expression: AffineExpr | None = None
+        if dynamic:
+            sizes[dynamic[0]], expression = self._inferred_size(source, type_)
+        strides: list[Index] = [1]
+        for size in reversed(sizes[1:]):
+            strides.insert(0, self.index.mul(strides[0], size))
+        view = memref.ReinterpretCastOp.from_dynamic(source, [0], sizes, strides[: len(sizes)], type_)
+        result = lowering.insert(view).result
+        if dynamic:
+            self._sizes[result, dynamic[0]] = sizes[dynamic[0]]
+            if expression is not None:
+                self._symbols[result, dynamic[0]] = expression
+        lowering.replace(op, result)
+
+    def _inferred_size(self, source: SSAValue, type_: MemRefType) -> tuple[Index, AffineExpr | None]:
+        """The one dynamic size of ``type_``, all elements of ``source`` over the static sizes; and its expression."""
+        rest = prod(size for size in type_.get_shape() if size != DYNAMIC_INDEX)
+        if rest == 0:
+            return 0, AffineExpr.constant(0)
+        dims = range(len(cast(MemRefType, source.type).get_shape()))
+        size = self.index.floor_div(self.index.product([self.size(source, dim) for dim in dims]), rest)
+        expression = AffineExpr.constant(1)
+        for dim in dims:
+            factor = self._expression(source, dim)
+            if factor is None:
+                return size, None
+            expression = expression * factor
+        return size, expression // rest
+
+    # Launches
+
+    def _unique(self, name: str) -> str:
+        candidate, suffix = name, 0
+        while candidate in self._taken:
+            suffix += 1
+            candidate = f"{name}_{suffix}"
+        self._taken.add(candidate)
+        return candidate
+
+    def _results(self, op: KernelOp | CallOp, lowering: Lowering, axes: KernelAxes | None) -> list[SSAValue]:
+        """The memory for each result: the function's own if it is returned, else a temporary."""
+        memory: list[SSAValue] = []
+        for position, result in enumerate(op.results):
+            type_ = cast(MemRefType, memref_type(result.type))
+            sizes = self._dynamic_sizes(lowering, axes, position, type_)
+            value = self._destinations.get(result)
+            if value is None:
+                dynamic = [self.index.value(self.size(size.value, size.dim)) for size in sizes.values()]
+                value = lowering.insert(memref.AllocOp(dynamic, [], type_)).memref
+            self._sizes |= {(value, dim): size for dim, size in sizes.items()}
+            memory.append(value)
+        return memory
+
+    def _dynamic_sizes(
+        self, lowering: Lowering, axes: KernelAxes | None, position: int, type_: MemRefType
+    ) -> dict[int, Dimension]:
+        """Where each dynamic dimension of result ``position`` gets its size from."""
+        dynamic = [dim for dim, size in enumerate(type_.get_shape()) if size == DYNAMIC_INDEX]
+        if not dynamic:
+            return {}
+        if axes is None:
+            raise lowering.error("a called kernel must have results of static shape")
+        along = axes.of_result(axes.kernel.yield_op.arguments[position])
+        return {dim: self._source(lowering, axes, along[dim]) for dim in dynamic}
+
+    def _source(self, lowering: Lowering, axes: KernelAxes, axis: Axis | None) -> Dimension:
+        """The new memref and its dimension that give the size of a dynamic axis."""
+        if axis is None or axis.source is None:
+            raise lowering.error(f"no input of the kernel gives the size of iterator '{axis}'")
+        argument, dim = axis.source
+        return Dimension(lowering.value(axes.kernel.inputs[argument.index]), dim)
+
+    def lower_kernel(self, op: KernelOp, lowering: Lowering) -> None:
+        """One tile kernel per schedule, and the launches that choose between them by the guards."""
+        if op.schedules is None:
+            raise lowering.error("the kernel has no schedule: run choose-schedule first, or write one")
+        outputs = list(op.yield_op.arguments)
+        if any(not isinstance(value, OpResult) for value in outputs) or len(set(outputs)) != len(outputs):
+            raise lowering.error("a kernel yields distinct results of its nests")
+        axes = KernelAxes(op)
+        memory = self._results(op, lowering, axes)
+        arguments = [*lowering.flatten(op.inputs), *memory]
+        variants: list[tuple[GuardAttr, str]] = []
+        for guarded in op.schedules:
+            name = self._unique(op.kernel_name.data)
+            kernel = lower_kernel_body(lowering, op, axes, guarded.schedule.data, name)
+            self.kernels.append(kernel)
+            variants.append((guarded.guard, name))
+        self._launch(lowering, axes, variants, arguments)
+        self._stage += 1
+        lowering.replace(op, *memory)
+
+    def _launch(
+        self,
+        lowering: Lowering,
+        axes: KernelAxes,
+        variants: Sequence[tuple[GuardAttr, str]],
+        arguments: Sequence[SSAValue],
+    ) -> None:
+        (guard, name), *others = variants
+        launch = tile.LaunchOp(SymbolRefAttr(name), arguments, self._stage)
+        if not others or not guard.data:
+            lowering.insert(launch)
+            return
+        condition = self._condition(lowering, axes, guard)
+        with lowering.at(chosen := Block()):
+            lowering.insert(launch)
+            lowering.insert(scf.YieldOp())
+        with lowering.at(other := Block()):
+            self._launch(lowering, axes, others, arguments)
+            lowering.insert(scf.YieldOp())
+        lowering.insert(scf.IfOp(condition, [], Region(chosen), Region(other)))
+
+    def _condition(self, lowering: Lowering, axes: KernelAxes, guard: GuardAttr) -> SSAValue:
+        """A guard as an i1 computed from the sizes of the inputs."""
+        holds = [self._compare(lowering, axes, comparison) for comparison in guard.data]
+        result = holds[0]
+        for condition in holds[1:]:
+            result = self.index.build(arith.AndIOp(result, condition)).result
+        return result
+
+    def _compare(self, lowering: Lowering, axes: KernelAxes, comparison: Comparison) -> SSAValue:
+        axis = axes.by_name(comparison.iterator)
+        assert axis is not None and comparison.predicate in PREDICATES
+        size: Index | None = axis.size
+        if size is None:
+            source = self._source(lowering, axes, axis)
+            size = self.size(source.value, source.dim)
+        if comparison.modulus is not None:
+            size = self.index.remainder(size, comparison.modulus)
+        bound = self.index.value(comparison.bound)
+        return self.index.build(arith.CmpiOp(self.index.value(size), bound, COMPARISONS[comparison.predicate])).result
+
+    def lower_call(self, op: CallOp, lowering: Lowering) -> None:
+        """A kernel kept as text beside its operator is launched as it is."""
+        memory = self._results(op, lowering, None)
+        lowering.insert(tile.LaunchOp(op.kernel, [*lowering.flatten(op.inputs), *memory], self._stage))
+        self._stage += 1
+        lowering.replace(op, *memory)

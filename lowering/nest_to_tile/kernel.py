@@ -1,0 +1,97 @@
+"""One ``nest.kernel`` with one of its schedules becomes one ``tile.kernel``.
+
+A schedule with an intrinsic makes the kernel a blocked matrix product (``contraction``), any other a sweep over rows
+(``sweeps``). Both share what stands here: the arguments, the register tile, and the outermost parallel loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.dialects.builtin import IndexType, MemRefType, TensorType
+from xdsl.ir import Attribute, Block, SSAValue
+from xdsl.utils.hints import isa
+
+from crosstile.dialects import tile
+from crosstile.dialects.nest.axes import Axis, KernelAxes
+from crosstile.dialects.nest.contraction_roles import contraction_roles
+from crosstile.dialects.nest.kernel import KernelOp
+from crosstile.dialects.nest.schedule import Schedule
+from crosstile.lowering.driver import Lowering
+from crosstile.lowering.nest_to_tile.contraction import ContractionKernel
+from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
+from crosstile.lowering.nest_to_tile.places import Place, TileShape
+from crosstile.lowering.nest_to_tile.sweeps import sweep_body
+
+
+def lower_kernel_body(
+    lowering: Lowering, op: KernelOp, axes: KernelAxes, schedule: Schedule, name: str
+) -> tile.KernelOp:
+    """The tile kernel called ``name`` for ``op`` with ``schedule``; its arguments are the inputs, then the results."""
+    block = Block()
+    values = [*op.body.block.args, *op.yield_op.arguments]
+    memory: dict[SSAValue, SSAValue] = {}
+    for value in values:
+        memory[value] = block.insert_arg(_memref(value.type), len(block.args))
+        memory[value].name_hint = value.name_hint
+    shape = register_tile(axes, schedule)
+    builder = KernelBuilder(lowering, axes, shape, memory)
+    with builder.index.function(block):
+        _parallel(builder, schedule, list(op.yield_op.arguments))
+        lowering.insert(tile.ReturnOp())
+    kernel = tile.KernelOp(name, block)
+    kernel.location = op.location
+    return kernel
+
+
+def _memref(type_: Attribute) -> MemRefType:
+    assert isa(type_, TensorType)
+    return MemRefType(type_.element_type, type_.get_shape())
+
+
+def register_tile(axes: KernelAxes, schedule: Schedule) -> TileShape:
+    """The rows and lanes of the schedule's innermost loops.
+
+    Lanes are the axis the schedule says; rows are the axis of a contraction's m, else the innermost other loop that is
+    parallel in every nest.
+    """
+    lanes = None if schedule.lane is None else axes.by_name(schedule.lane)
+    roles = None if schedule.intrinsic is None else contraction_roles(axes)
+    if roles is not None:
+        rows = roles.m
+    else:
+        named = [axes.by_name(loop.iterator) for loop in schedule.loops]
+        candidates = [axis for axis in named if axis is not None and axis != lanes and axis in axes.parallel()]
+        rows = candidates[-1] if candidates else None
+    return TileShape(rows, _innermost_step(schedule, rows), lanes, _innermost_step(schedule, lanes))
+
+
+def _innermost_step(schedule: Schedule, axis: Axis | None) -> int:
+    steps = () if axis is None else schedule.steps(axis.name)
+    return steps[-1] if steps else 1
+
+
+def _parallel(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue]) -> None:
+    """The outermost loop, split over workers, around the rest of the kernel."""
+    axis = None if schedule.parallel is None else builder.axes.by_name(schedule.parallel)
+    size = 1 if axis is None else builder.size(axis)
+    bounds = builder.index.value(0), builder.index.value(size)
+    block = Block(arg_types=[IndexType(), IndexType()])
+    begin, end = block.args
+    begin.name_hint, end.name_hint = "begin", "end"
+    with builder.lowering.at(block):
+        place = Place()
+        if axis is not None:
+            place = place.inside(axis, begin, builder.index.sub(end, begin))
+        if schedule.intrinsic is not None:
+            roles = contraction_roles(builder.axes)
+            if roles is None:
+                raise builder.lowering.error(
+                    f"the schedule names intrinsic '{schedule.intrinsic}', but the root nest is no matrix product of "
+                    "inputs of one floating-point type"
+                )
+            ContractionKernel(builder, roles, schedule, outputs).body(place)
+        else:
+            sweep_body(builder, schedule, place, outputs)
+        builder.lowering.insert(tile.YieldOp())
+    builder.lowering.insert(tile.ParallelOp([bounds[0]], [bounds[1]], block, grain=schedule.grain))

@@ -1,0 +1,235 @@
+"""Building the body of one tile kernel: loops, windows, and the tile of any value at any place.
+
+``KernelBuilder.tile(place, value, axes)`` is the heart: the tile of a value of the kernel, standing along ``axes``, at
+``place``. An input is loaded through a window; the result of an elementwise nest is a ``tile.map`` over the tiles of
+its inputs, computed where it is needed and at most once per place; a reduction must have been swept before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import AnyFloat, FloatAttr, IndexType, IntegerAttr
+from xdsl.ir import Attribute, Block, BlockArgument, SSAValue
+
+from crosstile.dialects import tile
+from crosstile.dialects.nest.analysis import element_type
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
+from crosstile.dialects.nest.generic import GenericOp, IndexOp
+from crosstile.ir.index_math import Index
+from crosstile.lowering.driver import Lowering
+from crosstile.lowering.hoisting import Hoister
+from crosstile.lowering.nest_to_tile.places import Place, Span, TileShape, window_map
+
+LoopBody = Callable[[Place, list[SSAValue]], Sequence[SSAValue]]
+
+
+class KernelBuilder:
+    """The state of lowering one kernel with one schedule.
+
+    ``memory`` maps the kernel's inputs and results to the memrefs of the tile kernel.
+    """
+
+    def __init__(self, lowering: Lowering, axes: KernelAxes, shape: TileShape, memory: dict[SSAValue, SSAValue]):
+        self.lowering = lowering
+        self.axes = axes
+        self.shape = shape
+        self.memory = memory
+        self.index = Hoister(lowering)
+
+    # Sizes and scalars
+
+    def size(self, axis: Axis) -> Index:
+        """The size of ``axis``: a number, or read from the input that has it."""
+        if axis.size is not None:
+            return axis.size
+        if axis.source is None:
+            raise self.lowering.error(f"no input of the kernel gives the size of iterator '{axis}'")
+        argument, dim = axis.source
+        return self.index.build(tile.DimOp(self.memory[argument], dim)).result
+
+    def constant(self, type_: Attribute, value: float) -> SSAValue:
+        """A scalar constant."""
+        if isinstance(type_, AnyFloat):
+            return self.index.build(arith.ConstantOp(FloatAttr(value, type_))).result
+        return self.index.build(arith.ConstantOp(IntegerAttr(int(value), cast(IndexType, type_)))).result
+
+    def splat(self, scalar: SSAValue, shape: Sequence[int]) -> SSAValue:
+        """A tile that holds ``scalar`` everywhere."""
+        return self.lowering.insert(tile.SplatOp(scalar, shape)).result
+
+    # Loops
+
+    def loop(
+        self,
+        place: Place,
+        axis: Axis,
+        bounds: tuple[Index, Index],
+        step: int,
+        carried: Sequence[SSAValue],
+        body: LoopBody,
+        balanced: int | None = None,
+    ) -> list[SSAValue]:
+        """A ``tile.for`` over ``axis`` in ``bounds``; ``body`` gets the place inside and the carried values.
+
+        The extent inside is a number if every block is known to be full.
+        """
+        lower, upper = self.index.value(bounds[0]), self.index.value(bounds[1])
+        block = Block(arg_types=[IndexType(), IndexType(), *(value.type for value in carried)])
+        start, extent, *inner = block.args
+        start.name_hint, extent.name_hint = axis.name, f"{axis.name}_extent"
+        known = isinstance(bounds[0], int) and isinstance(bounds[1], int) and (bounds[1] - bounds[0]) % step == 0
+        full = step == 1 or (known and balanced is None)
+        with self.lowering.at(block):
+            results = body(place.inside(axis, start, step if full else extent), list(inner))
+            self.lowering.insert(tile.YieldOp(*results))
+        op = tile.ForOp(lower, upper, step, carried, block, balanced=balanced)
+        return list(self.lowering.insert(op).results)
+
+    def loops(
+        self, place: Place, steps: Sequence[tuple[Axis, int]], carried: Sequence[SSAValue], body: LoopBody
+    ) -> list[SSAValue]:
+        """Nested loops over whole axes, the first outermost."""
+        if not steps:
+            return list(body(place, list(carried)))
+        (axis, step), *rest = steps
+        bounds = self.bounds(place, axis)
+        return self.loop(
+            place, axis, bounds, step, carried, lambda inner, values: self.loops(inner, rest, values, body)
+        )
+
+    def bounds(self, place: Place, axis: Axis) -> tuple[Index, Index]:
+        """What is left of ``axis`` to loop over at ``place``: all of it, or the span of the enclosing block."""
+        span = place.spans.get(axis)
+        return (0, self.size(axis)) if span is None else (0, span.extent)
+
+    # Windows
+
+    def window(
+        self,
+        place: Place,
+        source: SSAValue,
+        axes: Sequence[AxisOrUnit],
+        shape: Sequence[int],
+        dimensions: Sequence[int | None],
+        skip: dict[Axis, int] | None = None,
+    ) -> SSAValue:
+        """A window of ``shape`` on ``source``, which lies along ``axes``.
+
+        ``dimensions`` says which tile dimension walks each of them; ``skip`` gives, per axis, how many enclosing loops
+        ``source`` is already relative to.
+        """
+        skip = skip or {}
+        spans = [Span((0,), 1) if axis is None else self.span(place, axis) for axis in axes]
+        starts = [
+            span.starts[skip.get(axis, 0) if axis is not None else 0 :] for span, axis in zip(spans, axes, strict=True)
+        ]
+        map_, indices = window_map(axes, starts, dimensions, len(shape))
+        extents: list[SSAValue | None] = [None] * len(shape)
+        for span, dimension in zip(spans, dimensions, strict=True):
+            if dimension is not None and span.extent != shape[dimension]:
+                extents[dimension] = self.index.value(span.extent)
+        return self.lowering.insert(tile.WindowOp(source, indices, shape, extents, map_)).result
+
+    def span(self, place: Place, axis: Axis) -> Span:
+        """The span of ``axis`` at ``place``; an error if no loop of the schedule is over it."""
+        if axis not in place.spans:
+            raise self.lowering.error(
+                f"no loop over iterator '{axis}' encloses a use of it: the schedule must have one"
+            )
+        return place.spans[axis]
+
+    def value_window(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...]) -> SSAValue:
+        """The window of the kernel's register tile on an input or result that lies along ``axes``."""
+        if (value, axes) not in place.windows:
+            dimensions = [self.shape.dimension(axis) for axis in axes]
+            window = self.window(place, self.memory[value], axes, self.shape.of(axes), dimensions)
+            place.windows[value, axes] = window
+        return place.windows[value, axes]
+
+    # Tiles
+
+    def tile(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...]) -> SSAValue:
+        """The tile of ``value``, which lies along ``axes``, at ``place``."""
+        key = (value, axes)
+        if key not in place.tiles:
+            place.tiles[key] = self._compute(place, value, axes)
+        return place.tiles[key]
+
+    def _compute(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...]) -> SSAValue:
+        if isinstance(value, BlockArgument):
+            return self.lowering.insert(tile.LoadOp(self.value_window(place, value, axes))).result
+        nest = value.owner
+        if not isinstance(nest, GenericOp):
+            raise self.lowering.error(f"a kernel's values come from inputs and nests, got one from {nest}")
+        if nest.combiner is not None:
+            raise self.lowering.error(
+                "a reduction is used where it has not been completed: the nests cannot share loops"
+            )
+        if len(nest.results) != 1:
+            raise self.lowering.error("a nest with several results is not built yet on the tile level")
+        return self.map(place, nest, element_type(value), self.shape.of(axes))
+
+    def map(self, place: Place, nest: GenericOp, element: Attribute, shape: tuple[int, int]) -> SSAValue:
+        """The values that the body of ``nest`` yields at ``place``, as a tile of ``shape``."""
+        inputs = [
+            self.tile(place, operand, self.axes.of_operand(nest, position))
+            for position, operand in enumerate(nest.inputs)
+        ]
+        if nest.yield_op.arguments[0] in nest.body.block.args:
+            (position,) = [at for at, value in enumerate(nest.body.block.args) if value is nest.yield_op.arguments[0]]
+            if inputs[position].type == tile.TileType(shape, element):
+                return inputs[position]
+        indices = [op for op in nest.body.block.ops if isinstance(op, IndexOp)]
+        inputs += [self._index_tile(place, self.axes.of_nest(nest)[op.position]) for op in indices]
+        block = Block(arg_types=[_element(value) for value in inputs])
+        mapped: dict[SSAValue, SSAValue] = dict(zip(nest.body.block.args, block.args, strict=False))
+        for op, argument in zip(indices, block.args[len(nest.inputs) :], strict=False):
+            mapped[op.result] = argument
+        with self.lowering.at(block):
+            for op in nest.body.block.ops:
+                if op is not nest.yield_op and not isinstance(op, IndexOp):
+                    self.lowering.insert(op.clone(mapped))
+            self.lowering.insert(tile.YieldOp(mapped[nest.yield_op.arguments[0]]))
+        return self.lowering.insert(tile.MapOp(inputs, tile.TileType(shape, element), block)).result
+
+    def _index_tile(self, place: Place, axis: Axis) -> SSAValue:
+        """The position along ``axis`` of each element of the tile at ``place``."""
+        start = self.index.value(self.index.sum(self.span(place, axis).starts))
+        dimension = self.shape.dimension(axis)
+        if dimension is None:
+            return self.splat(start, (1, 1))
+        shape = self.shape.of((axis,))
+        return self.lowering.insert(tile.IotaOp(tile.TileType(shape, IndexType()), dimension, start)).result
+
+    def cast(self, value: SSAValue, element: Attribute) -> SSAValue:
+        """The floating-point tile ``value`` rounded or extended to ``element``."""
+        source = cast(AnyFloat, _element(value))
+        wider = cast(AnyFloat, element).bitwidth > source.bitwidth
+        block = Block(arg_types=[source])
+        with self.lowering.at(block):
+            op = arith.ExtFOp(block.args[0], element) if wider else arith.TruncFOp(block.args[0], element)
+            self.lowering.insert(tile.YieldOp(self.lowering.insert(op).results[0]))
+        return self.lowering.insert(tile.MapOp([value], tile.TileType(_shape(value), element), block)).result
+
+    def combine(self, op_type: type[arith.FloatingPointLikeBinaryOperation], lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+        """A ``tile.map`` of one binary operation over two tiles of one shape."""
+        block = Block(arg_types=[_element(lhs), _element(rhs)])
+        with self.lowering.at(block):
+            folded = self.lowering.insert(op_type(block.args[0], block.args[1]))
+            self.lowering.insert(tile.YieldOp(folded.results[0]))
+        return self.lowering.insert(tile.MapOp([lhs, rhs], cast(tile.TileType, lhs.type), block)).result
+
+    def store(self, place: Place, value: SSAValue, result: SSAValue, axes: tuple[AxisOrUnit, ...]) -> None:
+        """Store the tile ``value`` to the kernel's result ``result``."""
+        self.lowering.insert(tile.StoreOp(value, self.value_window(place, result, axes)))
+
+
+def _shape(value: SSAValue) -> tuple[int, ...]:
+    return cast(tile.TileType, value.type).get_shape()
+
+
+def _element(value: SSAValue) -> Attribute:
+    return cast(tile.TileType, value.type).element_type

@@ -1,0 +1,141 @@
+"""Kernels without a matrix product: sweep the rows once per reduction and once for the results.
+
+    tile.parallel %m0 to %m1 = 0 to %M grain 1 {              softmax of each row
+      tile.for %m ... step 1 {
+        %p = tile.for %n ... step 64 iter_args(...)            partial maxima, 64 chains
+        %max = tile.reduce max %p dims [1]
+        %q = tile.for %n ... step 64 iter_args(...)            partial sums of exp(x - max)
+        %sum = tile.reduce add %q dims [1]
+        tile.for %n ... step 64 { ... tile.store } } }         exp(x - max) / sum
+
+The loops around everything are over the axes that are parallel in all nests. What is elementwise is computed again in
+every sweep that uses it, while the row is in the nearest cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import AnyFloat, FloatAttr
+from xdsl.ir import Attribute, SSAValue
+
+from crosstile.dialects import tile
+from crosstile.dialects.nest.analysis import element_type
+from crosstile.dialects.nest.axes import Axis
+from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.nest.schedule import Schedule
+from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
+from crosstile.lowering.nest_to_tile.places import Place
+
+COMBINE_OPS: dict[str, type[arith.FloatingPointLikeBinaryOperation]] = {
+    "add": arith.AddfOp,
+    "mul": arith.MulfOp,
+    "max": arith.MaximumfOp,
+    "min": arith.MinimumfOp,
+}
+"""The operation that folds two elements, for the combiners built so far."""
+
+
+def sweep_body(builder: KernelBuilder, schedule: Schedule, place: Place, outputs: Sequence[SSAValue]) -> None:
+    """The body of the outermost parallel loop: the loops over shared axes, then one sweep per reduction and result."""
+    shared = builder.axes.parallel()
+    steps = _steps(builder, schedule)
+
+    def rows(inside: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        for nest in builder.axes.nests:
+            if nest.combiner is not None:
+                _sweep_reduction(builder, inside, nest, steps, shared)
+        _sweep_results(builder, inside, outputs, steps, shared)
+        return ()
+
+    builder.loops(place, [(axis, step) for axis, step in steps.items() if axis in shared], (), rows)
+
+
+def _steps(builder: KernelBuilder, schedule: Schedule) -> dict[Axis, int]:
+    """The step of the innermost loop over every axis, in loop order: as scheduled, else one, lanes innermost."""
+    shape, axes = builder.shape, builder.axes.all()
+    named = [axis for loop in schedule.loops if (axis := builder.axes.by_name(loop.iterator)) is not None]
+    ordered = [axis for axis in dict.fromkeys([*named, *axes]) if axis != shape.lanes]
+    ordered += [] if shape.lanes is None else [shape.lanes]
+    counts = {shape.rows: shape.row_count, shape.lanes: shape.lane_count}
+    return {axis: counts.get(axis, 1) for axis in ordered}
+
+
+def _sweep_reduction(
+    builder: KernelBuilder, place: Place, nest: GenericOp, steps: dict[Axis, int], shared: Sequence[Axis]
+) -> None:
+    """Sweep the reduced axes of ``nest``; its result becomes a tile of ``place``."""
+    combiner, accumulator = nest.combiner, nest.accumulator_type
+    assert combiner is not None and accumulator is not None
+    if combiner.data not in COMBINE_OPS or not isinstance(accumulator, AnyFloat) or len(nest.results) != 1:
+        raise builder.lowering.error(
+            f"combiner<{combiner.data}> accumulated in {accumulator} is not built yet on the tile level: "
+            f"expects one of {', '.join(COMBINE_OPS)} in a floating-point type"
+        )
+    reduced = builder.axes.reduced(nest)
+    if any(axis not in shared and axis not in reduced for axis in builder.axes.of_nest(nest)):
+        raise builder.lowering.error(
+            "a reduction keeps an iterator that other nests reduce: the nests cannot share loops"
+        )
+    op_type, identity = COMBINE_OPS[combiner.data], combiner.row.components[0].identity
+    axes = tuple(builder.axes.of_nest(nest))
+    lanes = builder.shape.lanes
+    partial_shape = builder.shape.of(axes)
+    initial = builder.splat(builder.constant(accumulator, identity), partial_shape)
+
+    def accumulate(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
+        value = builder.map(inside, nest, accumulator, partial_shape)
+        if lanes in reduced:
+            value = _mask(builder, inside, value, lanes, identity)
+        return (builder.combine(op_type, carried[0], value),)
+
+    order = [(axis, step) for axis, step in steps.items() if axis in reduced]
+    (result,) = builder.loops(place, order, (initial,), accumulate)
+    if lanes in reduced:
+        result = builder.lowering.insert(tile.ReduceOp(combiner.data, result, [1])).result
+    result_axes = builder.axes.of_result(nest.results[0])
+    place.tiles[nest.results[0], result_axes] = _converted(builder, result, element_type(nest.results[0]))
+
+
+def _mask(builder: KernelBuilder, place: Place, value: SSAValue, lanes: Axis | None, identity: float) -> SSAValue:
+    """``value`` with the combiner's identity in the lanes beyond the row's end."""
+    assert lanes is not None
+    extent = place.spans[lanes].extent
+    if extent == builder.shape.lane_count:
+        return value
+    otherwise = FloatAttr(identity, cast(AnyFloat, cast(tile.TileType, value.type).element_type))
+    return builder.lowering.insert(tile.MaskOp(value, [None, builder.index.value(extent)], otherwise)).result
+
+
+def _converted(builder: KernelBuilder, value: SSAValue, element: Attribute) -> SSAValue:
+    """The tile ``value`` rounded or extended to ``element``."""
+    type_ = value.type
+    assert isinstance(type_, tile.TileType)
+    if type_.element_type == element:
+        return value
+    return builder.cast(value, element)
+
+
+def _sweep_results(
+    builder: KernelBuilder,
+    place: Place,
+    outputs: Sequence[SSAValue],
+    steps: dict[Axis, int],
+    shared: Sequence[Axis],
+) -> None:
+    """Compute and store the results; those that lie along the same axes share one sweep."""
+    sweeps: dict[tuple[Axis, ...], list[SSAValue]] = {}
+    for output in outputs:
+        along = builder.axes.of_result(output)
+        sweeps.setdefault(tuple(axis for axis in steps if axis in along and axis not in shared), []).append(output)
+    for axes, group in sweeps.items():
+
+        def store(inside: Place, _: Sequence[SSAValue], group: Sequence[SSAValue] = group) -> Sequence[SSAValue]:
+            for output in group:
+                along = builder.axes.of_result(output)
+                builder.store(inside, builder.tile(inside, output, along), output, along)
+            return ()
+
+        builder.loops(place, [(axis, steps[axis]) for axis in axes], (), store)
