@@ -183,7 +183,7 @@ class ContractionKernel:
         lhs, rhs = self._operand(place, roles.lhs), self._operand(place, roles.rhs)
         contract = tile.ContractOp(lhs, rhs, accumulator, self._chain_length(place), self.schedule.intrinsic)
         product = builder.lowering.insert(contract).result
-        if last is None:
+        if last is None or list(self.outputs) == [roles.nest.results[0]]:
             self._epilogue(place, product)
             return
         assert home is not None

@@ -1,0 +1,55 @@
+// RUN: crosstile-opt %s --nest-to-tile | filecheck %s
+
+// The centred row: a sweep that sums 64 chains and folds them, then a sweep that subtracts the mean. Both are in the
+// loop over rows, which is parallel in both nests.
+
+// CHECK-LABEL: tile.kernel @centre
+// CHECK:         tile.parallel %begin to %end
+// CHECK:           tile.for %m, %m_extent = {{.*}} step 1 {
+// CHECK:             %[[ZERO:.*]] = tile.splat %{{.*}} : f32 -> !tile.tile<1x64xf32>
+// CHECK:             %[[PARTIAL:.*]] = tile.for %n, %n_extent = {{.*}} step 64 iter_args(%[[ACC:.*]] = %[[ZERO]])
+// CHECK:               %[[X:.*]] = tile.load
+// CHECK:               %[[MASKED:.*]] = tile.mask %[[X]] extent [_, %n_extent] else 0.0
+// CHECK:               tile.map (%[[ACC]], %[[MASKED]]
+// CHECK:             %[[SUM:.*]] = tile.reduce add %[[PARTIAL]] dims [1] : !tile.tile<1x64xf32> -> !tile.tile<1x1xf32>
+// CHECK:             tile.for %n_1, %n_extent_1 = {{.*}} step 64 {
+// CHECK:               tile.map (%{{.*}}, %[[SUM]] : !tile.tile<1x64xf32>, !tile.tile<1x1xf32>) -> !tile.tile<1x64xf32>
+// CHECK:               tile.store
+func.func @main(%x : tensor<?x?xf32>) -> tensor<?x?xf32> {
+  %y = nest.kernel @centre (%a = %x : tensor<?x?xf32>) -> (tensor<?x?xf32>)
+      schedules [#nest.schedule<loops = [m : 1, n : 64], parallel = m, lane = n>] {
+    %s = nest.generic [m : parallel, n : reduction] combiner<add> accumulate f32 fastmath<reassoc>
+        ins(%a (m, n) : tensor<?x?xf32>) -> (m) : tensor<?xf32> {
+    ^bb0(%p : f32):
+      nest.yield %p : f32
+    }
+    %c = nest.generic [m : parallel, n : parallel]
+        ins(%a (m, n), %s (m) : tensor<?x?xf32>, tensor<?xf32>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %t = arith.subf %p, %q : f32
+      nest.yield %t : f32
+    }
+    nest.yield %c : tensor<?x?xf32>
+  }
+  func.return %y : tensor<?x?xf32>
+}
+
+// A column sum keeps its order: lanes are the columns, each one chain over the rows, and nothing is folded at the end.
+
+// CHECK-LABEL: tile.kernel @column_sum
+// CHECK:         tile.for %n, %n_extent = {{.*}} step 64 {
+// CHECK:           tile.for %m, %m_extent = {{.*}} step 1 iter_args
+// CHECK-NOT:       tile.reduce
+// CHECK:         tile.store
+func.func @columns(%x : tensor<?x?xf32>) -> tensor<?xf32> {
+  %y = nest.kernel @column_sum (%a = %x : tensor<?x?xf32>) -> (tensor<?xf32>)
+      schedules [#nest.schedule<loops = [m : 1, n : 64], parallel = n grain 64, lane = n>] {
+    %s = nest.generic [m : reduction, n : parallel] combiner<add> accumulate f32
+        ins(%a (m, n) : tensor<?x?xf32>) -> (n) : tensor<?xf32> {
+    ^bb0(%p : f32):
+      nest.yield %p : f32
+    }
+    nest.yield %s : tensor<?xf32>
+  }
+  func.return %y : tensor<?xf32>
+}
