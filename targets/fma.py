@@ -113,14 +113,14 @@ def _chain_f32(columns: Float64, rows: Float64, result: Float32) -> None:
 
     Rounding twice, first to float64, errs only if the first rounding lands on the midpoint between two floats: the 29
     bits that float32 lacks are then 1000...0. Such sums are rare and are redone to odd. Below the normal numbers the
-    midpoints are elsewhere, so all sums there are redone, unless the inputs cannot reach that range.
+    midpoints are elsewhere, so all sums there are redone, unless the first rounding is exact there.
     """
     wide = result.astype(np.float64)
     product = np.empty_like(wide)
     total = np.empty_like(wide)
     scratch = np.empty(wide.shape, np.int64)
     bits, unsigned = total.view(np.int64), scratch.view(np.uint64)
-    tiny = not _stays_normal_f32(columns, rows, result)
+    tiny = not _exact_below_normal_f32(columns, rows)
     for column, row in zip(columns, rows, strict=True):
         np.multiply(column, row, out=product)
         np.add(product, wide, out=total)
@@ -137,9 +137,9 @@ def _chain_f32(columns: Float64, rows: Float64, result: Float32) -> None:
         np.copyto(wide, result)
 
 
-def _stays_normal_f32(columns: Float64, rows: Float64, result: Float32) -> bool:
-    """All terms are multiples of one number that is normal in float32, so every sum is normal or zero."""
-    return _quantum(columns) + _quantum(rows) >= -126 and _quantum(result) >= -126
+def _exact_below_normal_f32(columns: Float64, rows: Float64) -> bool:
+    """All terms are multiples of 2**-179, as accumulators always are: sums below 2**-126 then fit into 53 bits."""
+    return _quantum(columns) + _quantum(rows) >= -179
 
 
 def _quantum(values: NDArray[Any]) -> int:

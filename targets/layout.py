@@ -26,9 +26,9 @@ its lanes, two neighbours to a lane and four lanes to a row of eight::
 
     >>> print(Layout.parse("tile(2, 8) lane(2:8, 4:2) register(2:1)").draw())
     tile(2, 8), each cell lane/register
-          0    1    2    3    4    5    6    7
-    0   0/0  0/1  1/0  1/1  2/0  2/1  3/0  3/1
-    1   4/0  4/1  5/0  5/1  6/0  6/1  7/0  7/1
+         0    1    2    3    4    5    6    7
+    0  0/0  0/1  1/0  1/1  2/0  2/1  3/0  3/1
+    1  4/0  4/1  5/0  5/1  6/0  6/1  7/0  7/1
 
 **Register order is part of a layout**: ``register(2:8, 2:1)`` and ``register(2:1, 2:8)`` hold the same places and
 differ in which register holds which. NVIDIA's m16n8k16 A operand keeps the halves of k outermost, for example.
@@ -222,7 +222,7 @@ class Layout:
         """``self`` after ``inner``: inner's places are read as self's location numbers.
 
         Raises :class:`LayoutError` if inner's tile is not as large as self's locations, or if the composite is not a
-        sum of digits times strides (a digit of ``inner`` straddles two of ``self``, or two digits carry into a third).
+        sum of digits times strides (multiples of a digit of ``inner``, or two of its digits, carry in ``self``).
         """
         if inner.places != self.locations:
             raise LayoutError(
@@ -244,13 +244,9 @@ class Layout:
         Its tile is the box of locations, one dimension per axis, and its only axis is called ``place``.
         Raises :class:`LayoutError` if this layout is not onto or its strides are not those of a mixed radix.
         """
-        weight, weights = 1, list[int]()
-        for mode in reversed(self.modes):
-            weights.insert(0, weight)
-            weight *= mode.size
         digits = sorted(
             (mode.stride, mode.size, weight)
-            for mode, weight in zip(self.modes, weights, strict=True)
+            for mode, weight in zip(self.modes, _weights(self.modes), strict=True)
             if mode.stride and mode.size > 1
         )
         expected = 1
@@ -301,6 +297,11 @@ def _row_major(shape: Sequence[int]) -> list[int]:
     return [prod(shape[dim + 1 :]) for dim in range(len(shape))]
 
 
+def _weights(modes: Sequence[Mode]) -> list[int]:
+    """What each digit of a mixed-radix number is worth."""
+    return _row_major([mode.size for mode in modes])
+
+
 def _coordinates(offset: int, shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(offset // stride % size for stride, size in zip(_row_major(shape), shape, strict=True))
 
@@ -318,28 +319,25 @@ def _merge(modes: Iterable[Mode]) -> list[Mode]:
 
 
 def _through(mode: Mode, radix: Sequence[Mode], used: list[int], what: str) -> list[Mode]:
-    """``mode``, whose places are numbers in ``radix``, as digits worth radix's strides; adds to ``used`` per digit."""
-    if mode.size == 1 or mode.stride == 0:
-        return [Mode(mode.size, 0)]
+    """``mode``, whose places are numbers in ``radix``, as digits worth radix's strides; adds to ``used`` per digit.
+
+    A multiple of a number multiplies its digits as long as none carries. Where one does, the mode is split there.
+    """
     parts: list[Mode] = []
     size, stride = mode
-    for index in range(len(radix) - 1, -1, -1):
-        digit = radix[index]
-        if stride % digit.size == 0:
-            stride //= digit.size
-            continue
-        fits = min(size, -(-digit.size // stride))
-        if fits < size and (digit.size % stride or size % fits):
+    while size > 1 or not parts:
+        digits = [stride // weight % digit.size for weight, digit in zip(_weights(radix), radix, strict=True)]
+        room = min([(to.size - 1) // digit + 1 for to, digit in zip(radix, digits, strict=True) if digit] or [size])
+        fits = max(factor for factor in range(1, min(size, room) + 1) if size % factor == 0)
+        if fits < size and fits == 1:
             raise LayoutError(
-                f"{what}: {mode} steps across a digit of size {digit.size}, so no strides express the result"
+                f"{what}: {mode} steps across the digits {', '.join(map(str, radix))}: no strides express it"
             )
-        used[index] += (fits - 1) * stride
-        parts.insert(0, Mode(fits, stride * digit.stride))
-        size //= fits
-        stride = 1
-        if size == 1:
-            return parts
-    raise LayoutError(f"{what}: {mode} reaches beyond the last digit")
+        parts.insert(0, Mode(fits, sum(digit * to.stride for to, digit in zip(radix, digits, strict=True))))
+        for index, digit in enumerate(digits):
+            used[index] += (fits - 1) * digit
+        size, stride = size // fits, stride * fits
+    return parts
 
 
 def _embed(layout: Layout, tile: tuple[int, ...], strides: Sequence[int]) -> Layout:

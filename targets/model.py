@@ -24,7 +24,7 @@ from functools import cache
 from typing import TypeVar
 
 from crosstile.targets.layout import Layout
-from crosstile.targets.numerics import Numerics, SequentialFma
+from crosstile.targets.numerics import IntegerDot, Numerics, Rounding, SequentialFma, TruncatedSum
 
 T = TypeVar("T")
 
@@ -121,8 +121,7 @@ class MmaIntrinsic:
                 raise ModelError(
                     f"intrinsic {self.name}: {role} layout {operand.layout} leaves places without a holder"
                 )
-        if isinstance(self.numerics, SequentialFma) and self.numerics.flush_subnormals and types[0] != "f32":
-            raise ModelError(f"intrinsic {self.name}: only an accumulator of f32 can flush subnormals")
+        self._check_numerics()
         if self.rate <= 0 or self.latency <= 0:
             raise ModelError(f"intrinsic {self.name}: rate {self.rate} and latency {self.latency} must be positive")
         if not self.document:
@@ -135,6 +134,23 @@ class MmaIntrinsic:
                     raise ModelError(f"intrinsic {self.name}: the row says {self.m}x{self.n}x{self.k}")
                 return part
         raise ModelError(f"intrinsic {self.name!r}: the name has no shape such as 1x16x1 or m16n8k16")
+
+    def _check_numerics(self) -> None:
+        """The arithmetic can be done in the accumulator's type."""
+        numerics, found = self.numerics, self.accumulator.element
+        legal = ("f32", "f64")
+        if isinstance(numerics, IntegerDot):
+            legal = ("i32",)
+        elif isinstance(numerics, TruncatedSum):
+            legal = ("f16",) if numerics.rounding is Rounding.NEAREST_EVEN else ("f32",)
+        elif isinstance(numerics, SequentialFma):
+            if numerics.order and len(numerics.order) != self.k:
+                raise ModelError(f"intrinsic {self.name}: order {numerics.order} is not of its {self.k} products")
+            legal = ("f32",) if numerics.flush_subnormals else legal
+        if found not in legal:
+            raise ModelError(
+                f"intrinsic {self.name}: {numerics} needs an accumulator of {' or '.join(legal)}, not {found}"
+            )
 
     def _tiles(self) -> tuple[tuple[str, Operand, tuple[int, int]], ...]:
         return (
@@ -209,6 +225,8 @@ class Machine:
     def __post_init__(self) -> None:
         if not self.levels or not self.memories or not self.intrinsics:
             raise ModelError(f"machine {self.name}: it needs at least one level, one memory and one intrinsic")
+        if len({level.name for level in self.levels}) != len(self.levels):
+            raise ModelError(f"machine {self.name}: a level is named twice in {self.levels}")
         scopes = ("machine", *(level.name for level in self.levels))
         for memory in self.memories:
             if memory.scope not in scopes:
