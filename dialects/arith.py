@@ -214,6 +214,9 @@ class FPToSIOp(arith.FPToSIOp):
     result = result_def(IntegerLike)
     assembly_format = None
 
+    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
+        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
+
     def verify_(self) -> None:
         _verify_same_shape(self.name, self.input.type, self.result.type)
 
@@ -225,6 +228,9 @@ class FPToUIOp(arith.FPToUIOp):
     input = operand_def(FloatLike)
     result = result_def(IntegerLike)
     assembly_format = None
+
+    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
+        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
 
     def verify_(self) -> None:
         _verify_same_shape(self.name, self.input.type, self.result.type)
@@ -238,6 +244,9 @@ class SIToFPOp(arith.SIToFPOp):
     result = result_def(FloatLike)
     assembly_format = None
 
+    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
+        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
+
     def verify_(self) -> None:
         _verify_same_shape(self.name, self.input.type, self.result.type)
 
@@ -250,6 +259,9 @@ class UIToFPOp(arith.UIToFPOp):
     result = result_def(FloatLike)
     assembly_format = None
 
+    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
+        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
+
     def verify_(self) -> None:
         _verify_same_shape(self.name, self.input.type, self.result.type)
 
@@ -261,6 +273,9 @@ class TruncIOp(arith.TruncIOp):
     input = operand_def(IntegerLike)
     result = result_def(IntegerLike)
     assembly_format = None
+
+    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
+        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
 
     def verify_(self) -> None:
         _verify_same_shape(self.name, self.input.type, self.result.type)
@@ -282,6 +297,9 @@ class ExtSIOp(arith.ExtSIOp):
     result = result_def(IntegerLike)
     assembly_format = None
 
+    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
+        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
+
     def verify_(self) -> None:
         _verify_widens(self.name, self.input.type, self.result.type)
 
@@ -293,6 +311,9 @@ class ExtUIOp(arith.ExtUIOp):
     input = operand_def(IntegerLike)
     result = result_def(IntegerLike)
     assembly_format = None
+
+    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
+        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
 
     def verify_(self) -> None:
         _verify_widens(self.name, self.input.type, self.result.type)

@@ -72,6 +72,12 @@ PASSES: tuple[PassRow, ...] = (
         "plan-buffers", "crosstile.passes.plan_buffers:PlanBuffersPass", "tile", "temporaries into one shared arena"
     ),
     PassRow(
+        "expand-math",
+        "crosstile.passes.expand_math:ExpandMathPass",
+        "hardware",
+        "exp, log, tanh, erf, ... of f32 to arithmetic that is the same on every machine",
+    ),
+    PassRow(
         "convert-scf-to-cf",
         "crosstile.lowering.convert_scf_to_cf:ConvertScfToCfPass",
         "hardware",

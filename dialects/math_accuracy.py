@@ -1,0 +1,51 @@
+"""How accurate elementary functions are in machine code: rows that error bounds are made from.
+
+A row says by how many units in the last place of the exact result's f32 or f64 a computed result may be off. Rows of
+f32 functions with a formula are measured (``test/passes/test_expand_math.py`` tests a dense sample of all f32, and the
+number is the largest found over all 2^32 inputs, rounded up); results below the smallest normal number
+are off by at most that many units of 2^-149. Rows of the C library are those of the GNU C Library manual, section
+"Known Maximum Errors in Math Functions", for x86_64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """Function ``math.<function>`` on ``element`` (``f32`` or ``f64``) is off by at most ``ulp`` units."""
+
+    function: str
+    element: str
+    ulp: float
+    source: str
+
+
+_FORMULA = "formula of expand-math"
+_LIBRARY = "C library"
+_CORRECT = "correctly rounded instruction"
+
+ROWS: tuple[AccuracyRow, ...] = (
+    AccuracyRow("exp", "f32", 2.0, _FORMULA),
+    AccuracyRow("exp2", "f32", 2.0, _FORMULA),
+    AccuracyRow("log", "f32", 2.0, _FORMULA),
+    AccuracyRow("tanh", "f32", 2.0, _FORMULA),
+    AccuracyRow("erf", "f32", 2.0, _FORMULA),
+    AccuracyRow("rsqrt", "f32", 1.0, _FORMULA),
+    AccuracyRow("sqrt", "f32", 0.5, _CORRECT),
+    AccuracyRow("exp", "f64", 1.0, _LIBRARY),
+    AccuracyRow("exp2", "f64", 1.0, _LIBRARY),
+    AccuracyRow("log", "f64", 1.0, _LIBRARY),
+    AccuracyRow("tanh", "f64", 2.0, _LIBRARY),
+    AccuracyRow("erf", "f64", 1.0, _LIBRARY),
+    AccuracyRow("rsqrt", "f64", 1.0, "two correctly rounded instructions"),
+    AccuracyRow("sqrt", "f64", 0.5, _CORRECT),
+)
+
+_ULP = {(row.function, row.element): row.ulp for row in ROWS}
+
+
+def max_ulp(function: str, element: str) -> float:
+    """The largest error of ``math.<function>`` on ``element``; a KeyError for a function without a row."""
+    return _ULP[function, element]
