@@ -150,7 +150,7 @@ class KernelOp(IRDLOperation):
         printer.print_region(self.body, print_entry_block_args=False, print_block_terminators=False)
 
     def verify_(self) -> None:
-        """The number of warps is positive and the target is known."""
+        """The target is known, and fragments are spread over as many warps as run the program."""
         if self.warp_count < 1:
             raise VerifyException(f"'{self.sym_name.data}' has warps({self.warp_count}); expects at least 1")
         parallels = [op for op in self.body.walk() if isinstance(op, ParallelOp)]
@@ -166,6 +166,9 @@ class KernelOp(IRDLOperation):
                 machine(self.target.data)
             except UnknownNameError as error:
                 raise VerifyException(f"target: {error}") from error
+        from crosstile.dialects.mma.warps import verify_warps
+
+        verify_warps(self.body, self.warp_count, f"the kernel '{self.sym_name.data}'")
 
 
 def parse_parenthesised(parser: Parser) -> int:

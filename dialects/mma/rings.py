@@ -191,7 +191,7 @@ class CopyAsyncOp(IRDLOperation):
 class CommitOp(IRDLOperation):
     """``mma.commit %a, %b : !mma.slot<write ...>, !mma.slot<write ...>``: the slots are full once their copies arrive.
 
-    All copies since the last commit form one group. ``mma.commit`` without slots is an empty group, which keeps count
+    All copies since the last commit form one group. ``mma.commit empty`` is a group without copies, which keeps count
     for the ``in_flight`` of later waits.
     """
 
@@ -199,10 +199,35 @@ class CommitOp(IRDLOperation):
 
     slots = var_operand_def(SlotType)
 
-    assembly_format = "($slots^)? attr-dict (`:` type($slots)^)?"
-
     def __init__(self, *slots: SSAValue | Operation):
         super().__init__(operands=[slots])
+
+    @classmethod
+    def parse(cls, parser: Parser) -> CommitOp:
+        """Parse the custom syntax."""
+        if parser.parse_optional_keyword("empty") is not None:
+            op = cls()
+            op.attributes.update(parser.parse_optional_attr_dict())
+            return op
+        slots = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_unresolved_operand)
+        attributes = parser.parse_optional_attr_dict()
+        parser.parse_punctuation(":")
+        position = parser.pos
+        types = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_type)
+        op = cls(*parser.resolve_operands(slots, types, position))
+        op.attributes.update(attributes)
+        return op
+
+    def print(self, printer: Printer) -> None:
+        """Print the custom syntax."""
+        printer.print_string(" ")
+        if not self.slots:
+            printer.print_string("empty")
+        printer.print_list(self.slots, printer.print_ssa_value)
+        printer.print_op_attributes(self.attributes)
+        if self.slots:
+            printer.print_string(" : ")
+            printer.print_list(self.slots.types, printer.print_attribute)
 
     def verify_(self) -> None:
         """Only writable slots, each once."""

@@ -62,7 +62,7 @@ mma.kernel @gemm(%A: memref<?x?xbf16>, %B: memref<?x?xbf16>, %C: memref<?x?xf32>
         mma.copy_async %B[%k, %j] extent [%kc, %nc] to %b : memref<?x?xbf16> to !write_b
         mma.commit %a, %b : !write_a, !write_b
       } else {
-        mma.commit
+        mma.commit empty
       }
     }
 
@@ -83,7 +83,7 @@ mma.kernel @gemm(%A: memref<?x?xbf16>, %B: memref<?x?xbf16>, %C: memref<?x?xf32>
         mma.copy_async %B[%k, %j] extent [%kc, %nc] to %b_next : memref<?x?xbf16> to !write_b
         mma.commit %a_next, %b_next : !write_a, !write_b
       } else {
-        mma.commit
+        mma.commit empty
       }
 
       %next = scf.for %kk = %c0 to %c32 step %c16 iter_args(%inner = %acc) -> (!acc) {
