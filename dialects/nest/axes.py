@@ -101,6 +101,16 @@ class KernelAxes:
         """The axes that ``nest`` reduces over, in order."""
         return self._kind_in(nest, IteratorKind.REDUCTION)
 
+    def places(self, axis: Axis) -> list[tuple[BlockArgument, int]]:
+        """Every (block argument, dimension) that lies along ``axis``: all of them must have one size."""
+        found: dict[tuple[BlockArgument, int], None] = {}
+        for nest in self.nests:
+            for position, operand in enumerate(nest.inputs):
+                if isinstance(operand, BlockArgument):
+                    along = self.of_operand(nest, position)
+                    found.update(dict.fromkeys((operand, dim) for dim, here in enumerate(along) if here == axis))
+        return list(found)
+
     def by_name(self, name: str) -> Axis | None:
         """The axis that schedules call ``name``."""
         return next((axis for axis in self._axes.values() if axis.name.lower() == name.lower()), None)

@@ -29,7 +29,8 @@ from xdsl.traits import (
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.hints import isa
 
-from crosstile.dialects.tile.kernel import KernelOp
+KERNELS = ("tile.kernel", "mma.kernel")
+"""What can be launched: a launch stays as it is while its kernel goes down the levels."""
 
 
 @irdl_op_definition
@@ -57,10 +58,10 @@ class LaunchOp(IRDLOperation):
         if self.stage is not None and self.stage.value.data < 0:
             raise VerifyException(f"stage must not be negative, found {self.stage.value.data}")
         kernel = SymbolTable.lookup_symbol(self, self.kernel)
-        if not isinstance(kernel, KernelOp):
+        if kernel is None or kernel.name not in KERNELS:
             found = "nothing" if kernel is None else f"a '{kernel.name}'"
-            raise VerifyException(f"{self.kernel} must name a 'tile.kernel', found {found}")
-        parameters = list(kernel.body.block.arg_types)
+            raise VerifyException(f"{self.kernel} must name a {' or '.join(map(repr, KERNELS))}, found {found}")
+        parameters = list(kernel.regions[0].block.arg_types)
         if len(parameters) != len(self.arguments):
             raise VerifyException(f"{self.kernel} takes {len(parameters)} arguments, found {len(self.arguments)}")
         for position, (expected, argument) in enumerate(zip(parameters, self.arguments, strict=True)):

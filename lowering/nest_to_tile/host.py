@@ -7,7 +7,8 @@
                                                                       tile.launch @second(%h, %y) {stage = 1}
 
 A kernel writes what the function returns straight into the result's memory; anything else that is returned - an
-argument, a constant, one value twice - is copied. Memrefs are contiguous, so a reshape is a view.
+argument, a constant, one value twice - is copied. Memrefs are contiguous, so a reshape is a view. Dimensions of inputs
+that the program takes to be equal are compared first: one ``cf.assert`` each, before anything runs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import cast
 
-from xdsl.dialects import arith, func, memref, scf, tensor
+from xdsl.dialects import arith, cf, func, memref, scf, tensor
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
@@ -32,7 +33,7 @@ from xdsl.dialects.builtin import (
     TensorType,
     UnitAttr,
 )
-from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 from xdsl.utils.hints import isa
 
@@ -41,7 +42,7 @@ from crosstile.dialects.host import host_attributes
 from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.kernel import CallOp, KernelOp
 from crosstile.dialects.nest.schedule import PREDICATES, Comparison, GuardAttr
-from crosstile.ir.index_math import Index
+from crosstile.ir.index_math import Index, IndexBuilder
 from crosstile.lowering.driver import Lowering, Rule, keep
 from crosstile.lowering.hoisting import Hoister
 from crosstile.lowering.nest_to_tile.kernel import lower_kernel_body
@@ -68,6 +69,15 @@ class Dimension:
     dim: int
 
 
+def _describe(size: Dimension | int) -> str:
+    """A size as the caller knows it."""
+    if isinstance(size, int):
+        return str(size)
+    argument = cast(BlockArgument, size.value)
+    name = f" ('{argument.name_hint}')" if argument.name_hint else ""
+    return f"dimension {size.dim} of argument {argument.index}{name}"
+
+
 class HostLowering:
     """The rules of the host side, and what they know of the function being lowered."""
 
@@ -78,6 +88,7 @@ class HostLowering:
         self._destinations: dict[SSAValue, SSAValue] = {}
         self._symbols: dict[tuple[SSAValue, int], AffineExpr] = {}
         self._sizes: dict[tuple[SSAValue, int], Index | Dimension] = {}
+        self._checks: dict[tuple[Dimension, Dimension | int], None] = {}
         self._index: Hoister | None = None
         self._stage = 0
 
@@ -109,7 +120,7 @@ class HostLowering:
         if not all(isinstance(type_, MemRefType) for type_ in results):
             raise lowering.error("a program returns tensors; return a scalar as a tensor of rank 0")
         block = Block()
-        self._sizes, self._symbols, self._stage = {}, {}, 0
+        self._sizes, self._symbols, self._checks, self._stage = {}, {}, {}, 0
         self._index = Hoister(lowering)
         with self._index.function(block):
             for argument in op.body.block.args:
@@ -123,6 +134,7 @@ class HostLowering:
                     self._destinations[value] = destination
             self._returned = destinations
             lowering.lower_ops(op.body.block)
+        self._insert_checks(op, block)
         shapes = [self._result_shape(lowering, value) for value in returned.operands]
         arg_attrs = op.arg_attrs
         if arg_attrs is not None:
@@ -150,6 +162,49 @@ class HostLowering:
         if len(known) != len(expressions):
             raise lowering.error("the shape of a result must follow from the shapes of the inputs")
         return AffineMap(0, len(self._symbols), tuple(known))
+
+    def _require_equal_sizes(self, lowering: Lowering, axes: KernelAxes) -> None:
+        """Note which dimensions of the inputs an axis of a kernel takes to be equal."""
+        for axis in axes.all():
+            values = [lowering.value(axes.kernel.inputs[argument.index]) for argument, _ in axes.places(axis)]
+            origins = [self._origin(value, dim) for value, (_, dim) in zip(values, axes.places(axis), strict=True)]
+            dynamic = [origin for origin in dict.fromkeys(origins) if isinstance(origin, Dimension)]
+            expected = axis.size if axis.size is not None else dynamic[0] if dynamic else None
+            for origin in dynamic:
+                if expected is not None and origin != expected:
+                    self._checks[origin, expected] = None
+
+    def _origin(self, value: SSAValue, dim: int) -> Dimension | int | None:
+        """The dimension of an input that a size comes from, its number if it is known, None for a computed size."""
+        known = cast(MemRefType, value.type).get_shape()[dim]
+        if known != DYNAMIC_INDEX:
+            return known
+        size = self._sizes.get((value, dim))
+        if isinstance(size, Dimension):
+            return self._origin(size.value, size.dim)
+        return Dimension(value, dim) if isinstance(value, BlockArgument) else None
+
+    def _insert_checks(self, op: func.FuncOp, block: Block) -> None:
+        """Compare sizes at the beginning of the host function ``block``."""
+        first = block.first_op
+        assert first is not None
+
+        def insert(check: Operation) -> None:
+            check.location = op.location
+            block.insert_op_before(check, first)
+
+        index = IndexBuilder(insert)
+
+        def read(dimension: Dimension | int) -> SSAValue:
+            if isinstance(dimension, int):
+                return index.value(dimension)
+            dim = memref.DimOp(dimension.value, index.value(dimension.dim))
+            insert(dim)
+            return dim.result
+
+        for found, expected in self._checks:
+            insert(equal := arith.CmpiOp(read(found), read(expected), "eq"))
+            insert(cf.AssertOp(equal.result, f"{_describe(found)} must be {_describe(expected)}"))
 
     def lower_return(self, op: func.ReturnOp, lowering: Lowering) -> None:
         """What no kernel has written to its destination is copied there."""
@@ -309,6 +364,7 @@ class HostLowering:
         if any(not isinstance(value, OpResult) for value in outputs) or len(set(outputs)) != len(outputs):
             raise lowering.error("a kernel yields distinct results of its nests")
         axes = KernelAxes(op)
+        self._require_equal_sizes(lowering, axes)
         memory = self._results(op, lowering, axes)
         arguments = [*lowering.flatten(op.inputs), *memory]
         variants: list[tuple[GuardAttr, str]] = []

@@ -28,7 +28,12 @@
 // CHECK-LABEL: func.func @main(%x: memref<?x?xf32>, %w: memref<?x?xf32>, %v: memref<?xf32>, %{{.*}}: memref<?x?xf32>)
 // CHECK-SAME:    crosstile.inputs = 3 : index
 // CHECK-SAME:    crosstile.result_shapes = [affine_map<()[s0, s1, s2, s3, s4] -> (s0, s3)>]
-// CHECK-NEXT:    tile.launch @product_relu(%x, %w, %v, %
+// CHECK:         cf.assert %{{.*}}, "dimension 0 of argument 2 ('v') must be dimension 1 of argument 1 ('w')"
+// CHECK:         %[[ROWS:.*]] = memref.dim %w, %{{.*}}
+// CHECK:         %[[COLUMNS:.*]] = memref.dim %x, %{{.*}}
+// CHECK:         arith.cmpi eq, %[[ROWS]], %[[COLUMNS]]
+// CHECK:         cf.assert %{{.*}}, "dimension 0 of argument 1 ('w') must be dimension 1 of argument 0 ('x')"
+// CHECK:         tile.launch @product_relu(%x, %w, %v, %
 func.func @main(%x : tensor<?x?xf32>, %w : tensor<?x?xf32>, %v : tensor<?xf32>) -> tensor<?x?xf32> {
   %y = nest.kernel @product_relu (%a = %x : tensor<?x?xf32>, %b = %w : tensor<?x?xf32>, %bias = %v : tensor<?xf32>) -> (tensor<?x?xf32>)
       schedules [#nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : 256, n : 64, m : 4], parallel = m grain 4,
