@@ -2,7 +2,8 @@
 
 In an SSA region (a function body, a loop, a kernel) an operand must be defined earlier in its block, in a block that
 dominates it, or around the region. Regions of other operations (``builtin.module``, hardware graphs, patterns) may be
-graphs, where order means nothing, so only dialects known to hold programs are checked::
+graphs, where order means nothing, and some of xDSL's dialects make graphs of any region (``equivalence``), so only
+regions, definitions and uses of dialects known to hold programs are checked::
 
     f.mlir:2:8: error: 'arith.addi' op operand #0 does not dominate this use
     f.mlir:3:8: note: the operand is defined here
@@ -18,14 +19,19 @@ from xdsl.irdl.dominance import DominanceInfo
 
 from crosstile.ir.diagnostics import CrosstileError
 
-PROGRAM_DIALECTS = frozenset({"affine", "func", "gpu", "llvm", "mma", "nest", "nn", "scf", "tile"})
-"""Dialects whose operations' regions are SSA regions."""
+PROGRAM_DIALECTS = frozenset(
+    {"affine", "arith", "cf", "func", "gpu", "linalg", "llvm", "math", "memref", "mma", "nest", "nn", "scf"}
+    | {"tensor", "tile", "vector"}
+)
+"""Dialects whose operations' regions are SSA regions, and whose operations need their operands to be defined."""
 
 
 def verify_dominance(module: Operation) -> None:
     """Raise a located :class:`CrosstileError` for the first operand that is not defined before its use."""
     order = _Order()
     for op in module.walk():
+        if op.dialect_name() not in PROGRAM_DIALECTS:
+            continue
         for index, operand in enumerate(op.operands):
             if not order.is_before(operand, op):
                 message = f"'{op.name}' op operand #{index} does not dominate this use"
@@ -44,7 +50,10 @@ class _Order:
 
     def is_before(self, value: SSAValue, user: Operation) -> bool:
         """Whether ``value`` is defined when ``user`` runs; graph regions have no order and answer True."""
-        block = value.owner if isinstance(value.owner, Block) else value.owner.parent
+        owner = value.owner
+        if isinstance(owner, Operation) and owner.dialect_name() not in PROGRAM_DIALECTS:
+            return True
+        block = owner if isinstance(owner, Block) else owner.parent
         region = None if block is None else block.parent
         if block is None or region is None or not self._is_ssa(region):
             return True

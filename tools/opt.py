@@ -186,7 +186,7 @@ class _Session:
             failed = self._compare_diagnostics()
         if failed:
             raise ReportedError
-        write_output(self.arguments.output, "// -----\n".join(outputs))
+        write_output(self.arguments.output, "\n// -----\n".join(outputs))
 
     def _chunks(self) -> list[tuple[int, str]]:
         """The pieces of the input with the line each starts at."""

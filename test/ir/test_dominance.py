@@ -20,10 +20,10 @@ func.func @f(%c: i1, %a: i32) -> i32 {
 func.func @f(%c: i1) {
   cf.br ^head
 ^tail:
-  "test.op"(%x) : (i32) -> ()
+  %y = arith.muli %x, %x : i32
   cf.br ^head
 ^head:
-  %x = "test.op"() : () -> i32
+  %x = arith.constant 1 : i32
   cf.cond_br %c, ^tail, ^end
 ^end:
   func.return
@@ -40,14 +40,21 @@ func.func @f(%c: i1) {
 %y = "test.op"(%x) : (i32) -> i32
 %x = "test.op"() : () -> i32
 """,
+    "a dialect whose operations form graphs": """
+func.func @f() -> i32 {
+  %a = arith.constant 1 : i32
+  %b = equivalence.class %a, %c : i32
+  %c = arith.addi %b, %b : i32
+  func.return %b : i32
+}""",
     "unreachable blocks": """
 func.func @f() {
   func.return
 ^lost:
-  "test.op"(%x) : (i32) -> ()
+  %y = arith.muli %x, %x : i32
   cf.br ^other
 ^other:
-  %x = "test.op"() : () -> i32
+  %x = arith.constant 1 : i32
   cf.br ^lost
 }""",
 }
@@ -68,10 +75,10 @@ func.func @f(%a: i32) {
 func.func @f(%c: i1) {
   cf.cond_br %c, ^left, ^right
 ^left:
-  %x = "test.op"() : () -> i32
+  %x = arith.constant 1 : i32
   cf.br ^end
 ^right:
-  "test.op"(%x) : (i32) -> ()
+  %y = arith.muli %x, %x : i32
   cf.br ^end
 ^end:
   func.return
@@ -79,9 +86,9 @@ func.func @f(%c: i1) {
     "a region before": """
 func.func @f(%c: i1) {
   scf.if %c {
-    "test.op"(%x) : (i32) -> ()
+    %y = arith.muli %x, %x : i32
   }
-  %x = "test.op"() : () -> i32
+  %x = arith.constant 1 : i32
   func.return
 }""",
 }
