@@ -149,7 +149,7 @@ class MmaIntrinsic:
             legal = ("f32",) if numerics.flush_subnormals else legal
         if found not in legal:
             raise ModelError(
-                f"intrinsic {self.name}: {numerics} needs an accumulator of {' or '.join(legal)}, not {found}"
+                f"intrinsic {self.name}: {numerics!r} needs an accumulator of {' or '.join(legal)}, not {found}"
             )
 
     def _tiles(self) -> tuple[tuple[str, Operand, tuple[int, int]], ...]:
@@ -223,6 +223,8 @@ class Machine:
     intrinsics: tuple[MmaIntrinsic, ...]
 
     def __post_init__(self) -> None:
+        if "." in self.name:
+            raise ModelError(f"machine {self.name}: only names of intrinsics have points")
         if not self.levels or not self.memories or not self.intrinsics:
             raise ModelError(f"machine {self.name}: it needs at least one level, one memory and one intrinsic")
         if len({level.name for level in self.levels}) != len(self.levels):

@@ -31,6 +31,10 @@ class SequentialFma:
     order: tuple[int, ...] = ()
     flush_subnormals: bool = False
 
+    def __str__(self) -> str:
+        order = f" in the order {', '.join(map(str, self.order))}" if self.order else ""
+        return f"a fma per product{order}{', subnormals flushed' if self.flush_subnormals else ''}"
+
     def __post_init__(self) -> None:
         if sorted(self.order) != list(range(len(self.order))):
             raise ValueError(f"SequentialFma order {self.order} is not a permutation of 0 to {len(self.order) - 1}")
@@ -39,6 +43,9 @@ class SequentialFma:
 @dataclass(frozen=True)
 class MultiplyThenAdd:
     """A product rounded to nearest even, then a sum rounded to nearest even, for k = 0, 1, 2, ..."""
+
+    def __str__(self) -> str:
+        return "product rounded, then sum rounded"
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,20 @@ class TruncatedSum:
     rounding: Rounding = Rounding.TOWARD_ZERO
     result_fraction_bits: int = 23
 
+    def __str__(self) -> str:
+        fused = f"sums of {self.fused_length} products truncated to {self.fraction_bits} bits"
+        return f"{fused}, {self.result_fraction_bits} bits kept, rounded {self.rounding.value}"
+
     def __post_init__(self) -> None:
         # float64 holds every intermediate up to this width: a sum of 2^5 terms, each below 4, has 7 integer bits.
         if not 1 <= self.fraction_bits <= 45 or not 1 <= self.fused_length <= 32:
-            raise ValueError(f"{self}: fraction_bits is 1 to 45 and fused_length 1 to 32")
+            raise ValueError(f"{self!r}: fraction_bits is 1 to 45 and fused_length 1 to 32")
         if (self.rounding, self.result_fraction_bits) not in {
             (Rounding.TOWARD_ZERO, 23),
             (Rounding.TOWARD_ZERO, 13),
             (Rounding.NEAREST_EVEN, 10),
         }:
-            raise ValueError(f"{self}: results are 23 or 13 bits toward zero (f32), or 10 bits to nearest even (f16)")
+            raise ValueError(f"{self!r}: results are 23 or 13 bits toward zero (f32), or 10 bits to nearest even (f16)")
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,9 @@ class IntegerDot:
     """Exact integer products added to a 32-bit accumulator, which wraps, or saturates once after the k products."""
 
     saturate: bool = False
+
+    def __str__(self) -> str:
+        return f"exact integers, {'saturating' if self.saturate else 'wrapping'}"
 
 
 Numerics = SequentialFma | MultiplyThenAdd | TruncatedSum | IntegerDot

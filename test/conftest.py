@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import settings
 from run_lines import run_test
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A busy machine is no reason for a generated test to fail.
+settings.register_profile("crosstile", deadline=None)
+settings.load_profile("crosstile")
 
 # Tests that start processes find the package as this process does, installed or not.
 if (ROOT / ".typings" / "crosstile").exists():

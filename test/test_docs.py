@@ -2,11 +2,13 @@
 
 In a fenced block of language ``console`` a line ``$ command`` is run from the root of the project, and the lines below
 it are its output. ``...`` stands for any text within a line, and alone on a line for any lines. A command with no
-output below it only has to succeed; one that has to fail ends its output with ``(exit code 1)``.
+output below it only has to succeed; one that has to fail ends its output with ``(exit code 1)``. A block of language
+``pycon`` is a Python session in the manner of doctest; a blank line ends it.
 """
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import subprocess
@@ -102,6 +104,14 @@ def test_command_prints_what_the_page_says(example: Example, workplace: Path, mo
     output = output.rstrip("\n") + "\n"
     if expected:
         assert pattern(expected).fullmatch(output), f"$ {example.command}\n{output}"
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if ">>>" in page.read_text("utf-8")], ids=lambda page: page.name
+)
+def test_python_sessions_print_what_the_page_says(page: Path):
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.attempted > 0 and result.failed == 0, f"{page.name}: the sessions' differences are on standard output"
 
 
 def test_there_are_commands_to_execute():

@@ -134,13 +134,13 @@ def test_products_at_the_smallest_numbers(dtype: Any) -> None:
     check(a, b, c)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(*[st.floats(allow_nan=False, allow_infinity=False)] * 3)
 def test_any_finite_f64(a: float, b: float, c: float) -> None:
     check(np.array([a]), np.array([b]), np.array([c]))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.integers(0, 2**24 - 1), st.integers(0, 2**24 - 1), st.integers(-60, 60))
 def test_f32_at_ties(a: int, b: int, shift: int) -> None:
     """The addend is far below or above the product, whose last bit is set: only the sticky bit breaks the tie."""

@@ -148,6 +148,7 @@ def test_flushing_needs_f32() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"name": "x86.64"}, "only names of intrinsics have points"),
         ({"memories": ()}, "at least one level, one memory and one intrinsic"),
         ({"memories": (Memory("L1", "socket", 1, 1, 64),)}, "L1 has scope 'socket', not one of"),
         ({"features": ("avx2",)}, "needs 'avx512f', which the machine does not list"),
