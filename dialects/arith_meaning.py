@@ -152,7 +152,7 @@ MEANINGS.update(
         arith.DivSIOp: _integer(_dividing(_divide_toward_zero)),
         arith.DivUIOp: _integer(_dividing(_on_unsigned(lambda lhs, rhs: lhs // rhs))),
         arith.FloorDivSIOp: _integer(_dividing(lambda lhs, rhs: lhs // rhs)),
-        arith.CeilDivSIOp: _integer(_dividing(lambda lhs, rhs: -(-lhs // rhs))),
+        arith.CeilDivSIOp: _integer(_dividing(lambda lhs, rhs: lhs // rhs + (lhs % rhs != 0))),
         arith.CeilDivUIOp: _integer(_dividing(_on_unsigned(lambda lhs, rhs: lhs // rhs + (lhs % rhs != 0)))),
         arith.RemSIOp: _integer(_dividing(lambda lhs, rhs: lhs - _divide_toward_zero(lhs, rhs) * rhs)),
         arith.RemUIOp: _integer(_dividing(_on_unsigned(operator.mod))),

@@ -1,7 +1,7 @@
 """The meaning of the upstream dialects that our levels use: control flow here, the rest merged from beside.
 
-``func``, ``scf``, ``cf`` and ``affine`` are below; ``arith``, ``math``, ``memref`` and ``tensor`` have files of their
-own. ``MEANINGS`` holds all of them::
+``func``, ``scf``, ``cf`` and ``affine`` are below; ``arith``, ``math``, ``memref``, ``tensor`` and ``vector`` have
+files of their own. ``MEANINGS`` holds all of them::
 
     Interpreter(module, upstream_meaning.MEANINGS).call("main", [x])
 """
@@ -19,11 +19,11 @@ from xdsl.dialects.builtin import DenseIntElementsAttr
 from xdsl.ir import Operation
 from xdsl.ir.affine import AffineConstraintKind, AffineExpr, AffineMap
 
-from crosstile.dialects import arith_meaning, math_meaning, memory_meaning
+from crosstile.dialects import arith_meaning, math_meaning, memory_meaning, vector_meaning
 from crosstile.dialects.interpreter import Branch, Interpreter, Meanings
 from crosstile.ir.diagnostics import op_error
 
-MEANINGS = Meanings(arith_meaning.MEANINGS | math_meaning.MEANINGS | memory_meaning.MEANINGS)
+MEANINGS = Meanings(arith_meaning.MEANINGS | math_meaning.MEANINGS | memory_meaning.MEANINGS | vector_meaning.MEANINGS)
 
 
 # func and cf

@@ -17,11 +17,15 @@ from typing import Any
 from xdsl.dialects import arith
 from xdsl.dialects import llvm as xllvm
 from xdsl.dialects.builtin import (
+    BFloat16Type,
     DenseIntOrFPElementsAttr,
+    Float32Type,
     IndexType,
     IntegerAttr,
     IntegerType,
     VectorType,
+    i16,
+    i32,
     i64,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -143,6 +147,33 @@ def lower_bitcast(op: arith.BitcastOp, lowering: Lowering) -> None:
     if value.type != type_:
         value = lowering.insert(xllvm.BitcastOp(value, type_)).result
     lowering.replace(op, value)
+
+
+def lower_truncf(op: arith.TruncFOp, lowering: Lowering) -> None:
+    """``arith.truncf``: the instruction, but for bf16, where x86's takes subnormal numbers for zero.
+
+    Rounding to nearest even in integers instead: half of what is cut off is added, less one where the last bit kept is
+    0, and a carry moves on into the exponent, up to infinity. A NaN keeps its high bits and gets a quiet one.
+    (Intel SDM, volume 2, VCVTNEPS2BF16: "denormal inputs are treated as zeros".)
+    """
+    value, type_ = lowering.value(op.input), scalar_or_vector(op.result.type)
+    if not isinstance(element_type(type_), BFloat16Type):
+        lowering.replace(op, lowering.insert(xllvm.FPTruncOp(value, type_)).result)
+        return
+    if not isinstance(element_type(value.type), Float32Type):
+        raise lowering.error(f"only f32 is rounded to bf16 here, not {element_type(value.type)}; round to f32 first")
+    words, halves = with_element_type(type_, i32), with_element_type(type_, i16)
+    bits = lowering.insert(xllvm.BitcastOp(value, words)).result
+    high = lowering.insert(xllvm.LShrOp(bits, splat(lowering, 16, words))).res
+    odd = lowering.insert(xllvm.AndOp(high, splat(lowering, 1, words))).res
+    half = lowering.insert(xllvm.AddOp(odd, splat(lowering, 0x7FFF, words))).res
+    total = lowering.insert(xllvm.AddOp(bits, half)).res
+    rounded = lowering.insert(xllvm.LShrOp(total, splat(lowering, 16, words))).res
+    quiet = lowering.insert(xllvm.OrOp(high, splat(lowering, 0x40, words))).res
+    nan = lowering.insert(llvm.FCmpOp(value, value, "uno")).res
+    chosen = lowering.insert(llvm.SelectOp(nan, quiet, rounded)).res
+    narrow = lowering.insert(xllvm.TruncOp(chosen, halves)).res
+    lowering.replace(op, lowering.insert(xllvm.BitcastOp(narrow, type_)).result)
 
 
 def lower_cmpi(op: arith.CmpiOp, lowering: Lowering) -> None:
@@ -269,7 +300,7 @@ RULES: Mapping[type[Operation], Rule] = {
     arith.CmpfOp: lower_cmpf,
     arith.SelectOp: lower_select,
     arith.ExtFOp: cast(xllvm.FPExtOp),
-    arith.TruncFOp: cast(xllvm.FPTruncOp),
+    arith.TruncFOp: lower_truncf,
     arith.ExtSIOp: cast(xllvm.SExtOp),
     arith.ExtUIOp: cast(xllvm.ZExtOp),
     arith.TruncIOp: cast(xllvm.TruncOp),
