@@ -64,6 +64,7 @@ DIALECTS: tuple[DialectRow, ...] = (
 )
 
 PASSES: tuple[PassRow, ...] = (
+    PassRow("decompose", "crosstile.passes.decompose:DecomposePass", "nn", "composite operators to primitives"),
     PassRow(
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
     ),

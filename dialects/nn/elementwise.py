@@ -25,6 +25,7 @@ from crosstile.dialects.nn.canonicalization import CastPatterns
 from crosstile.dialects.nn.shapes import (
     AnyTensor,
     broadcast_shapes,
+    is_float,
     require_element,
     require_float,
     require_number,
@@ -53,7 +54,7 @@ class ConstantOp(NnOp):
         """The constant of rank 0 that holds ``value`` as an ``element``, a float or integer type."""
         # Any element type that a tensor of this level may have can be spelled densely.
         type_ = cast("TensorType[AnyFloat]", TensorType(element, []))
-        return cls(DenseIntOrFPElementsAttr.from_list(type_, [value]))
+        return cls(DenseIntOrFPElementsAttr.from_list(type_, [value if is_float(element) else int(value)]))
 
     def inferred_type(self) -> AnyTensor:
         if not isa(self.value.type, AnyTensor):

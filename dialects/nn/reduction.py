@@ -206,7 +206,7 @@ class LayerNormOp(NnOp):
 
     @staticmethod
     def infer(operand: SSAValue, gamma: SSAValue, beta: SSAValue) -> AnyTensor:
-        """The operand's type; ``gamma`` and ``beta`` are vectors as long as its last dimension."""
+        """The operand's type; its last dimension is as long as the vectors ``gamma`` and ``beta``."""
         types = [tensor_of(value) for value in (operand, gamma, beta)]
         require_float("an operand", types[0])
         require_same_elements(types)
@@ -214,8 +214,8 @@ class LayerNormOp(NnOp):
             raise VerifyException(f"expects an operand with a last dimension to normalise along, got {types[0]}")
         for what, type_ in zip(("gamma", "beta"), types[1:], strict=True):
             require_rank(what, type_, 1)
-        merge_sizes("the last dimension", (type_.get_shape()[-1] for type_ in types))
-        return types[0]
+        last = merge_sizes("the last dimension", (type_.get_shape()[-1] for type_ in types))
+        return TensorType(types[0].element_type, [*types[0].get_shape()[:-1], last])
 
     def inferred_type(self) -> AnyTensor:
         if not 0 <= self.epsilon.value.data < inf:

@@ -1,0 +1,167 @@
+"""``decompose``: composite operators of the ``nn`` level become primitives of the same level.
+
+Level: nn. In: any nn program. Out: one of nn.constant, neg, exp, tanh, erf, sqrt, rsqrt, add, sub, mul, div, max, min,
+contract, reduce, transpose, reshape, broadcast and cast::
+
+    %y = nn.relu %x : tensor<?x4xf32>    =>    %zero = nn.constant dense<0.0> : tensor<f32>
+                                               %y = nn.max %x, %zero : tensor<?x4xf32>, tensor<f32>
+
+Matrix products become contractions, gelu, silu and relu elementwise chains, softmax and layer_norm reductions with
+elementwise operations between them; the formulas are those of ``dialects/nn/composites.py``. A dynamic row length that
+layer_norm divides by is read with ``tensor.dim`` and becomes a tensor of rank 0. ``fastmath`` flags are inherited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from xdsl.context import Context
+from xdsl.dialects import arith, tensor
+from xdsl.dialects.arith import FastMathFlagsAttr
+from xdsl.dialects.builtin import DYNAMIC_INDEX, AnyFloat, IntegerAttr, IntegerType, ModuleOp, TensorType
+from xdsl.dialects.utils import FastMathFlag
+from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import (
+    GreedyRewritePatternApplier,
+    PatternRewriter,
+    PatternRewriteWalker,
+    RewritePattern,
+    op_type_rewrite_pattern,
+)
+
+from crosstile.dialects.nn import composites
+from crosstile.dialects.nn.contraction import ContractOp, MatmulOp
+from crosstile.dialects.nn.elementwise import BINARY, UNARY, ConstantOp, GeluOp, ReluOp, SiluOp
+from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, SoftmaxOp
+from crosstile.dialects.nn.shapes import tensor_of
+
+_UNARY = {op.name: op for op in UNARY}
+_BINARY = {op.name: op for op in BINARY}
+
+
+class PrimitiveBuilder:
+    """The primitives of ``composites``, as operations inserted before the one that is being rewritten."""
+
+    def __init__(self, rewriter: PatternRewriter, element: Attribute, fastmath: FastMathFlagsAttr):
+        self._rewriter = rewriter
+        self._element = element
+        self._of_reductions = fastmath
+        # The order of a sum is the only thing that reassoc frees here, and an elementwise operation has none.
+        self._of_elements = FastMathFlagsAttr(fastmath.data - {FastMathFlag.REASSOC})
+
+    def _insert(self, op: Operation, hint: str | None = None) -> SSAValue:
+        self._rewriter.insert(op)
+        op.results[0].name_hint = hint
+        return op.results[0]
+
+    def constant(self, value: float) -> SSAValue:
+        """A constant of rank 0."""
+        return self._insert(ConstantOp.splat(value, self._element))
+
+    def size(self, x: SSAValue, dim: int) -> SSAValue:
+        """A constant if the size is static, else the dimension as a tensor of rank 0."""
+        size = tensor_of(x).get_shape()[dim]
+        if size != DYNAMIC_INDEX:
+            return self.constant(float(size))
+        position = self._insert(arith.ConstantOp(IntegerAttr.from_index_int_value(dim)))
+        count = self._insert(arith.IndexCastOp(self._insert(tensor.DimOp(x, position)), IntegerType(64)))
+        number = self._insert(arith.SIToFPOp(count, cast(AnyFloat, self._element)))
+        return self._insert(tensor.FromElementsOp(number, result_type=TensorType(self._element, [])), "size")
+
+    def unary(self, name: str, x: SSAValue) -> SSAValue:
+        """``nn.<name>``."""
+        return self._insert(_UNARY[f"nn.{name}"](x, fastmath=self._of_elements), name)
+
+    def binary(self, name: str, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+        """``nn.<name>``."""
+        return self._insert(_BINARY[f"nn.{name}"](lhs, rhs, self._of_elements), name)
+
+    def reduce(self, kind: str, x: SSAValue, dim: int) -> SSAValue:
+        """``nn.reduce`` that keeps the dimension."""
+        return self._insert(ReduceOp(x, kind, [dim], keep_dims=True, fastmath=self._of_reductions), kind)
+
+
+def _builder(rewriter: PatternRewriter, operand: SSAValue, fastmath: FastMathFlagsAttr) -> PrimitiveBuilder:
+    return PrimitiveBuilder(rewriter, tensor_of(operand).element_type, fastmath)
+
+
+class DecomposeRelu(RewritePattern):
+    """``nn.relu`` -> a maximum."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ReluOp, rewriter: PatternRewriter) -> None:
+        """Integers and floats alike."""
+        rewriter.replace(op, (), (composites.relu(_builder(rewriter, op.operand, op.fastmath), op.operand),))
+
+
+class DecomposeSilu(RewritePattern):
+    """``nn.silu`` -> a quotient by an exponential."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: SiluOp, rewriter: PatternRewriter) -> None:
+        """Every float type."""
+        rewriter.replace(op, (), (composites.silu(_builder(rewriter, op.operand, op.fastmath), op.operand),))
+
+
+class DecomposeGelu(RewritePattern):
+    """``nn.gelu`` -> the error function, or the hyperbolic tangent where it approximates."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: GeluOp, rewriter: PatternRewriter) -> None:
+        """Both forms."""
+        builder = _builder(rewriter, op.operand, op.fastmath)
+        rewriter.replace(op, (), (composites.gelu(builder, op.operand, op.approximate.data),))
+
+
+class DecomposeSoftmax(RewritePattern):
+    """``nn.softmax`` -> two reductions and what is between them."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: SoftmaxOp, rewriter: PatternRewriter) -> None:
+        """Along any dimension."""
+        builder = _builder(rewriter, op.operand, op.fastmath)
+        rewriter.replace(op, (), (composites.softmax(builder, op.operand, op.dim.value.data),))
+
+
+class DecomposeLayerNorm(RewritePattern):
+    """``nn.layer_norm`` -> two means, a scale, an affine map."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: LayerNormOp, rewriter: PatternRewriter) -> None:
+        """Along the last dimension."""
+        builder = _builder(rewriter, op.operand, op.fastmath)
+        dim = tensor_of(op.operand).get_num_dims() - 1
+        result = composites.layer_norm(builder, op.operand, op.gamma, op.beta, dim, op.epsilon.value.data)
+        rewriter.replace(op, (), (result,))
+
+
+class MatmulToContract(RewritePattern):
+    """``nn.matmul`` -> ``nn.contract`` over m, n, k."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: MatmulOp, rewriter: PatternRewriter) -> None:
+        """Transposed operands are a matter of the index maps."""
+        element = tensor_of(op.result).element_type
+        rewriter.replace(op, ContractOp(op.lhs, op.rhs, op.indexing_maps, op.accumulator_type, op.fastmath, element))
+
+
+@dataclass(frozen=True)
+class DecomposePass(ModulePass):
+    """Composite operators to primitives."""
+
+    name = "decompose"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Rewrite every composite of the module ``op`` in place."""
+        patterns: list[RewritePattern] = [
+            DecomposeRelu(),
+            DecomposeSilu(),
+            DecomposeGelu(),
+            DecomposeSoftmax(),
+            DecomposeLayerNorm(),
+            MatmulToContract(),
+        ]
+        applier = GreedyRewritePatternApplier(patterns, dce_enabled=False)
+        PatternRewriteWalker(applier, apply_recursively=False).rewrite_module(op)
