@@ -36,6 +36,10 @@ StateT = TypeVar("StateT")
 MeaningT = TypeVar("MeaningT", bound=Meaning)
 
 
+class Abandoned(Exception):
+    """A meaning gives up on what encloses it, which catches this: an instance of a kernel, say. Not an error."""
+
+
 class Meanings(dict[type[Operation], Meaning]):
     """A table of meanings by operation class; a class without an entry of its own uses that of a base class."""
 
@@ -158,6 +162,8 @@ class Interpreter:
         except CrosstileError as error:
             if error.location is None:
                 raise CrosstileError(f"'{op.name}' {error.message}", op.location, error.notes) from error
+            raise
+        except Abandoned:
             raise
         except Exception as error:
             raise op_error(op, f"'{op.name}' internal error in its meaning: {type(error).__name__}: {error}") from error

@@ -100,6 +100,10 @@ class KernelOp(IRDLOperation):
                 f"has {len(loops)} 'tile.parallel'; a kernel has at most one, because nothing synchronises the "
                 "workers between two: make it two kernels"
             )
+        if loops and any(op.name == "tile.store" for op in self.body.block.ops):
+            raise VerifyException(
+                "stores outside its 'tile.parallel', where every worker would write the same elements"
+            )
 
     @classmethod
     def parse(cls, parser: Parser) -> KernelOp:

@@ -1,7 +1,8 @@
 """``tile.window``: which elements of a memref or buffer a block of the program means, before any is read.
 
-The window maps its own coordinates (t0, t1, ...) and SSA indices (s0, s1, ...) to coordinates of the source. The short
-form adds each tile coordinate to the trailing dimensions of the source; anything else is an affine map::
+The window maps its own coordinates (d0, d1, ...) and SSA indices (s0, s1, ...) to coordinates of the source. The short
+form aligns the last dimensions of both: a source of higher rank has a fixed place in its leading dimensions, a source
+of lower rank is repeated along the window's leading ones. Anything else is an affine map::
 
     %w = tile.window %A[%i + %ir, %k] extent [%mc, %kc] : memref<?x?xf32> -> !tile.window<8x512xf32>
     %t = tile.window %A by affine_map<(d0, d1)[s0, s1] -> (s0 + d1, s1 + d0)> [%i, %k]
@@ -72,8 +73,8 @@ class _Coordinate:
 def trailing_map(coordinates: Sequence[tuple[int, int, bool]], rank: int) -> AffineMap:
     """The map of the short form: per dimension of the source (number of indices, constant, whether it is a gather).
 
-    ``rank`` is that of the window; its dimensions are the trailing ones of the source. ``[%i + %ir, 3]`` of rank 1 is
-    ``(d0)[s0, s1] -> (s0 + s1, d0 + 3)``.
+    ``rank`` is that of the window, whose last dimension is aligned with the source's last. ``[%i + %ir, 3]`` of rank 1
+    is ``(d0)[s0, s1] -> (s0 + s1, d0 + 3)``, and ``[%j]`` of rank 2 is ``(d0, d1)[s0] -> (s0 + d1)``.
     """
     results: list[AffineExpr] = []
     symbol = 0
@@ -217,11 +218,10 @@ class WindowOp(IRDLOperation):
         if extents and len(extents) != len(shape):
             parser.raise_error(f"has {len(extents)} extents for the {len(shape)} dimensions of the window", position)
         if map_ is None:
-            if len(coordinates) != source_type.get_num_dims() or len(shape) > len(coordinates):
+            if len(coordinates) != source_type.get_num_dims():
                 parser.raise_error(
-                    f"has {len(coordinates)} coordinates for the {source_type.get_num_dims()} dimensions of the source "
-                    f"and {len(shape)} of the window; the short form names every dimension of the source, and the "
-                    "window is the trailing ones. Use 'by affine_map<...>' for another relation",
+                    f"has {len(coordinates)} coordinates, {source_type} has {source_type.get_num_dims()} dimensions; "
+                    "the short form names every dimension of the source, 'by affine_map<...>' says anything else",
                     position,
                 )
             entries = [(len(entry.indices), entry.constant, entry.is_gather) for entry in coordinates]
