@@ -122,6 +122,7 @@ def _inherit(ops: Sequence[Operation], source: Operation) -> None:
 
 
 def _fuse(ops: Sequence[Operation], replaced: Operation) -> None:
-    for op in ops:
-        op.location = fuse_locations(op.location, replaced.location)
     _inherit(ops, replaced)
+    for op in ops:
+        if op.location != replaced.location:
+            op.location = fuse_locations(op.location, replaced.location)
