@@ -77,7 +77,7 @@ def pass_seconds(text: str, filename: str, specs: list[PassSpec], repeat: int) -
                 run(clone, module_pass)
                 seconds[index] = min(seconds[index], time.perf_counter() - start)
         run_pass(context, module, module_pass)
-        rows.append((str(spec), before, *seconds))
+        rows.append((str(spec), before, seconds[0], seconds[1]))
     return rows
 
 
