@@ -12,7 +12,7 @@ order, from the accumulator, instruction by instruction.
 from __future__ import annotations
 
 from xdsl.dialects.builtin import IntegerAttr, StringAttr
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, Operation, Region, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
     irdl_op_definition,
@@ -40,6 +40,31 @@ def fragment_of(type_: Attribute) -> FragmentType:
     if isinstance(type_, FragmentType):
         return type_
     raise VerifyException(f"accumulates into {type_}; an accumulator is a fragment")
+
+
+def used_once(value: SSAValue) -> bool:
+    """Whether at most one use of ``value`` is ever executed: several must stand in different branches of an ``if``."""
+    paths = [_path(use.operation) for use in value.uses]
+    return all(_exclude(one, other) for number, one in enumerate(paths) for other in paths[:number])
+
+
+def _path(op: Operation) -> list[tuple[Operation, Region]]:
+    """The operations around ``op`` and the region of each in which it stands, outermost first."""
+    path: list[tuple[Operation, Region]] = []
+    region = op.parent_region()
+    while region is not None and (parent := region.parent_op()) is not None:
+        path.insert(0, (parent, region))
+        region = parent.parent_region()
+    return path
+
+
+def _exclude(one: list[tuple[Operation, Region]], other: list[tuple[Operation, Region]]) -> bool:
+    for (op, region), (other_op, other_region) in zip(one, other, strict=False):
+        if op is not other_op:
+            return False
+        if region is not other_region:
+            return op.name == "scf.if"
+    return False
 
 
 def verify_operand(name: str, type_: Attribute) -> None:
@@ -152,7 +177,7 @@ class MmaAsyncOp(IRDLOperation):
         fragment = fragment_of(self.accumulator.type)
         if self.result.type != PendingType(fragment):
             raise VerifyException(f"gives {self.result.type}; expects {PendingType(fragment)}")
-        if isinstance(self.accumulator.type, PendingType) and not self.accumulator.has_one_use():
+        if isinstance(self.accumulator.type, PendingType) and not used_once(self.accumulator):
             raise VerifyException(
                 "accumulates into a pending fragment that is used elsewhere too; its registers are overwritten here"
             )
@@ -248,7 +273,7 @@ class AwaitOp(IRDLOperation):
             raise VerifyException(f"gives {self.result.type}; expects {pending.fragment} or {pending}")
         if self.count < 0:
             raise VerifyException(f"in_flight is {self.count}; expects at least 0")
-        if not self.pending.has_one_use():
+        if not used_once(self.pending):
             raise VerifyException(
                 "awaits a pending fragment that is used elsewhere too; use the result of this operation there"
             )
