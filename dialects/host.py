@@ -29,8 +29,11 @@ from xdsl.dialects.builtin import (
     ModuleOp,
 )
 from xdsl.dialects.func import FuncOp
+from xdsl.dialects.memref import CopyOp
 from xdsl.ir import Attribute
 from xdsl.ir.affine import AffineMap
+
+from crosstile.dialects.tile.launch import LaunchOp
 
 INPUTS = "crosstile.inputs"
 RESULT_SHAPES = "crosstile.result_shapes"
@@ -87,3 +90,10 @@ def host_signature(function: FuncOp) -> HostSignature:
     maps = tuple(shape.data for shape in cast(ArrayAttr[AffineMapAttr], shapes))
     inputs = count.value.data
     return HostSignature(function.sym_name.data, tuple(types[:inputs]), tuple(types[inputs : inputs + len(maps)]), maps)
+
+
+def stage_count(function: FuncOp) -> int:
+    """How many stages follow each other in a host function: those of its launches, and one for copies at the end."""
+    launches = [op for op in function.walk() if isinstance(op, LaunchOp)]
+    stages = 1 + max((0 if op.stage is None else op.stage.value.data for op in launches), default=-1)
+    return stages + any(isinstance(op, CopyOp) for op in function.walk())

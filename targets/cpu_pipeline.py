@@ -1,0 +1,32 @@
+"""The explicit list of passes for CPUs, level by level; every CPU family shares it, their rows differ.
+
+nn --decompose, canonicalize, nn-to-nest, fuse, choose-schedule--> nest --nest-to-tile--> tile --tile-to-mma--> mma
+   --plan-buffers, mma-to-hardware, expand-math--> hardware --convert-scf-to-cf, convert-to-llvm--> llvm
+"""
+
+from __future__ import annotations
+
+LEVELS = ("nn", "nest", "tile", "mma", "hardware", "llvm")
+"""The levels of a CPU program, from the highest to the lowest."""
+
+STEPS: dict[str, tuple[str, ...]] = {
+    "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "choose-schedule{target=TARGET}"),
+    "tile": ("nest-to-tile",),
+    "mma": ("tile-to-mma{target=TARGET}",),
+    "hardware": ("plan-buffers", "mma-to-hardware", "expand-math"),
+    "llvm": ("convert-scf-to-cf", "convert-to-llvm"),
+}
+"""The passes that lead to each level from the one above; ``TARGET`` stands for the machine's name."""
+
+
+def steps(machine: str, level: str) -> list[str]:
+    """The passes that lead to ``level`` from the one above, for the machine called ``machine``."""
+    return [step.replace("TARGET", machine) for step in STEPS[level]]
+
+
+def pipeline(machine: str) -> str:
+    """All passes from ``nn`` to ``llvm`` as a pipeline; ``host`` is the machine at hand."""
+    from crosstile.targets.host import resolve_machine
+
+    name = resolve_machine(machine).name
+    return ",".join(step for level in LEVELS[1:] for step in steps(name, level))

@@ -1,0 +1,200 @@
+"""A program on its way down the levels: load it, take it to a level, compile it for a CPU.
+
+Commands and the Python interface share this: ``Program.load`` parses and verifies once, ``at(level)`` gives the module
+at a level (each step is run once), ``compile`` makes it callable::
+
+    program = Program.load("examples/matmul.mlir", target="host")
+    print(print_module(program.at("tile")))
+    function = program.compile()
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from xdsl.context import Context
+from xdsl.dialects import cf, func
+from xdsl.dialects.builtin import ModuleOp
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.host import ARENA_SUFFIX, INPUTS, host_signature, is_host, stage_count
+from crosstile.ir.context import make_context
+from crosstile.ir.diagnostics import CrosstileError, op_error
+from crosstile.ir.parsing import parse_module
+from crosstile.ir.passes import run_passes
+from crosstile.ir.pipeline import make_pass, parse_pipeline
+from crosstile.ir.registry import did_you_mean
+from crosstile.ir.verification import verify_module
+from crosstile.targets.cpu_pipeline import LEVELS, steps
+from crosstile.targets.host import resolve_machine
+from crosstile.targets.model import Machine, UnknownNameError
+from crosstile.targets.x86.launch import HostFunction
+from crosstile.targets.x86.run import ENTRY_SUFFIX, LoadedObject, compile_module
+
+Source = str | os.PathLike[str] | ModuleOp
+"""A path, the text of a program (anything with a line break or a brace), or a module."""
+
+
+def check_level(level: str) -> None:
+    """Raise a CrosstileError for a level that there is not."""
+    if level not in LEVELS:
+        raise CrosstileError(f"unknown level '{level}'{did_you_mean(level, list(LEVELS))}; levels: {', '.join(LEVELS)}")
+
+
+def find_machine(target: str) -> Machine:
+    """The machine row for ``--target``; a CrosstileError for an unknown name."""
+    try:
+        return resolve_machine(target)
+    except UnknownNameError as error:
+        raise CrosstileError(f"--target: {error}") from error
+
+
+@dataclass
+class Compiled:
+    """A compiled host function, the seconds each phase took, and what it is made of."""
+
+    function: HostFunction
+    seconds: dict[str, float]
+    kernels: list[str]
+    code: bytes
+
+
+@dataclass
+class Program:
+    """A module that starts at level ``start``, bound for ``machine``. ``entry`` is the function to run."""
+
+    source: str
+    context: Context
+    machine: Machine
+    start: str
+    entry: str
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    _modules: dict[str, ModuleOp] = field(default_factory=dict[str, ModuleOp])
+
+    @classmethod
+    def load(
+        cls,
+        source: str | os.PathLike[str] | ModuleOp,
+        target: str = "host",
+        start: str = "nn",
+        entry: str | None = None,
+    ) -> Program:
+        """Parse and verify ``source``: a path, text (anything with a line break or ``{``), or a module."""
+        if start not in LEVELS:
+            raise CrosstileError(
+                f"unknown level '{start}'{did_you_mean(start, list(LEVELS))}; levels: {', '.join(LEVELS)}"
+            )
+        machine = find_machine(target)
+        context = make_context()
+        begin = perf_counter()
+        if isinstance(source, ModuleOp):
+            name, module = "<module>", source.clone()
+            verify_module(module)
+        else:
+            name, text = _read(source)
+            module = parse_module(text, name, context)
+        program = cls(name, context, machine, start, _entry(module, entry), {"parse": perf_counter() - begin})
+        program._modules[start] = module
+        return program
+
+    def at(self, level: str) -> ModuleOp:
+        """The module at ``level``; the caller must not change it."""
+        if level not in LEVELS:
+            raise CrosstileError(
+                f"unknown level '{level}'{did_you_mean(level, list(LEVELS))}; levels: {', '.join(LEVELS)}"
+            )
+        if LEVELS.index(level) < LEVELS.index(self.start):
+            raise CrosstileError(f"a program that starts at level {self.start} has no level {level}")
+        if level not in self._modules:
+            above = self.at(LEVELS[LEVELS.index(level) - 1])
+            module = above.clone()
+            self._lower(module, level, verify_each=True)
+            self._modules[level] = module
+        return self._modules[level]
+
+    def _lower(self, module: ModuleOp, level: str, verify_each: bool) -> None:
+        """Take ``module`` from the level above to ``level`` in place."""
+        for text in steps(self.machine.name, level):
+            begin = perf_counter()
+            passes = [make_pass(spec) for spec in parse_pipeline(text)]
+            run_passes(self.context, module, passes, verify_each=verify_each)
+            name = passes[0].name
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - begin
+
+    def compile(self) -> Compiled:
+        """Take the program to machine code, verifying at the start and at the end only, and load it."""
+        first = max(LEVELS.index(self.start), LEVELS.index("tile"))
+        if first > LEVELS.index("mma"):
+            raise CrosstileError(
+                f"a program that starts at level {self.start} cannot be compiled: {', '.join(LEVELS[:4])} can"
+            )
+        module = self._modules[self.start].clone()
+        for level in LEVELS[LEVELS.index(self.start) + 1 : first + 1]:
+            self._lower(module, level, verify_each=False)
+        host = find_host(module, self.entry)
+        signature, stages, names = host_signature(host), stage_count(host), argument_names(host)
+        checks = [check.msg.data for check in host.walk() if isinstance(check, cf.AssertOp)]
+        kernels = [op.sym_name.data for op in module.ops if isinstance(op, tile.KernelOp | mma.KernelOp)]
+        for level in LEVELS[first + 1 :]:
+            self._lower(module, level, verify_each=False)
+        compiled = compile_module(module, self.machine)
+        begin = perf_counter()
+        loaded = LoadedObject(compiled.code, [self.entry + ENTRY_SUFFIX, self.entry + ARENA_SUFFIX])
+        self.seconds |= compiled.seconds
+        self.seconds["load"] = perf_counter() - begin
+        return Compiled(HostFunction(signature, loaded, checks, stages, names), self.seconds, kernels, compiled.code)
+
+
+def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
+    """The name and the text of a program: the contents of a path, or the text itself."""
+    if isinstance(source, str) and ("\n" in source or "{" in source):
+        return "<string>", source
+    path = os.fspath(source)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return path, stream.read()
+    except OSError as error:
+        raise CrosstileError(f"cannot read '{path}': {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CrosstileError(f"'{path}' is not a text file") from error
+
+
+def _entry(module: ModuleOp, name: str | None) -> str:
+    """The function to run: the one called ``name``, or the only one that is public."""
+    functions = [op for op in module.ops if isinstance(op, func.FuncOp) and not op.is_declaration]
+    public = [op.sym_name.data for op in functions if op.sym_visibility is None or op.sym_visibility.data != "private"]
+    if name is not None and name not in public:
+        known = ", ".join(f"@{other}" for other in public) or "none"
+        raise CrosstileError(f"no function is called @{name}{did_you_mean(name, public)}; functions: {known}")
+    if name is None and not public:
+        raise CrosstileError("the module has no function to run: it needs a func.func with a body", module.location)
+    if name is None and len(public) > 1 and "main" not in public:
+        listed = ", ".join(f"@{other}" for other in public)
+        raise CrosstileError(
+            f"the module has several functions ({listed}): say which one with --entry", module.location
+        )
+    return name or ("main" if "main" in public else public[0])
+
+
+def find_function(module: ModuleOp, name: str) -> func.FuncOp:
+    """The function called ``name``."""
+    for op in module.ops:
+        if isinstance(op, func.FuncOp) and op.sym_name.data == name:
+            return op
+    raise CrosstileError(f"no function is called @{name}", module.location)
+
+
+def find_host(module: ModuleOp, name: str) -> func.FuncOp:
+    """The host function called ``name``; an error if the function is not in destination-passing style."""
+    function = find_function(module, name)
+    if not is_host(function):
+        raise op_error(function, f"@{name} is not a host function: it has no attribute {INPUTS} (see docs/host.md)")
+    return function
+
+
+def argument_names(function: func.FuncOp) -> list[str]:
+    """The arguments as the program calls them: ``'x'``, or their position."""
+    arguments = function.body.block.args
+    return [f"argument {at}" + (f" ('{arg.name_hint}')" if arg.name_hint else "") for at, arg in enumerate(arguments)]
