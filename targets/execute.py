@@ -10,7 +10,7 @@ One function per kind of arithmetic, chosen by the type of the row's ``numerics`
 
 from __future__ import annotations
 
-from functools import singledispatch
+from functools import cache, singledispatch
 from typing import Any
 
 import numpy as np
@@ -51,15 +51,24 @@ def execute(intrinsic: MmaIntrinsic, lhs: Array, rhs: Array, accumulator: Array)
     _check(intrinsic, lhs, rhs, accumulator)
     leading = np.broadcast_shapes(lhs.shape[:-2], rhs.shape[:-2], accumulator.shape[:-2])
     m, n = accumulator.shape[-2:]
-    result = np.array(np.broadcast_to(accumulator, (*leading, m, n)))
-    columns = np.ascontiguousarray(np.moveaxis(lhs, -1, 0))[..., np.newaxis]  # [k, ..., m, 1]
-    rows = np.ascontiguousarray(np.moveaxis(rhs, -2, 0))[..., np.newaxis, :]  # [k, ..., 1, n]
+    result = accumulator.copy()
+    if leading != accumulator.shape[:-2]:
+        result = np.array(np.broadcast_to(accumulator, (*leading, m, n)))
+    lhs, rhs = (x.reshape((1,) * (result.ndim - x.ndim) + x.shape) for x in (lhs, rhs))
+    dims = tuple(range(len(leading)))
+    columns = np.ascontiguousarray(lhs.transpose(-1, *dims, -2))[..., np.newaxis]  # [k, ..., m, 1]
+    rows = np.ascontiguousarray(rhs.transpose(-2, *dims, -1))[..., np.newaxis, :]  # [k, ..., 1, n]
     height = max(1, _BLOCK // max(1, result.size // max(1, m)))
     with np.errstate(all="ignore"):
         for start in range(0, m, height):
             block = slice(start, start + height)
             _accumulate(intrinsic.numerics, intrinsic, columns[..., block, :], rows, result[..., block, :])
     return result
+
+
+@cache
+def _name(dtype: np.dtype[Any]) -> str:
+    return dtype.name
 
 
 def _check(intrinsic: MmaIntrinsic, lhs: Array, rhs: Array, accumulator: Array) -> None:
@@ -69,9 +78,9 @@ def _check(intrinsic: MmaIntrinsic, lhs: Array, rhs: Array, accumulator: Array) 
         ("accumulator", intrinsic.accumulator, accumulator),
     )
     for role, operand, array in operands:
-        if array.dtype.name != _DTYPES[operand.element]:
+        if (found := _name(array.dtype)) != _DTYPES[operand.element]:
             raise TypeError(
-                f"{intrinsic.name}: {role} has elements of {array.dtype.name}, the row says {operand.element} "
+                f"{intrinsic.name}: {role} has elements of {found}, the row says {operand.element} "
                 f"({_DTYPES[operand.element]})"
             )
         if array.ndim < 2:

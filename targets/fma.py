@@ -11,6 +11,7 @@ float64 computes in pairs of float64.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,7 @@ def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Any:
     a, b, c = (np.broadcast_to(x, shape).reshape(-1) for x in (a, b, c))  # odd_sum works in place: no scalars
     with np.errstate(all="ignore"):
         if a.dtype == np.float64:
-            result = c.copy()
-            _step_f64(a, b, result, safe=False)
-            return result.reshape(shape)[()]
+            return _add_any_product(a, b, *_exact_product(a, b), c).reshape(shape)[()]
         total = odd_sum(a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64))
         rounded = total.astype(np.float32)
         if c.dtype != np.float32:  # ml_dtypes casts by way of float32, so that rounding is to odd, too
@@ -66,7 +65,7 @@ def fma_chain(columns: NDArray[Any], rows: NDArray[Any], accumulator: NDArray[An
     """Adds ``columns[k] * rows[k]`` to ``accumulator`` for k = 0, 1, ... in order and in place, every step one fma.
 
     ``accumulator`` is float32 or float64, of any shape; columns and rows are float64 arrays [k, ...] of values of its
-    type, whose slices broadcast to its shape. Equal to k calls of :func:`fma`, but faster.
+    type, whose slices have as many dimensions and broadcast to its shape. Equal to k calls of :func:`fma`, but faster.
     """
     if accumulator.size == 0:
         return
@@ -104,37 +103,55 @@ def _nudge(total: Float64, error: Float64) -> None:
 
 # float32: one step is product and sum in float64 and a rounding ------------------------------------------------------
 
-_HALF_F32 = np.int64(-(1 << 63))
-_BELOW_NORMAL_F32 = np.uint64((1023 - 126) << 53)
-
 
 def _chain_f32(columns: Float64, rows: Float64, result: Float32) -> None:
     """Chains in place into ``result``.
 
     Rounding twice, first to float64, errs only if the first rounding lands on the midpoint between two floats: the 29
-    bits that float32 lacks are then 1000...0. Such sums are rare and are redone to odd. Below the normal numbers the
-    midpoints are elsewhere, so all sums there are redone, unless the first rounding is exact there.
+    bits that float32 lacks are then 1000...0. Below the normal numbers the midpoints are elsewhere. Such sums are rare:
+    some steps are made as if there were none, and made again if there was one.
     """
-    wide = result.astype(np.float64)
-    product = np.empty_like(wide)
-    total = np.empty_like(wide)
-    scratch = np.empty(wide.shape, np.int64)
-    bits, unsigned = total.view(np.int64), scratch.view(np.uint64)
     tiny = not _exact_below_normal_f32(columns, rows)
-    for column, row in zip(columns, rows, strict=True):
-        np.multiply(column, row, out=product)
-        np.add(product, wide, out=total)
-        np.left_shift(bits, 35, out=scratch)
-        mask = scratch == _HALF_F32 if scratch.min() == _HALF_F32 else None
-        if tiny:
-            np.left_shift(total.view(np.uint64), 1, out=unsigned)
-            np.subtract(unsigned, 1, out=unsigned)
-            small = unsigned < _BELOW_NORMAL_F32
-            mask = small if mask is None else mask | small
-        if mask is not None:
-            total[mask] = odd_sum(product[mask], wide[mask])
-        np.copyto(result, total, casting="same_kind")
-        np.copyto(wide, result)
+    careful = False
+    for part in _parts(len(columns), result.size):
+        products = columns[part] * rows[part]
+        if not careful:
+            before = result.copy()
+            careful = bool(_add_quickly(products, result, tiny).any())
+            if not careful:
+                continue
+            np.copyto(result, before)
+        for product in products:
+            wide = result.astype(np.float64)
+            total = product + wide
+            if (mask := _doubtful(total, tiny)).any():
+                total[mask] = odd_sum(np.broadcast_to(product, total.shape)[mask], wide[mask])
+            np.copyto(result, total, casting="same_kind")
+
+
+def _parts(steps: int, size: int) -> Iterator[slice]:
+    """The steps of a chain in parts whose products, ``size`` each, stay in a core's second-level cache."""
+    length = max(1, (1 << 14) // size)
+    for start in range(0, steps, length):
+        yield slice(start, min(start + length, steps))
+
+
+def _add_quickly(products: Float64, result: Float32, tiny: bool) -> NDArray[np.bool_]:
+    """Adds the products to ``result`` one after the other; returns where rounding twice may have been wrong."""
+    wide = result.astype(np.float64)
+    totals = np.empty((len(products), *result.shape))
+    for step, product in enumerate(products):
+        np.add(product, wide, out=totals[step])
+        result[...] = totals[step]
+        wide[...] = result
+    return _doubtful(totals, tiny)
+
+
+def _doubtful(totals: Float64, tiny: bool) -> NDArray[np.bool_]:
+    """Where ``totals`` are midpoints between floats or, if ``tiny``, subnormal in float32."""
+    bits = totals.view(np.uint64)
+    midpoint = bits << 35 == 1 << 63
+    return midpoint | ((bits << 1) - 1 < (1023 - 126 << 53) - 1) if tiny else midpoint
 
 
 def _exact_below_normal_f32(columns: Float64, rows: Float64) -> bool:
@@ -161,11 +178,25 @@ def _split(x: Float64) -> tuple[Float64, Float64]:
     return high, x - high
 
 
+def _exact_product(a: Float64, b: Float64) -> tuple[Float64, Float64]:
+    """``a * b`` as the rounded product and its exact error (Dekker), if nothing over- or underflows."""
+    (a_high, a_low), (b_high, b_low) = _split(a), _split(b)
+    high = a * b
+    low = a_high * b_high
+    low -= high
+    low += a_high * b_low
+    low += a_low * b_high
+    low += a_low * b_low
+    return high, low
+
+
 def _chain_f64(columns: Float64, rows: Float64, result: Float64) -> None:
     """Chains in place into ``result``."""
     safe = _moderate(columns) and _moderate(rows) and bool(np.all(np.abs(result) < 2.0**1000))
-    for column, row in zip(columns, rows, strict=True):
-        _step_f64(column, row, result, safe)
+    for part in _parts(len(columns), result.size):
+        highs, lows = _exact_product(columns[part], rows[part])
+        for a, b, high, low in zip(columns[part], rows[part], highs, lows, strict=True):
+            np.copyto(result, _add_product(high, low, result) if safe else _add_any_product(a, b, high, low, result))
 
 
 def _moderate(values: Float64) -> bool:
@@ -174,19 +205,12 @@ def _moderate(values: Float64) -> bool:
     return sizes.size == 0 or bool(sizes.min() > 2.0**-450 and sizes.max() < 2.0**450)
 
 
-def _step_f64(a: Float64, b: Float64, c: Float64, safe: bool) -> None:
-    """``c = fma(a, b, c)`` in place; ``a`` and ``b`` broadcast to c's shape; ``safe`` says no element needs a check.
+def _add_product(high: Float64, low: Float64, c: Float64) -> Float64:
+    """``c`` plus the product that is exactly ``high + low``, rounded once (Boldo and Melquiond).
 
-    Boldo and Melquiond's algorithm: a*b = uh + ul exactly, c + ul = th + tl exactly, uh + th = vh + vl exactly; the
-    result is vh + odd(tl + vl). True as long as nothing overflows and ul does not underflow; else elements are redone.
+    With c + low = middle + middle_error and high + middle = total + total_error, both exact, the result is
+    total + odd(middle_error + total_error).
     """
-    (a_high, a_low), (b_high, b_low) = _split(a), _split(b)
-    high = a * b
-    low = a_high * b_high
-    low -= high
-    low += a_high * b_low
-    low += a_low * b_high
-    low += a_low * b_low
     middle = c + low
     middle_error = _sum_error(c, low, middle)
     total = high + middle
@@ -195,10 +219,16 @@ def _step_f64(a: Float64, b: Float64, c: Float64, safe: bool) -> None:
     zero = rounded == 0
     if zero.any():  # the sign of an exact zero is that of the plain sum
         np.add(high, c, out=rounded, where=zero)
-    if not safe and (outside := ~_in_safe_range(a, b, high, c)).any():
+    return rounded
+
+
+def _add_any_product(a: Float64, b: Float64, high: Float64, low: Float64, c: Float64) -> Float64:
+    """:func:`_add_product`, with the elements redone whose terms are not exact or overflow; a and b broadcast to c."""
+    rounded = _add_product(high, low, c)
+    if (outside := ~_in_safe_range(a, b, high, c)).any():
         wide_a, wide_b = np.broadcast_to(a, c.shape)[outside], np.broadcast_to(b, c.shape)[outside]
         rounded[outside] = _scaled_fma_f64(wide_a, wide_b, c[outside])
-    np.copyto(c, rounded)
+    return rounded
 
 
 def _in_safe_range(a: Float64, b: Float64, product: Float64, c: Float64) -> NDArray[np.bool_]:
@@ -219,9 +249,7 @@ def _scaled_fma_f64(a: Float64, b: Float64, c: Float64) -> Float64:
     # A term 2**-200 times the other only says on which side of it the sum lies: no need to make it smaller still.
     x = np.ldexp(significand_a, np.maximum(exponent - scale, -200))
     z = np.ldexp(significand_c, np.maximum(exponent_c - scale, -200))
-    (x_high, x_low), (y_high, y_low) = _split(x), _split(significand_b)
-    high = x * significand_b
-    low = ((x_high * y_high - high) + x_high * y_low + x_low * y_high) + x_low * y_low
+    high, low = _exact_product(x, significand_b)
     middle = z + low
     middle_error = _sum_error(z, low, middle)
     total = high + middle
