@@ -38,7 +38,8 @@ from crosstile.dialects.nest.schedule import (
     ScheduleAttr,
 )
 from crosstile.ir.diagnostics import op_error
-from crosstile.targets.model import Machine, MmaIntrinsic, UnknownNameError, machine
+from crosstile.targets.host import resolve_machine
+from crosstile.targets.model import Machine, MmaIntrinsic, UnknownNameError
 
 REDUCTION_BLOCK_BYTES = 2048
 """Bytes of one row of a block of the reduction: 512 words, so that a packed panel of 64 columns is 128 KB."""
@@ -241,7 +242,7 @@ def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAtt
 
 @dataclass(frozen=True)
 class ChooseSchedulePass(ModulePass):
-    """Schedules from the description of the machine called ``target`` for every kernel that has none."""
+    """Schedules from the description of the machine called ``target`` (``host``: this one) for kernels without."""
 
     name = "choose-schedule"
 
@@ -250,7 +251,7 @@ class ChooseSchedulePass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Write schedules into the kernels of the module ``op`` in place."""
         try:
-            chip = machine(self.target)
+            chip = resolve_machine(self.target)
         except UnknownNameError as error:
             raise op_error(op, f"choose-schedule: {error}") from error
         for kernel in op.walk():
