@@ -108,6 +108,21 @@ def attention(heads: int, m: int, n: int) -> Problem:
     return Problem(arguments, output, weights @ wide_v, 1.1 * 2.0**-9 * (weights @ np.abs(wide_v)))
 
 
+def grouped_matmul(k: int, n: int, *tokens: int) -> Problem:
+    """Y[s] = X[rows[s]] W[e] for the ``tokens[e]`` slots s of each expert e; rows repeat and are in no order."""
+    rng = np.random.default_rng(k + n)
+    offsets = np.cumsum([0, *tokens])
+    x = rng.standard_normal((40, k)).astype(BFLOAT)
+    w = rng.standard_normal((len(tokens), k, n)).astype(BFLOAT)
+    rows: Array = rng.integers(0, len(x), sum(tokens))
+    y = unwritten(len(rows), n)
+    expert = np.repeat(np.arange(len(tokens)), tokens)
+    wide_x, wide_w = x.astype(np.float64)[rows], w.astype(np.float64)
+    exact = np.einsum("sk,skn->sn", wide_x, wide_w[expert])
+    bound = (k + 1) * 2.0**-22 * np.einsum("sk,skn->sn", np.abs(wide_x), np.abs(wide_w)[expert])
+    return Problem([x, w, rows, offsets, y], y, exact, bound)
+
+
 def layer_norm(m: int, n: int) -> Problem:
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta; each factor has an error of some roundings of its terms."""
     rng = np.random.default_rng(m + n)
@@ -139,6 +154,13 @@ EXAMPLES = (
         gemm(BFLOAT, 2.0**-22),
         ((1, 1, 1), (130, 137, 20), (128, 128, 64), (97, 260, 230), (5, 7, 0), (0, 3, 2)),
         ((130, 5, 40), (3, 130, 210)),
+    ),
+    Example(
+        "grouped_matmul_sm80.mlir",
+        "grouped_matmul",
+        grouped_matmul,
+        ((1, 1, 1), (40, 130, 3, 0, 70), (128, 5, 64, 129), (0, 3, 2), (70, 9, 0, 0)),
+        ((40, 5, 70, 3), (210, 5, 3, 130)),
     ),
     Example(
         "gemm_sm90a_roles.mlir",
