@@ -188,9 +188,8 @@ class ParallelOp(IRDLOperation):
         if (self.steps is None) == (self.grain is None):
             raise VerifyException("has either steps (a grid of blocks) or a grain (ranges for workers)")
         if self.grain is not None and (rank != 1 or self.grain.value.data <= 0):
-            raise VerifyException(
-                f"ranges for workers have one dimension and a positive grain, found {rank} dimensions"
-            )
+            found = f"{rank} and {self.grain.value.data}"
+            raise VerifyException(f"ranges for workers have 1 dimension and a positive grain, found {found}")
         steps = self.grid_steps
         if self.steps is not None and (len(steps) != rank or any(step <= 0 for step in steps)):
             raise VerifyException(f"a grid of {rank} dimensions needs {rank} positive steps, found {steps}")

@@ -51,10 +51,14 @@ OperationT = TypeVar("OperationT", bound=Operation)
 
 
 def with_result_type(parser: Parser, op: OperationT, result_type: Attribute) -> OperationT:
-    """Parse the optional attributes of ``op``, whose inferred result type the text must state."""
-    (result,) = op.results
-    if result.type != result_type:
-        parser.raise_error(f"the result is a {result.type}, found {result_type}")
+    """``op`` with the result type that the text states, and its optional attributes parsed.
+
+    The operation was built with the type that its operands imply; its verifier says so if the text states another.
+    """
+    if op.results[0].type != result_type:
+        inferred = op
+        op = type(op).create(operands=inferred.operands, result_types=[result_type], properties=inferred.properties)
+        inferred.erase()
     op.attributes |= parser.parse_optional_attr_dict()
     return op
 

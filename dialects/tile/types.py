@@ -8,6 +8,7 @@ the capacity is used is a run-time *extent*, which belongs to operations and not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from xdsl.dialects.builtin import (
     ArrayAttr,
@@ -61,6 +62,7 @@ def _sizes(shape: Sequence[int] | ArrayAttr[IntAttr]) -> ArrayAttr[IntAttr]:
     return shape if isinstance(shape, ArrayAttr) else ArrayAttr([IntAttr(size) for size in shape])
 
 
+@dataclass(frozen=True, init=False)
 class CapacityType(ParametrizedAttribute, TypeAttribute, ShapedType, ContainerType[Attribute]):
     """What the three types share: a static shape of at least one dimension, and an element type."""
 

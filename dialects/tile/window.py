@@ -49,11 +49,11 @@ from xdsl.utils.hints import isa
 
 from crosstile.dialects.tile.syntax import (
     join_extents,
-    parse_attributes,
     parse_extents,
     print_extents,
     split_extents,
     verify_extents,
+    with_result_type,
 )
 from crosstile.dialects.tile.types import BufferType, TileType, WindowType
 
@@ -152,7 +152,7 @@ class WindowOp(IRDLOperation):
         assert isinstance(source, MemRefType | BufferType)
         rank = window.get_num_dims()
         if source.get_element_type() != window.element_type:
-            raise VerifyException(f"{window} is a window of other elements than those of {source}")
+            raise VerifyException(f"{window} has other elements than {source}")
         expected = (rank, len(self.indices), source.get_num_dims())
         found = (map_.num_dims, map_.num_symbols, len(map_.results))
         if found != expected:
@@ -227,12 +227,7 @@ class WindowOp(IRDLOperation):
             entries = [(len(entry.indices), entry.constant, entry.is_gather) for entry in coordinates]
             map_ = trailing_map(entries, len(shape))
         op = cls(parser.resolve_operand(source, source_type), indices, shape, extents, map_, clip)
-        if op.result.type != result_type:
-            parser.raise_error(
-                f"{result_type} is a window of other elements than those of {source_type}", type_position
-            )
-        parse_attributes(parser, op)
-        return op
+        return with_result_type(parser, op, result_type)
 
     def print(self, printer: Printer) -> None:
         """Print the short form if the map has that shape, else the map."""
