@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from xdsl.context import Context
+from xdsl.dialect_interfaces.op_asm import OpAsmDialectInterface
+from xdsl.ir import Dialect
 
 from crosstile.ir.registry import dialect_factories
 
@@ -14,5 +18,17 @@ def make_context(allow_unregistered: bool = False) -> Context:
     """
     context = Context(allow_unregistered=allow_unregistered)
     for name, factory in dialect_factories().items():
-        context.register_dialect(name, factory)
+        context.register_dialect(name, _with_own_resources(factory))
     return context
+
+
+def _with_own_resources(factory: Callable[[], Dialect]) -> Callable[[], Dialect]:
+    """xDSL keeps the resources of all modules of a process in the dialect; here they belong to the context."""
+
+    def make() -> Dialect:
+        dialect = factory()
+        if not dialect.has_interface(OpAsmDialectInterface):
+            return dialect
+        return Dialect(dialect.name, list(dialect.operations), list(dialect.attributes), [OpAsmDialectInterface()])
+
+    return make

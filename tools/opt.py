@@ -31,6 +31,7 @@ from crosstile.tools.command_line import (
 )
 
 if TYPE_CHECKING:
+    from xdsl.context import Context
     from xdsl.dialects.builtin import ModuleOp
     from xdsl.passes import ModulePass
 
@@ -210,18 +211,19 @@ class _Session:
         if self.passes:
             from crosstile.ir.passes import run_passes
 
-            run_passes(context, module, [module_pass for _, module_pass in self.passes], self._after_pass)
-        return self._print(module)
+            after_pass = partial(self._after_pass, context) if self.arguments.mlir_print_ir_after_all else None
+            run_passes(context, module, [module_pass for _, module_pass in self.passes], after_pass)
+        return self._print(context, module)
 
-    def _after_pass(self, module_pass: ModulePass, module: ModuleOp) -> None:
-        if self.arguments.mlir_print_ir_after_all:
-            name = next(text for text, known in self.passes if known is module_pass)
-            sys.stderr.write(f"// -----// IR Dump After {name} //----- //\n{self._print(module)}\n")
+    def _after_pass(self, context: Context, module_pass: ModulePass, module: ModuleOp) -> None:
+        name = next(text for text, known in self.passes if known is module_pass)
+        sys.stderr.write(f"// -----// IR Dump After {name} //----- //\n{self._print(context, module)}\n")
 
-    def _print(self, module: ModuleOp) -> str:
+    def _print(self, context: Context, module: ModuleOp) -> str:
         from crosstile.ir.printing import print_module
 
-        return print_module(module, self.arguments.mlir_print_op_generic, self.arguments.mlir_print_debuginfo)
+        generic, locations = self.arguments.mlir_print_op_generic, self.arguments.mlir_print_debuginfo
+        return print_module(module, generic, locations, context)
 
     def _compare_diagnostics(self) -> bool:
         from crosstile.tools.verify_diagnostics import compare_diagnostics

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from command import call
 
-from crosstile.tools import main
+from crosstile.tools import main, opt
 
 
 def test_opt_is_crosstile_opt():
-    assert call(main.main, "opt", "--version").out == call(main.main, "opt", "--version").out
+    assert call(main.main, "opt", "--version").out == call(opt.main, "--version").out
     assert call(main.main, "opt", stdin="builtin.module {\n}\n").out == "builtin.module {\n}\n"
 
 
@@ -34,4 +34,4 @@ def test_help_lists_every_command():
 def test_wrong_commands(argument: str, message: str):
     result = call(main.main, argument)
     assert (result.code, result.out) == (1, "")
-    assert result.err == f"{message}note: commands: run, check, opt, translate\n"
+    assert result.err == f"{message}note: commands: {', '.join(main.COMMANDS)}\n"
