@@ -213,7 +213,7 @@ class ContractOp(NnOp):
         for type_ in types:
             require_float("operands", type_)
         element = _result_element(require_same_elements(types), accumulator_type, result_element)
-        positions = _positions(indexing_maps)
+        positions = positions_of(indexing_maps)
         sizes: dict[int, list[int]] = {}
         for what, type_, iterators in zip(("the left operand", "the right operand"), types, positions, strict=False):
             require_rank(what, type_, len(iterators))
@@ -234,7 +234,7 @@ class ContractOp(NnOp):
     @property
     def positions(self) -> list[tuple[int, ...]]:
         """The iterators of the left operand, the right operand and the result, by number."""
-        return _positions(self.maps)
+        return positions_of(self.maps)
 
     @property
     def iterator_names(self) -> tuple[str, ...]:
@@ -284,8 +284,8 @@ class ContractOp(NnOp):
         self.print_end(printer, self.operands)
 
 
-def _positions(maps: Sequence[AffineMap]) -> list[tuple[int, ...]]:
-    """The iterators that each of the three maps lists; raises unless they are a contraction's."""
+def positions_of(maps: Sequence[AffineMap]) -> list[tuple[int, ...]]:
+    """The iterators that each of the three maps (lhs, rhs, result) lists; raises unless they are a contraction's."""
     if len(maps) != 3:
         raise VerifyException(f"expects three indexing maps, of the operands and the result, got {len(maps)}")
     count = maps[0].num_dims

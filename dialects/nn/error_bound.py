@@ -1,0 +1,274 @@
+"""How far a result may be from the exact one: a forward error bound of every element, derived from the program.
+
+In: an ``nn`` program and its inputs. Out: for every result its reference in float64 and the largest error that the
+program's arithmetic can make, elementwise::
+
+    for found, (expected, bound) in zip(results, bound_program(module, "main", inputs)):
+        comparison = compare(found, expected, bound)          # comparison.right, .tightness, .worst_element, ...
+
+The bound comes from the program (element types, accumulator types, lengths of sums, ``fastmath``), from the accuracy of
+the elementary functions (``dialects/math_accuracy.py``) and from the values at hand, operation by operation. It is not
+a tolerance: it holds for every execution that rounds as the types say, in the orders the flags allow, and a result
+outside of it is wrong. docs/numerics.md explains how tight it is and what it rejects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from xdsl.dialects import tensor
+from xdsl.dialects.arith import FastMathFlagsAttr
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.utils import FastMathFlag
+from xdsl.ir import Operation, SSAValue
+
+from crosstile.dialects.arith_meaning import dense_array
+from crosstile.dialects.element_types import Array, dtype_of
+from crosstile.dialects.interpreter import Interpreter, Meanings
+from crosstile.dialects.nn import bounded, bounded_sums, composites
+from crosstile.dialects.nn.bounded import Bounded, Format, exactly, format_of, format_of_dtype
+from crosstile.dialects.nn.contraction import ContractOp, MatmulOp, positions_of
+from crosstile.dialects.nn.elementwise import (
+    BinaryOp,
+    CastOp,
+    ConstantOp,
+    GeluOp,
+    ReluOp,
+    SiluOp,
+    UnaryOp,
+)
+from crosstile.dialects.nn.meaning import broadcast_array, reference, reshaped_shape
+from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, SoftmaxOp
+from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
+from crosstile.dialects.nn.shapes import tensor_of
+from crosstile.dialects.upstream_meaning import MEANINGS as UPSTREAM
+
+
+def bound_program(module: ModuleOp, symbol: str, inputs: Sequence[Any]) -> list[tuple[Array, Array]]:
+    """For every result of the function ``symbol`` on ``inputs``: the reference and the bound, float64 arrays.
+
+    Inputs are arrays of the program's types. A bound is infinite where the arithmetic does not determine the element,
+    and 0 where the reference is infinite or NaN and nothing else may be computed.
+    """
+    expected = reference(module, symbol, inputs)
+    arguments = [exactly(value) if np.ndim(value) or isinstance(value, np.ndarray) else value for value in inputs]
+    computed = Interpreter(module, UPSTREAM, BOUNDS).call(symbol, arguments)
+    pairs: list[tuple[Array, Array]] = []
+    for value, result in zip(expected, computed, strict=True):
+        found = result if isinstance(result, Bounded) else exactly(result)
+        array, error = np.array(value, np.float64), found.error
+        if found.overflowed is not None:
+            overflows = np.isinf(found.overflowed)
+            array = np.where(overflows, np.copysign(np.inf, found.value), array)
+            error = np.where(overflows, 0.0, error)
+        pairs.append((array, error))
+    return pairs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A result against its reference and bound: ``right`` if every element lies inside."""
+
+    right: bool
+    worst_element: tuple[int, ...] | None
+    """The element with the largest share of its bound, or the first that is wrong; None if there are no elements."""
+    error: float
+    """The largest absolute error."""
+    ulps: float
+    """The largest error in units in the last place of the result's type, at the magnitude of the reference."""
+    share: float
+    """The largest error / bound; above 1, or infinite, if the result is wrong."""
+    undetermined: int
+    """The number of elements whose bound is infinite: anything is right there."""
+
+    @property
+    def tightness(self) -> float:
+        """bound / error where they are closest: how many times less error would still be seen."""
+        return 1.0 / self.share if self.share else float("inf")
+
+
+def compare(result: Any, expected: Array, bound: Array) -> Comparison:
+    """Compare ``result``, of the program's type, with the reference and bound of ``bound_program``."""
+    found = np.asarray(result)
+    if found.shape != expected.shape:
+        raise ValueError(f"the result has shape {found.shape}, the reference {expected.shape}")
+    if not found.size:
+        return Comparison(True, None, 0.0, 0.0, 0.0, 0)
+    wide = found.astype(np.float64)
+    with np.errstate(all="ignore"):
+        same = (wide == expected) | (np.isnan(wide) & np.isnan(expected))
+        distance = np.where(same, 0.0, np.abs(wide - expected))
+        distance = np.where(np.isnan(distance), np.inf, distance)
+        open_ = np.isinf(bound)
+        share = np.where(same | open_, 0.0, distance / bound)
+        finite = np.isfinite(distance) & ~open_
+        ulps = np.where(finite, distance / _unit_in_last_place(found.dtype, expected), 0.0)
+    worst = tuple(int(index) for index in np.unravel_index(int(np.argmax(share)), share.shape))
+    return Comparison(
+        bool((share <= 1.0).all()),
+        worst,
+        float(np.max(np.where(open_, 0.0, distance))),
+        float(np.max(ulps)),
+        float(np.max(share)),
+        int(np.count_nonzero(open_)),
+    )
+
+
+def _unit_in_last_place(dtype: np.dtype[Any], expected: Array) -> Array:
+    format_ = format_of_dtype(dtype)
+    if not format_.roundoff:
+        return np.ones(expected.shape)
+    magnitude = np.nan_to_num(np.abs(expected), posinf=1.0)
+    exponent = np.floor(np.log2(np.maximum(magnitude, format_.smallest)))
+    return np.maximum(np.exp2(exponent) * 2.0 * format_.roundoff, format_.smallest)
+
+
+# What each operation does to bounds
+
+BOUNDS = Meanings()
+
+_UNARY: dict[str, Callable[[Format, Bounded], Bounded]] = {
+    "neg": bounded.negate,
+    "exp": bounded.exp,
+    "tanh": bounded.tanh,
+    "erf": bounded.erf,
+    "sqrt": bounded.square_root,
+    "rsqrt": bounded.reciprocal_root,
+}
+_BINARY: dict[str, Callable[[Format, Bounded, Bounded], Bounded]] = {
+    "add": bounded.add,
+    "sub": bounded.subtract,
+    "mul": bounded.multiply,
+    "div": bounded.divide,
+    "max": bounded.maximum,
+    "min": bounded.minimum,
+}
+
+
+class BoundedPrimitives:
+    """The primitives of ``composites`` on values with bounds, in the element type of ``operand``."""
+
+    def __init__(self, operand: SSAValue, fastmath: FastMathFlagsAttr):
+        element = tensor_of(operand).element_type
+        self.format = format_of(element)
+        self._dtype = dtype_of(element)
+        self._reassoc = FastMathFlag.REASSOC in fastmath.data
+
+    def constant(self, value: float) -> Bounded:
+        """Off by its rounding."""
+        return Bounded(np.asarray(value), np.abs(np.asarray(value).astype(self._dtype).astype(np.float64) - value))
+
+    def size(self, x: Bounded, dim: int) -> Bounded:
+        """Off by its rounding."""
+        return self.constant(float(x.shape[dim]))
+
+    def unary(self, name: str, x: Bounded) -> Bounded:
+        """``nn.<name>``."""
+        return _UNARY[name](self.format, x)
+
+    def binary(self, name: str, lhs: Bounded, rhs: Bounded) -> Bounded:
+        """``nn.<name>``."""
+        return _BINARY[name](self.format, lhs, rhs)
+
+    def reduce(self, kind: str, x: Bounded, dim: int) -> Bounded:
+        """``nn.reduce <kind>`` along one dimension."""
+        return self.reduce_dims(kind, x, (dim,))
+
+    def reduce_dims(self, kind: str, x: Bounded, dims: tuple[int, ...]) -> Bounded:
+        """``nn.reduce <kind>`` along dimensions, which are kept."""
+        if kind == "max":
+            return bounded_sums.reduce_max(self.format, x, dims)
+        return bounded_sums.reduce_add(self.format, x, dims, self._reassoc)
+
+
+@BOUNDS.of(ConstantOp)
+def _constant(interpreter: Interpreter, op: ConstantOp, operands: Sequence[Any]) -> Sequence[Any]:
+    return (exactly(dense_array(op.value)),)
+
+
+@BOUNDS.of(UnaryOp)
+def _unary(interpreter: Interpreter, op: UnaryOp, operands: Sequence[Any]) -> Sequence[Any]:
+    on = BoundedPrimitives(op.operand, op.fastmath)
+    match op:
+        case ReluOp():
+            return (composites.relu(on, operands[0]),)
+        case SiluOp():
+            return (composites.silu(on, operands[0]),)
+        case GeluOp():
+            return (composites.gelu(on, operands[0], op.approximate.data),)
+        case _:
+            return (on.unary(_short_name(op), operands[0]),)
+
+
+@BOUNDS.of(BinaryOp)
+def _binary(interpreter: Interpreter, op: BinaryOp, operands: Sequence[Any]) -> Sequence[Any]:
+    return (BoundedPrimitives(op.lhs, op.fastmath).binary(_short_name(op), *operands),)
+
+
+@BOUNDS.of(CastOp)
+def _cast(interpreter: Interpreter, op: CastOp, operands: Sequence[Any]) -> Sequence[Any]:
+    source, target = (format_of(tensor_of(value).element_type) for value in (op.operand, op.result))
+    return (bounded.convert(target, source, operands[0]),)
+
+
+@BOUNDS.of(MatmulOp, ContractOp)
+def _contract(interpreter: Interpreter, op: MatmulOp | ContractOp, operands: Sequence[Any]) -> Sequence[Any]:
+    positions = op.positions if isinstance(op, ContractOp) else positions_of(op.indexing_maps)
+    accumulator, result = format_of(op.accumulator_type), format_of(tensor_of(op.result).element_type)
+    reassoc = FastMathFlag.REASSOC in op.fastmath.data
+    return (bounded_sums.contract(accumulator, result, operands[0], operands[1], positions, reassoc),)
+
+
+@BOUNDS.of(ReduceOp)
+def _reduce(interpreter: Interpreter, op: ReduceOp, operands: Sequence[Any]) -> Sequence[Any]:
+    dims = op.reduced_dims
+    kept = BoundedPrimitives(op.operand, op.fastmath).reduce_dims(op.kind.data, operands[0], dims)
+    return (kept if op.keep_dims is not None else kept.rearranged(lambda part: np.squeeze(part, dims)),)
+
+
+@BOUNDS.of(SoftmaxOp)
+def _softmax(interpreter: Interpreter, op: SoftmaxOp, operands: Sequence[Any]) -> Sequence[Any]:
+    return (composites.softmax(BoundedPrimitives(op.operand, op.fastmath), operands[0], op.dim.value.data),)
+
+
+@BOUNDS.of(LayerNormOp)
+def _layer_norm(interpreter: Interpreter, op: LayerNormOp, operands: Sequence[Any]) -> Sequence[Any]:
+    x, gamma, beta = operands
+    on = BoundedPrimitives(op.operand, op.fastmath)
+    return (composites.layer_norm(on, x, gamma, beta, len(x.shape) - 1, op.epsilon.value.data),)
+
+
+@BOUNDS.of(TransposeOp)
+def _transpose(interpreter: Interpreter, op: TransposeOp, operands: Sequence[Any]) -> Sequence[Any]:
+    x: Bounded = operands[0]
+    return (x.rearranged(lambda part: np.transpose(part, op.order)),)
+
+
+@BOUNDS.of(ReshapeOp)
+def _reshape(interpreter: Interpreter, op: ReshapeOp, operands: Sequence[Any]) -> Sequence[Any]:
+    x: Bounded = operands[0]
+    shape = reshaped_shape(op, x.shape, operands[1:])
+    return (x.rearranged(lambda part: part.reshape(shape)),)
+
+
+@BOUNDS.of(BroadcastOp)
+def _broadcast(interpreter: Interpreter, op: BroadcastOp, operands: Sequence[Any]) -> Sequence[Any]:
+    x: Bounded = operands[0]
+    return (x.rearranged(lambda part: broadcast_array(op, part, operands[1:])),)
+
+
+@BOUNDS.of(tensor.DimOp)
+def _dim(interpreter: Interpreter, op: tensor.DimOp, operands: Sequence[Any]) -> Sequence[Any]:
+    return (operands[0].shape[operands[1]],)
+
+
+@BOUNDS.of(tensor.FromElementsOp)
+def _from_elements(interpreter: Interpreter, op: tensor.FromElementsOp, operands: Sequence[Any]) -> Sequence[Any]:
+    return (exactly(np.reshape(np.asarray(operands), tensor_of(op.result).get_shape())),)
+
+
+def _short_name(op: Operation) -> str:
+    return op.name.removeprefix("nn.")
