@@ -5,6 +5,7 @@ A size is an int when it is static, else the ``SizeSource`` (value, dimension) w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -46,18 +47,28 @@ def iterator_sizes(generic: GenericOp) -> tuple[Size | None, ...]:
 
     None where nothing gives the size (which the verifier rejects).
     """
-    sizes: list[Size | None] = [None] * len(generic.iterators)
-    tensors = [*generic.inputs, *generic.results]
-    maps = [map_.data for map_ in generic.indexing_maps]
-    for position, (tensor, map_) in enumerate(zip(tensors, maps, strict=True)):
-        for dim, expression in enumerate(map_.results):
-            if not isinstance(expression, AffineDimExpr) or isinstance(sizes[expression.position], int):
-                continue
-            extent = shape_of(tensor)[dim]
-            if extent >= 0:
-                sizes[expression.position] = extent
-            elif sizes[expression.position] is None and position < len(generic.inputs):
-                sizes[expression.position] = SizeSource(tensor, dim)
+    reads = list(zip(generic.inputs, generic.input_maps, strict=True))
+    return sizes_from(len(generic.iterators), reads, list(zip(generic.result_types, generic.result_maps, strict=True)))
+
+
+def sizes_from(
+    count: int, reads: Sequence[tuple[SSAValue, AffineMap]], results: Sequence[tuple[Attribute, AffineMap]]
+) -> tuple[Size | None, ...]:
+    """The sizes of ``count`` iterators of a nest that reads and writes at these maps."""
+    sizes: list[Size | None] = [None] * count
+    for value, map_ in reads:
+        for dim, (extent, expression) in enumerate(zip(shape_of(value), map_.results, strict=True)):
+            if isinstance(expression, AffineDimExpr) and not isinstance(sizes[expression.position], int):
+                if extent >= 0:
+                    sizes[expression.position] = extent
+                elif sizes[expression.position] is None:
+                    sizes[expression.position] = SizeSource(value, dim)
+    for type_, map_ in results:
+        shape = cast(TensorType[Attribute], type_).get_shape()
+        for extent, expression in zip(shape, map_.results, strict=True):
+            if isinstance(expression, AffineDimExpr) and extent >= 0:
+                known = sizes[expression.position]
+                sizes[expression.position] = known if isinstance(known, int) else extent
     return tuple(sizes)
 
 
