@@ -65,6 +65,7 @@ DIALECTS: tuple[DialectRow, ...] = (
 
 PASSES: tuple[PassRow, ...] = (
     PassRow("decompose", "crosstile.passes.decompose:DecomposePass", "nn", "composite operators to primitives"),
+    PassRow("fuse", "crosstile.passes.fuse:FusePass", "nest", "merge nests and group them into kernels"),
     PassRow(
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
     ),

@@ -8,8 +8,8 @@ Level: nest. In: ``nest.generic`` in functions. Out: the same computation as ``n
                                                                  nest.yield %e }
 
 Merging: an elementwise nest whose result only one nest uses, each element once, becomes part of that nest's body; one
-that only moves data (a copy, transposition, broadcast or fill) becomes part of every body that reads it, a transposition
-also of a contraction. Nothing that computes is repeated.
+that only moves data (a copy, transposition, broadcast or fill) becomes part of every body that reads it, of a
+contraction too if it is a transposition. Nothing that computes is repeated.
 
 Grouping: nests share a kernel if a value connects them, they can share loops, and
 
@@ -39,6 +39,7 @@ from crosstile.dialects.nest.attributes import IteratorKind
 from crosstile.dialects.nest.axes import KernelAxes
 from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.kernel import KernelOp
+from crosstile.dialects.nest.kernel_names import KernelNames
 from crosstile.dialects.nest.merging import (
     is_permutation_copy,
     merge_producer,
@@ -50,7 +51,6 @@ from crosstile.dialects.nest.merging import (
 )
 from crosstile.dialects.nest.shared_iterators import SharedIterators
 from crosstile.ir.diagnostics import fuse_locations
-from crosstile.passes.kernel_names import KernelNames
 
 
 class FusePass(ModulePass):
@@ -95,7 +95,7 @@ class _Merger:
         while changed:
             changed = False
             for nest in _nests(self.block):
-                changed |= self._improve(nest)
+                changed |= nest.parent is self.block and self._improve(nest)
 
     def _improve(self, nest: GenericOp) -> bool:
         if not _users(nest):
@@ -103,13 +103,10 @@ class _Merger:
             nest.erase()
             return True
         if (simpler := simplify(nest)) is not None:
-            used = [result for result in nest.results if result.uses] if len(simpler.results) < len(nest.results) else None
-            self._replace(nest, simpler, nest.results if used is None else used)
+            dropped = len(simpler.results) < len(nest.results)
+            self._replace(nest, simpler, [result for result in nest.results if result.uses or not dropped])
             return True
-        for producer in _producers(nest):
-            if self._merge(nest, producer) or self._permute(nest, producer):
-                return True
-        return False
+        return any(self._merge(nest, producer) or self._permute(nest, producer) for producer in _producers(nest))
 
     def _merge(self, nest: GenericOp, producer: GenericOp) -> bool:
         if not is_elementwise(producer) or not _plain(producer):
@@ -131,10 +128,9 @@ class _Merger:
 
     def _permute(self, nest: GenericOp, producer: GenericOp) -> bool:
         """Let the producer of a transposition write its result transposed."""
-        value = nest.inputs[0]
         if not is_permutation_copy(nest) or not _plain(producer) or _users(producer) != {nest}:
             return False
-        position = list(producer.results).index(value)
+        (position,) = (result.index for result in producer.results if result is nest.inputs[0])
         permuted = permute_result(producer, position, nest)
         self.names.merge(permuted, producer)
         self._replace(producer, permuted, producer.results)

@@ -94,11 +94,18 @@ def simplify(nest: GenericOp) -> GenericOp | None:
     }
     yielded = builder.copy_body(nest.body.block, elements)
     new = builder.finish([yielded[position] for position in used] if nest.combiner is None else yielded, used)
-    if new is None or (
-        len(new.inputs) == len(nest.inputs)
-        and len(new.results) == len(nest.results)
-        and len(new.body.block.ops) == len(nest.body.block.ops)
-    ):
+    if new is None:
+        return None
+    shrunk = any(
+        len(after) < len(before)
+        for after, before in (
+            (new.inputs, nest.inputs),
+            (new.results, nest.results),
+            (list(new.body.block.ops), list(nest.body.block.ops)),
+        )
+    )
+    if not shrunk:
+        new.erase()
         return None
     return new
 

@@ -22,17 +22,18 @@ LONGEST = 4
 
 _COMBINER_WORDS = {"add": "sum", "mul": "product"}
 _ARITHMETIC = ("add", "sub", "mul", "div", "neg", "max", "min")
+_MOVES = ("transpose", "broadcast", "constant", "reshape", "copy", "fill", "cast")
 _SUFFIXES = ("f", "i", "si", "ui", "imumf", "numf")
 _WORDS = {f"arith.{word}{suffix}": word for word in _ARITHMETIC for suffix in _SUFFIXES}
 _CASTS = (arith.ExtFOp, arith.TruncFOp, arith.SIToFPOp, arith.FPToSIOp, arith.ExtSIOp, arith.TruncIOp)
 
 
 class KernelNames:
-    """The names taken in a module, and the words of the nests that are being fused."""
+    """The names taken in a module, and the operators that the nests being fused came from."""
 
     def __init__(self, module: ModuleOp):
         self._taken: set[str] = set()
-        self._words: dict[GenericOp, tuple[str, ...]] = {}
+        self._origins: dict[GenericOp, tuple[str, ...]] = {}
         for op in module.walk():
             symbol = op.properties.get("sym_name")
             if isinstance(symbol, StringAttr):
@@ -40,22 +41,27 @@ class KernelNames:
             if isinstance(op, KernelOp):
                 self._taken.add(op.kernel_name.data)
 
-    def words(self, nest: GenericOp) -> tuple[str, ...]:
-        """What ``nest`` does, in the order in which it does it."""
-        if nest not in self._words:
-            self._words[nest] = nest_words(nest)
-        return self._words[nest]
-
     def merge(self, new: GenericOp, *parts: GenericOp) -> None:
-        """``new`` does what ``parts`` did; later calls do not change it."""
-        if new not in self._words:
-            self._words[new] = tuple(word for part in parts for word in self.words(part))
+        """``new`` does what ``parts`` did, in this order; later calls for the same nest do not change it."""
+        if new not in self._origins:
+            origins = [word for part in parts for word in self._known_origins(part)]
+            self._origins[new] = tuple(dict.fromkeys(origins))
+
+    def words(self, nest: GenericOp) -> tuple[str, ...]:
+        """What ``nest`` does: the operators it is part of if it says so, else what its body and combiner are."""
+        return self._known_origins(nest) or nest_words(nest)
+
+    def _known_origins(self, nest: GenericOp) -> tuple[str, ...]:
+        origin = nest.attributes.get("origin")
+        written = (origin.data,) if isinstance(origin, StringAttr) else ()
+        return self._origins.get(nest, written)
 
     def kernel_name(self, nests: Sequence[GenericOp]) -> str:
         """A name for the kernel of ``nests``, which nothing else in the module has."""
         words = list(dict.fromkeys(word for nest in nests for word in self.words(nest)))
-        if len(words) > LONGEST:
-            words = [word for word in words if word not in _ARITHMETIC] or words
+        for plain in (_MOVES, _ARITHMETIC):
+            if len(words) > (1 if plain is _MOVES else LONGEST):
+                words = [word for word in words if word not in plain] or words
         base = name = "_".join(words[:LONGEST])
         count = 0
         while name in self._taken:
@@ -66,10 +72,7 @@ class KernelNames:
 
 
 def nest_words(nest: GenericOp) -> tuple[str, ...]:
-    """The operator that ``nest`` is part of, or the words of its body and combiner."""
-    origin = nest.attributes.get("origin")
-    if isinstance(origin, StringAttr):
-        return (origin.data,)
+    """Words for the combiner and the body of ``nest``."""
     if is_contraction(nest):
         return ("matmul",)
     if is_permutation_copy(nest):
