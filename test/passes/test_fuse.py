@@ -45,7 +45,7 @@ def shape(value: SSAValue) -> tuple[int, ...]:
 
 
 def elementwise(draw: DRAW, values: list[SSAValue]) -> Operation:
-    """exp, a copy, a difference or an index over one or two values, of the same or broadcastable shapes."""
+    """tanh, a copy, a difference or a product of one or two values, of the same or broadcastable shapes."""
     first = draw(st.sampled_from(values))
     rows, columns = shape(first)
     fitting = [value for value in values if shape(value) in {(rows, columns), (rows, 1), (1, columns), (columns, rows)}]
@@ -60,14 +60,17 @@ def elementwise(draw: DRAW, values: list[SSAValue]) -> Operation:
         )
     )
     block = Block(arg_types=[f32, f32])
-    kind = draw(st.sampled_from(["exp", "copy", "sub", "mul"]))
     p, q = block.args
-    body = {
-        "exp": lambda: [tanh := math.TanhOp(p), arith.AddfOp(tanh, q)],
-        "copy": list,
-        "sub": lambda: [arith.SubfOp(p, q)],
-        "mul": lambda: [arith.MulfOp(p, q)],
-    }[kind]()
+    match draw(st.sampled_from(["tanh", "copy", "sub", "mul"])):
+        case "tanh":
+            tanh = math.TanhOp(p)
+            body: list[Operation] = [tanh, arith.AddfOp(tanh, q)]
+        case "copy":
+            body = []
+        case "sub":
+            body = [arith.SubfOp(p, q)]
+        case _:
+            body = [arith.MulfOp(p, q)]
     block.add_ops([*body, YieldOp(body[-1].results[0] if body else q)])
     written = (1, 0) if draw(st.booleans()) else (0, 1)
     result = TensorType(f32, [(rows, columns)[dim] for dim in written])
@@ -100,7 +103,7 @@ def contraction(draw: DRAW, values: list[SSAValue]) -> Operation:
     transposed = shape(rhs)[0] != shape(lhs)[1]
     columns = shape(rhs)[0 if transposed else 1]
     block = Block(arg_types=[f32, f32])
-    product = arith.MulfOp(*block.args)
+    product = arith.MulfOp(block.args[0], block.args[1])
     block.add_ops([product, YieldOp(product.result)])
     maps = [pick(0, 2, of=3), pick(1, 2, of=3) if transposed else pick(2, 1, of=3), pick(0, 1, of=3)]
     result = TensorType(f32, [shape(lhs)[0], columns])
