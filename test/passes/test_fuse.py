@@ -15,6 +15,7 @@ from xdsl.ir.affine import AffineExpr, AffineMap
 
 from crosstile.dialects.interpreter import Interpreter
 from crosstile.dialects.nest import meaning
+from crosstile.dialects.nest.analysis import shape_of
 from crosstile.dialects.nest.attributes import IteratorAttr
 from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.kernel import KernelOp
@@ -39,24 +40,21 @@ def pick(*positions: int | None, of: int) -> AffineMap:
     return AffineMap(of, 0, results)
 
 
-def shape(value: SSAValue) -> tuple[int, ...]:
-    assert isinstance(value.type, TensorType)
-    return value.type.get_shape()
-
-
 def elementwise(draw: DRAW, values: list[SSAValue]) -> Operation:
     """tanh, a copy, a difference or a product of one or two values, of the same or broadcastable shapes."""
     first = draw(st.sampled_from(values))
-    rows, columns = shape(first)
-    fitting = [value for value in values if shape(value) in {(rows, columns), (rows, 1), (1, columns), (columns, rows)}]
+    rows, columns = shape_of(first)
+    fitting = [
+        value for value in values if shape_of(value) in {(rows, columns), (rows, 1), (1, columns), (columns, rows)}
+    ]
     second = draw(st.sampled_from(fitting))
-    transposed = shape(second) == (columns, rows) and (shape(second) != (rows, columns) or draw(st.booleans()))
+    transposed = shape_of(second) == (columns, rows) and (shape_of(second) != (rows, columns) or draw(st.booleans()))
     at = (
         (1, 0)
         if transposed
         else tuple(
             None if size == 1 and full != 1 else dim
-            for dim, (size, full) in enumerate(zip(shape(second), (rows, columns), strict=True))
+            for dim, (size, full) in enumerate(zip(shape_of(second), (rows, columns), strict=True))
         )
     )
     block = Block(arg_types=[f32, f32])
@@ -88,7 +86,7 @@ def reduction(draw: DRAW, values: list[SSAValue]) -> Operation:
     kinds = ["parallel", "parallel"]
     kinds[along] = "reduction"
     kept = [None if dim == along else dim for dim in range(2)]
-    result = TensorType(f32, [1 if dim == along else size for dim, size in enumerate(shape(value))])
+    result = TensorType(f32, [1 if dim == along else size for dim, size in enumerate(shape_of(value))])
     maps = [pick(0, 1, of=2), pick(*kept, of=2)]
     return GenericOp([value], iterators(*kinds), maps, block, [result], combiner, f32)
 
@@ -96,17 +94,17 @@ def reduction(draw: DRAW, values: list[SSAValue]) -> Operation:
 def contraction(draw: DRAW, values: list[SSAValue]) -> Operation:
     """A matrix product of two values that share a size."""
     lhs = draw(st.sampled_from(values))
-    fitting = [value for value in values if shape(lhs)[1] in shape(value)]
+    fitting = [value for value in values if shape_of(lhs)[1] in shape_of(value)]
     if not fitting:
         return reduction(draw, values)
     rhs = draw(st.sampled_from(fitting))
-    transposed = shape(rhs)[0] != shape(lhs)[1]
-    columns = shape(rhs)[0 if transposed else 1]
+    transposed = shape_of(rhs)[0] != shape_of(lhs)[1]
+    columns = shape_of(rhs)[0 if transposed else 1]
     block = Block(arg_types=[f32, f32])
     product = arith.MulfOp(block.args[0], block.args[1])
     block.add_ops([product, YieldOp(product.result)])
     maps = [pick(0, 2, of=3), pick(1, 2, of=3) if transposed else pick(2, 1, of=3), pick(0, 1, of=3)]
-    result = TensorType(f32, [shape(lhs)[0], columns])
+    result = TensorType(f32, [shape_of(lhs)[0], columns])
     return GenericOp([lhs, rhs], iterators("parallel", "parallel", "reduction"), maps, block, [result], "add", f32)
 
 
@@ -137,7 +135,7 @@ def evaluate(module: ModuleOp, arguments: list[Any]) -> tuple[Any, ...]:
 def test_fusion_changes_no_bit(module: ModuleOp):
     function = next(iter(module.ops))
     rng = np.random.default_rng(0)
-    arguments = [rng.standard_normal(shape(value)).astype(np.float32) for value in function.regions[0].block.args]
+    arguments = [rng.standard_normal(shape_of(value)).astype(np.float32) for value in function.regions[0].block.args]
     verify_module(module)
     before = evaluate(module, arguments)
     text = print_module(module)
