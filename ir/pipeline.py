@@ -65,44 +65,43 @@ def make_pass(spec: PassSpec) -> ModulePass:
     """The pass object of ``spec``; a CrosstileError for an unknown pass or option, or a value of a wrong type."""
     pass_type = find_pass(spec.name)
     hints = get_type_hints(pass_type)
-    fields = {field.name: field for field in dataclasses.fields(pass_type) if field.init and field.name != "name"}
+    names = option_names(pass_type)
     parameters: dict[str, ParameterListType] = {}
     for written, values in spec.options.items():
         name = written.replace("-", "_")
-        if name not in fields:
-            raise CrosstileError(
-                f"pass '{spec.name}' has no option '{written}'"
-                f"{did_you_mean(written, [field.replace('_', '-') for field in fields])}",
-            ).with_note(_describe_options(spec.name, fields, hints))
+        if name.replace("_", "-") not in names:
+            message = f"pass '{spec.name}' has no option '{written}'{did_you_mean(written, names)}"
+            raise CrosstileError(message).with_note(describe_options(pass_type))
         parameters[name] = _convert(spec.name, written, values, hints[name])
     missing = sorted(name.replace("_", "-") for name in pass_type.required_fields() - set(parameters))
     if missing:
-        raise CrosstileError(f"pass '{spec.name}' needs a value for option '{missing[0]}'").with_note(
-            _describe_options(spec.name, fields, hints)
-        )
+        message = f"pass '{spec.name}' needs a value for option '{missing[0]}'"
+        raise CrosstileError(message).with_note(describe_options(pass_type))
     try:
         return pass_type.from_spec(ArgSpec(pass_type.name, parameters))
     except ValueError as error:
         raise CrosstileError(f"pass '{spec.name}': {error}") from error
 
 
-def describe_options(pass_type: type[ModulePass]) -> list[str]:
-    """``name=type`` (and the default) of each option of a pass, for help texts."""
+def option_names(pass_type: type[ModulePass]) -> list[str]:
+    """The options of a pass as users write them."""
+    return [field.name.replace("_", "-") for field in _fields(pass_type)]
+
+
+def describe_options(pass_type: type[ModulePass]) -> str:
+    """Every option of a pass with the form of its values, and its default if it has one."""
     hints = get_type_hints(pass_type)
-    result: list[str] = []
-    for field in dataclasses.fields(pass_type):
-        if not field.init or field.name == "name":
-            continue
+    described: list[str] = []
+    for field in _fields(pass_type):
         default = "" if field.default in (dataclasses.MISSING, None) else f" (default {_default_text(field.default)})"
-        result.append(f"{field.name.replace('_', '-')}={_type_text(hints[field.name])}{default}")
-    return result
+        described.append(f"{field.name.replace('_', '-')}={_type_text(hints[field.name])}{default}")
+    return (
+        f"options of '{pass_type.name}': {', '.join(described)}" if described else f"'{pass_type.name}' has no options"
+    )
 
 
-def _describe_options(pass_name: str, fields: dict[str, Any], hints: dict[str, Any]) -> str:
-    if not fields:
-        return f"'{pass_name}' has no options"
-    described = ", ".join(f"{name.replace('_', '-')} ({_type_text(hints[name])})" for name in fields)
-    return f"options of '{pass_name}': {described}"
+def _fields(pass_type: type[ModulePass]) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(pass_type) if field.init and field.name != "name"]
 
 
 def _type_text(hint: Any) -> str:

@@ -16,7 +16,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from crosstile.ir.diagnostics import CrosstileError, Diagnostic, handle_diagnostics
-from crosstile.ir.registry import DIALECTS, LEVELS, PASSES, dialect_factories, pass_names, xdsl_pass_factories
+from crosstile.ir.registry import (
+    DIALECTS,
+    LEVELS,
+    PASSES,
+    dialect_factories,
+    find_pass,
+    pass_names,
+    xdsl_pass_factories,
+)
 from crosstile.ir.rendering import error_diagnostic
 from crosstile.tools.command_line import (
     ArgumentParser,
@@ -209,15 +217,27 @@ class _Session:
         module = parse_module(chunk, self.filename, context, first_line)
         verify_module(module)
         if self.passes:
-            from crosstile.ir.passes import run_passes
-
-            after_pass = partial(self._after_pass, context) if self.arguments.mlir_print_ir_after_all else None
-            run_passes(context, module, [module_pass for _, module_pass in self.passes], after_pass)
+            self._run_passes(context, module)
         return self._print(context, module)
 
-    def _after_pass(self, context: Context, module_pass: ModulePass, module: ModuleOp) -> None:
-        name = next(text for text, known in self.passes if known is module_pass)
-        sys.stderr.write(f"// -----// IR Dump After {name} //----- //\n{self._print(context, module)}\n")
+    def _run_passes(self, context: Context, module: ModuleOp) -> None:
+        from crosstile.ir.passes import run_passes
+
+        done: list[str] = []
+
+        def after_pass(module_pass: ModulePass, module: ModuleOp) -> None:
+            done.append(self.passes[len(done)][0])
+            if self.arguments.mlir_print_ir_after_all:
+                sys.stderr.write(f"// -----// IR Dump After {done[-1]} //----- //\n{self._print(context, module)}\n")
+
+        try:
+            run_passes(context, module, [module_pass for _, module_pass in self.passes], after_pass)
+        except CrosstileError as error:
+            if "internal error" not in error.message:
+                raise
+            pipeline = ",".join([*done, self.passes[len(done)][0]])
+            command = f"{PROG} {self.arguments.input} --pass-pipeline='builtin.module({pipeline})'"
+            raise error.with_note(f"to reproduce: {command}") from error
 
     def _print(self, context: Context, module: ModuleOp) -> str:
         from crosstile.ir.printing import print_module
@@ -235,39 +255,47 @@ class _Session:
 
 
 def _help(parser: ArgumentParser) -> str:
-    lines = [parser.format_help(), "passes (--NAME or --NAME='option=value option=value,value'):\n"]
+    lines = [parser.format_help(), "\npasses, as --NAME or --NAME='option=value option=value,value':\n"]
     for level, title in LEVELS.items():
         rows = [row for row in PASSES if row.level == level]
         if rows:
             lines.append(f"\n  {level} - {title}:\n")
-            lines += [_pass_line(row.name, row.summary) for row in rows]
+            lines += [_pass_line(row.name, find_pass(row.name), row.summary) for row in rows]
     lines.append("\n  xDSL's passes:\n")
-    lines += [_pass_line(name, summary) for name, summary in _xdsl_summaries()]
+    lines += [_pass_line(name, pass_type, summary) for name, pass_type, summary in _xdsl_passes()]
     return "".join(lines)
 
 
-def _pass_line(name: str, summary: str) -> str:
-    return f"    --{name:<38} {summary}".rstrip() + "\n"
+def _pass_line(name: str, pass_type: type[ModulePass] | None, summary: str) -> str:
+    from crosstile.ir.pipeline import option_names
+
+    options = option_names(pass_type) if pass_type is not None else []
+    flag = f"--{name}" + (f"={{{','.join(options)}}}" if options else "")
+    return f"    {flag:<40} {summary}".rstrip() + "\n"
 
 
-def _xdsl_summaries() -> list[tuple[str, str]]:
-    """Name and first line of documentation of each of xDSL's passes; those that cannot be imported say why."""
-    summaries: list[tuple[str, str]] = []
+def _xdsl_passes() -> list[tuple[str, type[ModulePass] | None, str]]:
+    """Name, class and start of the documentation of each of xDSL's passes; no class if it cannot be imported."""
+    from textwrap import shorten
+
+    passes: list[tuple[str, type[ModulePass] | None, str]] = []
     for name, factory in sorted(xdsl_pass_factories().items()):
         try:
-            documentation = factory().__dict__.get("__doc__") or ""
+            pass_type = factory()
         except ImportError as error:
-            documentation = f"(not available: {error})"
-        lines = [line.strip() for line in documentation.strip().splitlines()]
+            passes.append((name, None, f"(not available: {error})"))
+            continue
+        paragraph = (pass_type.__dict__.get("__doc__") or "").strip().split("\n\n")[0]
+        words = paragraph.split()
         # A dataclass without a docstring carries its signature, "Name(field: type)", as one.
-        summary = "" if not lines or re.match(r"\w+\(", lines[0]) else lines[0]
-        summaries.append((name, summary))
-    return summaries
+        summary = "" if not words or re.match(r"\w+\(", words[0]) else " ".join(words)
+        passes.append((name, pass_type, shorten(summary, 80, placeholder=" ...")))
+    return passes
 
 
 def _list_passes() -> str:
-    ours = [(row.name, row.summary) for row in PASSES]
-    return "".join(f"{name:<40} {summary}".rstrip() + "\n" for name, summary in ours + _xdsl_summaries())
+    listed = [(row.name, row.summary) for row in PASSES] + [(name, summary) for name, _, summary in _xdsl_passes()]
+    return "".join(f"{name:<40} {summary}".rstrip() + "\n" for name, summary in listed)
 
 
 def _show_dialects() -> str:

@@ -14,7 +14,15 @@ from xdsl.passes import ModulePass
 
 from crosstile.ir import pipeline
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.ir.pipeline import PassSpec, describe_options, make_pass, parse_options, parse_pipeline, pipeline_text
+from crosstile.ir.pipeline import (
+    PassSpec,
+    describe_options,
+    make_pass,
+    option_names,
+    parse_options,
+    parse_pipeline,
+    pipeline_text,
+)
 
 
 @dataclass(frozen=True)
@@ -134,12 +142,9 @@ def test_malformed_pipelines_are_shown_with_a_caret(text: str, column: int, mess
     assert caught.value.message == f"in the pass pipeline: {message}\n{text}\n{' ' * column}^"
 
 
-def test_options_are_described_for_help():
-    assert describe_options(_Options) == [
-        "count=int",
-        "scale=float (default 1.0)",
-        "tile=int,int,... (default 1,2)",
-        'label=str (default "")',
-        "fast=bool (default false)",
-        "order=rows|columns",
-    ]
+def test_options_are_described_for_messages():
+    assert describe_options(_Options) == (
+        "options of 'options': count=int, scale=float (default 1.0), tile=int,int,... (default 1,2),"
+        ' label=str (default ""), fast=bool (default false), order=rows|columns'
+    )
+    assert option_names(_Options) == ["count", "scale", "tile", "label", "fast", "order"]
