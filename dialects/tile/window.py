@@ -251,6 +251,8 @@ class WindowOp(IRDLOperation):
         printer.print_op_attributes(self.attributes)
 
     def _short_form(self) -> list[_Coordinate] | None:
+        if self.map.data.num_dims > len(self.map.data.results):
+            return None
         coordinates: list[_Coordinate] = []
         for result in self.map.data.results:
             coordinate = _Coordinate()

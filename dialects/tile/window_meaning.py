@@ -82,7 +82,7 @@ class _Slices:
         shape = [part.stop - part.start for part in self.region]
         if self.index is None:
             return np.empty(shape, array.dtype)
-        view = array[self.index]
+        view = array[(*self.index, ...)]  # with the ellipsis, all integers give a view too
         if any(before > after for before, after in pairwise(self.order)):
             view = view.transpose(np.argsort(self.order))
         if len(self.order) < len(shape):
