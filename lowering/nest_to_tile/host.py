@@ -14,11 +14,9 @@ that the program takes to be equal are compared first: one ``cf.assert`` each, b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
 from typing import cast
 
-from xdsl.dialects import arith, cf, func, memref, scf, tensor
+from xdsl.dialects import arith, func, memref, scf, tensor
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
@@ -33,8 +31,8 @@ from xdsl.dialects.builtin import (
     TensorType,
     UnitAttr,
 )
-from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
-from xdsl.ir.affine import AffineExpr, AffineMap
+from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
+from xdsl.ir.affine import AffineMap
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import tile
@@ -42,9 +40,10 @@ from crosstile.dialects.host import host_attributes
 from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.kernel import CallOp, KernelOp
 from crosstile.dialects.nest.schedule import PREDICATES, Comparison, GuardAttr
-from crosstile.ir.index_math import Index, IndexBuilder
+from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import Lowering, Rule, keep
 from crosstile.lowering.hoisting import Hoister
+from crosstile.lowering.nest_to_tile.host_sizes import Computed, Dimension, HostSizes, dynamic_dims
 from crosstile.lowering.nest_to_tile.kernel import lower_kernel_body
 
 COMPARISONS = {"<=": "sle", "<": "slt", ">=": "sge", ">": "sgt", "==": "eq"}
@@ -61,23 +60,6 @@ def memref_type(type_: Attribute) -> Attribute:
     return MemRefType(type_.element_type, type_.get_shape())
 
 
-@dataclass(frozen=True)
-class Dimension:
-    """Dimension ``dim`` of the memref ``value``: where a size comes from."""
-
-    value: SSAValue
-    dim: int
-
-
-def _describe(size: Dimension | int) -> str:
-    """A size as the caller knows it."""
-    if isinstance(size, int):
-        return str(size)
-    argument = cast(BlockArgument, size.value)
-    name = f" ('{argument.name_hint}')" if argument.name_hint else ""
-    return f"dimension {size.dim} of argument {argument.index}{name}"
-
-
 class HostLowering:
     """The rules of the host side, and what they know of the function being lowered."""
 
@@ -86,11 +68,19 @@ class HostLowering:
         """Tile kernels and constants, to be placed before the function."""
         self._taken = {op.sym_name.data for op in module.walk() if isinstance(op, func.FuncOp | tile.KernelOp)}
         self._destinations: dict[SSAValue, SSAValue] = {}
-        self._symbols: dict[tuple[SSAValue, int], AffineExpr] = {}
-        self._sizes: dict[tuple[SSAValue, int], Index | Dimension] = {}
-        self._checks: dict[tuple[Dimension, Dimension | int], None] = {}
-        self._index: Hoister | None = None
+        self._function: HostSizes | None = None
         self._stage = 0
+
+    @property
+    def sizes(self) -> HostSizes:
+        """The sizes of the function being lowered."""
+        assert self._function is not None
+        return self._function
+
+    @property
+    def index(self) -> Hoister:
+        """Index arithmetic in the function being lowered."""
+        return self.sizes.index
 
     def rules(self) -> dict[type[Operation], Rule]:
         """The table of rules."""
@@ -120,13 +110,12 @@ class HostLowering:
         if not all(isinstance(type_, MemRefType) for type_ in results):
             raise lowering.error("a program returns tensors; return a scalar as a tensor of rank 0")
         block = Block()
-        self._sizes, self._symbols, self._checks, self._stage = {}, {}, {}, 0
-        self._index = Hoister(lowering)
-        with self._index.function(block):
+        index = Hoister(lowering)
+        with index.function(block):
             for argument in op.body.block.args:
                 lowering.add_argument(block, argument)
             inputs = len(block.args)
-            self._name_symbols(block.args)
+            self._function, self._stage = HostSizes(block.args, index), 0
             destinations = [block.insert_arg(type_, len(block.args)) for type_ in results]
             self._destinations = {}
             for value, destination in zip(returned.operands, destinations, strict=True):
@@ -134,7 +123,7 @@ class HostLowering:
                     self._destinations[value] = destination
             self._returned = destinations
             lowering.lower_ops(op.body.block)
-        self._insert_checks(op, block)
+        self.sizes.insert_checks(block, op.location)
         shapes = [self._result_shape(lowering, value) for value in returned.operands]
         arg_attrs = op.arg_attrs
         if arg_attrs is not None:
@@ -147,64 +136,11 @@ class HostLowering:
         self.kernels = []
         lowering.insert(new)
 
-    def _name_symbols(self, arguments: Sequence[SSAValue]) -> None:
-        """Every dynamic dimension of an input is one symbol of the results' shapes."""
-        for argument in arguments:
-            if isa(argument.type, MemRefType):
-                for dim, size in enumerate(argument.type.get_shape()):
-                    if size == DYNAMIC_INDEX:
-                        self._symbols[argument, dim] = AffineExpr.symbol(len(self._symbols))
-
     def _result_shape(self, lowering: Lowering, value: SSAValue) -> AffineMap:
-        new = lowering.value(value)
-        expressions = [self._expression(new, dim) for dim in range(len(cast(AnyTensor, value.type).get_shape()))]
-        known = [expression for expression in expressions if expression is not None]
-        if len(known) != len(expressions):
+        shape = self.sizes.result_shape(lowering.value(value))
+        if shape is None:
             raise lowering.error("the shape of a result must follow from the shapes of the inputs")
-        return AffineMap(0, len(self._symbols), tuple(known))
-
-    def _require_equal_sizes(self, lowering: Lowering, axes: KernelAxes) -> None:
-        """Note which dimensions of the inputs an axis of a kernel takes to be equal."""
-        for axis in axes.all():
-            values = [lowering.value(axes.kernel.inputs[argument.index]) for argument, _ in axes.places(axis)]
-            origins = [self._origin(value, dim) for value, (_, dim) in zip(values, axes.places(axis), strict=True)]
-            dynamic = [origin for origin in dict.fromkeys(origins) if isinstance(origin, Dimension)]
-            expected = axis.size if axis.size is not None else dynamic[0] if dynamic else None
-            for origin in dynamic:
-                if expected is not None and origin != expected:
-                    self._checks[origin, expected] = None
-
-    def _origin(self, value: SSAValue, dim: int) -> Dimension | int | None:
-        """The dimension of an input that a size comes from, its number if it is known, None for a computed size."""
-        known = cast(MemRefType, value.type).get_shape()[dim]
-        if known != DYNAMIC_INDEX:
-            return known
-        size = self._sizes.get((value, dim))
-        if isinstance(size, Dimension):
-            return self._origin(size.value, size.dim)
-        return Dimension(value, dim) if isinstance(value, BlockArgument) else None
-
-    def _insert_checks(self, op: func.FuncOp, block: Block) -> None:
-        """Compare sizes at the beginning of the host function ``block``."""
-        first = block.first_op
-        assert first is not None
-
-        def insert(check: Operation) -> None:
-            check.location = op.location
-            block.insert_op_before(check, first)
-
-        index = IndexBuilder(insert)
-
-        def read(dimension: Dimension | int) -> SSAValue:
-            if isinstance(dimension, int):
-                return index.value(dimension)
-            dim = memref.DimOp(dimension.value, index.value(dimension.dim))
-            insert(dim)
-            return dim.result
-
-        for found, expected in self._checks:
-            insert(equal := arith.CmpiOp(read(found), read(expected), "eq"))
-            insert(cf.AssertOp(equal.result, f"{_describe(found)} must be {_describe(expected)}"))
+        return shape
 
     def lower_return(self, op: func.ReturnOp, lowering: Lowering) -> None:
         """What no kernel has written to its destination is copied there."""
@@ -213,42 +149,12 @@ class HostLowering:
                 lowering.insert(memref.CopyOp(lowering.value(value), destination))
         lowering.insert(func.ReturnOp())
 
-    # Sizes
-
-    @property
-    def index(self) -> Hoister:
-        """Index arithmetic in the function being lowered."""
-        assert self._index is not None
-        return self._index
-
-    def size(self, value: SSAValue, dim: int) -> Index:
-        """The size of a new memref along ``dim``, traced back to the inputs."""
-        known = cast(MemRefType, value.type).get_shape()[dim]
-        if known != DYNAMIC_INDEX:
-            return known
-        size = self._sizes.get((value, dim))
-        if isinstance(size, Dimension):
-            return self.size(size.value, size.dim)
-        if size is not None:
-            return size
-        return self.index.build(memref.DimOp(value, self.index.value(dim))).result
-
-    def _expression(self, value: SSAValue, dim: int) -> AffineExpr | None:
-        """The size of a new memref along ``dim`` as an expression of the inputs' dynamic dimensions."""
-        known = cast(MemRefType, value.type).get_shape()[dim]
-        if known != DYNAMIC_INDEX:
-            return AffineExpr.constant(known)
-        size = self._sizes.get((value, dim))
-        if isinstance(size, Dimension):
-            return self._expression(size.value, size.dim)
-        return self._symbols.get((value, dim))
-
     def lower_dim(self, op: tensor.DimOp, lowering: Lowering) -> None:
         """The size is known or read from the input it comes from."""
         owner = op.index.owner
         if not isinstance(owner, arith.ConstantOp) or not isinstance(owner.value, IntegerAttr):
             raise lowering.error("expects a constant dimension")
-        lowering.replace(op, self.index.value(self.size(lowering.value(op.source), owner.value.value.data)))
+        lowering.replace(op, self.index.value(self.sizes.size(lowering.value(op.source), owner.value.value.data)))
 
     # Memory
 
@@ -256,9 +162,8 @@ class HostLowering:
         """A tensor that gives sizes only: memory that nobody reads."""
         type_ = cast(MemRefType, memref_type(op.tensor.type))
         alloc = lowering.insert(memref.AllocOp(lowering.flatten(op.dynamic_sizes), [], type_))
-        dynamic = [dim for dim, size in enumerate(type_.get_shape()) if size == DYNAMIC_INDEX]
-        for dim, size in zip(dynamic, alloc.dynamic_sizes, strict=True):
-            self._sizes[alloc.memref, dim] = size
+        for dim, size in zip(dynamic_dims(type_), alloc.dynamic_sizes, strict=True):
+            self.sizes.record(alloc.memref, dim, Computed(size))
         lowering.replace(op, alloc.memref)
 
     def lower_constant(self, op: arith.ConstantOp, lowering: Lowering) -> None:
@@ -280,38 +185,19 @@ class HostLowering:
         """The same elements in the same order under another shape, of which at most one size is not static."""
         source = lowering.value(op.operands[0])
         type_ = cast(MemRefType, memref_type(op.results[0].type))
-        dynamic = [dim for dim, size in enumerate(type_.get_shape()) if size == DYNAMIC_INDEX]
+        dynamic = dynamic_dims(type_)
         if len(dynamic) > 1:
             raise lowering.error("a reshape to several dynamic dimensions is not built yet: expects at most one '?'")
-        sizes: list[Index] = list(type_.get_shape())
-        expression: AffineExpr | None = None
-        if dynamic:
-            sizes[dynamic[0]], expression = self._inferred_size(source, type_)
+        inferred = self.sizes.inferred(source, type_)
+        sizes: list[Index] = [inferred.value if size == DYNAMIC_INDEX else size for size in type_.get_shape()]
         strides: list[Index] = [1]
         for size in reversed(sizes[1:]):
             strides.insert(0, self.index.mul(strides[0], size))
         view = memref.ReinterpretCastOp.from_dynamic(source, [0], sizes, strides[: len(sizes)], type_)
         result = lowering.insert(view).result
-        if dynamic:
-            self._sizes[result, dynamic[0]] = sizes[dynamic[0]]
-            if expression is not None:
-                self._symbols[result, dynamic[0]] = expression
+        for dim in dynamic:
+            self.sizes.record(result, dim, inferred)
         lowering.replace(op, result)
-
-    def _inferred_size(self, source: SSAValue, type_: MemRefType) -> tuple[Index, AffineExpr | None]:
-        """The one dynamic size of ``type_``, all elements of ``source`` over the static sizes; and its expression."""
-        rest = prod(size for size in type_.get_shape() if size != DYNAMIC_INDEX)
-        if rest == 0:
-            return 0, AffineExpr.constant(0)
-        dims = range(len(cast(MemRefType, source.type).get_shape()))
-        size = self.index.floor_div(self.index.product([self.size(source, dim) for dim in dims]), rest)
-        expression = AffineExpr.constant(1)
-        for dim in dims:
-            factor = self._expression(source, dim)
-            if factor is None:
-                return size, None
-            expression = expression * factor
-        return size, expression // rest
 
     # Launches
 
@@ -331,9 +217,10 @@ class HostLowering:
             sizes = self._dynamic_sizes(lowering, axes, position, type_)
             value = self._destinations.get(result)
             if value is None:
-                dynamic = [self.index.value(self.size(size.value, size.dim)) for size in sizes.values()]
+                dynamic = [self.index.value(self.sizes.size(size.value, size.dim)) for size in sizes.values()]
                 value = lowering.insert(memref.AllocOp(dynamic, [], type_)).memref
-            self._sizes |= {(value, dim): size for dim, size in sizes.items()}
+            for dim, size in sizes.items():
+                self.sizes.record(value, dim, size)
             memory.append(value)
         return memory
 
@@ -341,7 +228,7 @@ class HostLowering:
         self, lowering: Lowering, axes: KernelAxes | None, position: int, type_: MemRefType
     ) -> dict[int, Dimension]:
         """Where each dynamic dimension of result ``position`` gets its size from."""
-        dynamic = [dim for dim, size in enumerate(type_.get_shape()) if size == DYNAMIC_INDEX]
+        dynamic = dynamic_dims(type_)
         if not dynamic:
             return {}
         if axes is None:
@@ -364,7 +251,9 @@ class HostLowering:
         if any(not isinstance(value, OpResult) for value in outputs) or len(set(outputs)) != len(outputs):
             raise lowering.error("a kernel yields distinct results of its nests")
         axes = KernelAxes(op)
-        self._require_equal_sizes(lowering, axes)
+        for axis in axes.all():
+            places = [(lowering.value(axes.kernel.inputs[argument.index]), dim) for argument, dim in axes.places(axis)]
+            self.sizes.require_equal(places, axis.size)
         memory = self._results(op, lowering, axes)
         arguments = [*lowering.flatten(op.inputs), *memory]
         variants: list[tuple[GuardAttr, str]] = []
@@ -412,7 +301,7 @@ class HostLowering:
         size: Index | None = axis.size
         if size is None:
             source = self._source(lowering, axes, axis)
-            size = self.size(source.value, source.dim)
+            size = self.sizes.size(source.value, source.dim)
         if comparison.modulus is not None:
             size = self.index.remainder(size, comparison.modulus)
         bound = self.index.value(comparison.bound)
