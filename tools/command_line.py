@@ -55,6 +55,9 @@ class ArgumentParser(argparse.ArgumentParser):
         found = re.fullmatch(r"argument (?:-o/)?(\S+): expected one argument", message)
         if found is not None:
             message = f"flag '{found.group(1)}' needs a value"
+        found = re.fullmatch(r"argument (\S+): ignored explicit argument .*", message)
+        if found is not None:
+            message = f"flag '{found.group(1)}' takes no value"
         raise UsageError(message).with_note(f"'{self.prog} --help' lists the flags")
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:

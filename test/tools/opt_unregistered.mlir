@@ -1,7 +1,7 @@
 // RUN: crosstile-opt %s --allow-unregistered-dialect | filecheck %s
 // RUN: not crosstile-opt %s 2>&1 | filecheck %s --check-prefix=REFUSED
 
-// REFUSED: opt_unregistered.mlir:8:6: error: unknown dialect 'toaster' of operation 'toaster.toast'
+// REFUSED: opt_unregistered.mlir:8:7: error: unknown dialect 'toaster' of operation 'toaster.toast'
 
 // CHECK:      %0 = "toaster.toast"() <{level = #toaster.dark}> : () -> !toaster.slice
 // CHECK-NEXT: "toaster.eat"(%0) : (!toaster.slice) -> ()

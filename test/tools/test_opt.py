@@ -143,6 +143,7 @@ ERRORS = {
     "unwritable": (["-", "-o", "/no/where"], "cannot write '/no/where': No such file or directory\n"),
     "full disk": (["-", "-o", "/dev/full"], "cannot write '/dev/full': No space left on device\n"),
     "no value": (["-o"], "flag '-o' needs a value\n"),
+    "needless value": (["--split-input-file=3"], "flag '--split-input-file' takes no value\n"),
     "two inputs": (["a", "b"], "unexpected argument 'b'; one input file is expected\n"),
     "misspelt flag": (
         ["--mlir-print-op-generc"],
@@ -165,7 +166,9 @@ ERRORS = {
     ),
     "nested": (["--pass-pipeline=func.func(cse)"], "in the pass pipeline: 'func.func(...)' is not supported"),
     "both": (["--cse", "--pass-pipeline=cse"], "pass flags and --pass-pipeline cannot be combined"),
-    "target": (["--target=toaster"], "unknown target 'toaster'"),
+    "target": (["--target=toaster"], "unknown target 'toaster'\nnote: targets with a pipeline: host, "),
+    "misspelt target": (["--target=hots"], "unknown target 'hots'; did you mean 'host'?\n"),
+    "target without pipeline": (["--target=sm_90a"], "target 'sm_90a' has no pipeline yet; its kernels are written"),
 }
 
 
