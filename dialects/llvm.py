@@ -39,7 +39,7 @@ from xdsl.irdl import (
     result_def,
     traits_def,
 )
-from xdsl.traits import NoMemoryEffect, Pure
+from xdsl.traits import IsolatedFromAbove, NoMemoryEffect, Pure
 from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.arith import element_type, with_element_type
@@ -320,6 +320,9 @@ class UMinOp(_BinaryIntegerIntrinsic):
 
     name = "llvm.intr.umin"
 
+
+# As upstream; without it xDSL numbers the values of a module's functions as if they were one.
+llvm.FuncOp.traits.add_trait(IsolatedFromAbove())
 
 _OURS: Sequence[type[Operation]] = (
     ExtractElementOp,

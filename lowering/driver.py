@@ -28,7 +28,6 @@ from xdsl.utils.exceptions import VerifyException
 from crosstile.ir.diagnostics import CrosstileError, Note
 
 OperationT = TypeVar("OperationT", bound=Operation)
-Rule = Callable[[Any, "Lowering"], None]
 TypeConverter = Callable[[Attribute], Sequence[Attribute]]
 
 
@@ -168,7 +167,7 @@ class Lowering:
             rule = keep
         try:
             if rule is None:
-                raise self.error("no rule lowers this operation", hint=f"rules exist for {self._known_operations()}")
+                raise self.error("no rule lowers this operation", hint=self._known_operations(op.dialect_name()))
             rule(op, self)
         except CrosstileError as error:
             if error.location is not None:
@@ -193,10 +192,16 @@ class Lowering:
             return CrosstileError(f"{self.pass_name}: {message}", notes=notes)
         return CrosstileError(f"{self.pass_name}: '{op.name}': {message}", op.location, notes)
 
-    def _known_operations(self) -> str:
+    def _known_operations(self, dialect: str) -> str:
         names = sorted(rule_op.name for rule_op in self.rules)
-        dialects = sorted(f"{dialect}.*" for dialect in self.kept_dialects)
-        return ", ".join(names + dialects)
+        if siblings := [name for name in names if name.startswith(f"{dialect}.")]:
+            return f"of this dialect, rules exist for {', '.join(siblings)}"
+        dialects = sorted({name.split(".")[0] for name in names} | self.kept_dialects)
+        return f"rules exist for operations of {', '.join(dialects)}"
+
+
+Rule = Callable[[Any, Lowering], None]
+"""How one kind of operation is lowered."""
 
 
 def keep(op: Operation, lowering: Lowering) -> None:

@@ -90,6 +90,7 @@ def entry(function: xllvm.FuncOp, lowering: Lowering) -> xllvm.FuncOp:
     block = Block(arg_types=[pointer])
     with lowering.at(block):
         words = block.args[0]
+        words.name_hint = "words"
         arguments = [_word(lowering, words, number, type_) for number, type_ in enumerate(types)]
         output = function.function_type.output
         returned = None if isinstance(output, xllvm.LLVMVoidType) else output

@@ -13,7 +13,6 @@ halves, lanes ``i`` and ``i + n/2`` first, so that its value is the same whereve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from xdsl.dialects import llvm as xllvm
 from xdsl.dialects import vector
@@ -33,7 +32,6 @@ from xdsl.utils.hints import isa
 
 from crosstile.dialects import llvm
 from crosstile.dialects.arith import element_type
-from crosstile.lowering.arith_to_llvm import fastmath
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.llvm_types import constant, element_bytes, scalar_or_vector
 from crosstile.lowering.memref_descriptor import MemRef
@@ -188,11 +186,7 @@ def lower_bitcast(op: vector.BitcastOp, lowering: Lowering) -> None:
     lowering.replace(op, value if value.type == type_ else lowering.insert(xllvm.BitcastOp(value, type_)).result)
 
 
-Combine = Callable[[SSAValue, SSAValue, Any], Operation]
-
-
-def _integer(new: Callable[[SSAValue, SSAValue], Operation]) -> Combine:
-    return lambda lhs, rhs, _: new(lhs, rhs)
+Combine = Callable[[SSAValue, SSAValue], Operation]
 
 
 FLOAT_KINDS: Mapping[str, Combine] = {
@@ -204,55 +198,55 @@ FLOAT_KINDS: Mapping[str, Combine] = {
     "maximumf": llvm.MaximumOp,
 }
 INTEGER_KINDS: Mapping[str, Combine] = {
-    "add": _integer(xllvm.AddOp),
-    "mul": _integer(xllvm.MulOp),
-    "minsi": _integer(llvm.SMinOp),
-    "minui": _integer(llvm.UMinOp),
-    "maxsi": _integer(llvm.SMaxOp),
-    "maxui": _integer(llvm.UMaxOp),
-    "and": _integer(xllvm.AndOp),
-    "or": _integer(xllvm.OrOp),
-    "xor": _integer(xllvm.XOrOp),
+    "add": xllvm.AddOp,
+    "mul": xllvm.MulOp,
+    "minsi": llvm.SMinOp,
+    "minui": llvm.UMinOp,
+    "maxsi": llvm.SMaxOp,
+    "maxui": llvm.UMaxOp,
+    "and": xllvm.AndOp,
+    "or": xllvm.OrOp,
+    "xor": xllvm.XOrOp,
 }
 
 
 def lower_reduction(op: vector.ReductionOp, lowering: Lowering) -> None:
-    """``vector.reduction``: in order where floats may not be reassociated, a tree of halves otherwise."""
+    """``vector.reduction``: in order where floats may not be reassociated, a tree of halves otherwise.
+
+    The order is settled here, so the new operations carry no fastmath flags: LLVM must not settle it anew.
+    """
     value = lowering.value(op.vector)
     is_float = isinstance(element_type(value.type), AnyFloat)
     kind = str(op.kind.data)
     combine = (FLOAT_KINDS if is_float else INTEGER_KINDS).get(kind)
     if combine is None:
         raise lowering.error(f"vectors of {element_type(value.type)} cannot be reduced by '{kind}'")
-    flags = fastmath(op)
     in_order = is_float and kind in ("add", "mul") and "reassoc" not in {str(flag) for flag in op.fastmath.data}
     start = lowering.value(op.acc) if op.acc is not None else None
     if in_order:
-        lowering.replace(op, _reduce_in_order(lowering, value, start, combine, flags))
+        lowering.replace(op, _reduce_in_order(lowering, value, start, combine))
         return
-    total = _reduce_halves(lowering, value, combine, flags)
+    total = _reduce_halves(lowering, value, combine)
     if start is not None:
-        total = lowering.insert(combine(total, start, flags)).results[0]
+        total = lowering.insert(combine(total, start)).results[0]
     lowering.replace(op, total)
 
 
-def _reduce_in_order(
-    lowering: Lowering, value: SSAValue, start: SSAValue | None, combine: Combine, flags: Any
-) -> SSAValue:
+def _reduce_in_order(lowering: Lowering, value: SSAValue, start: SSAValue | None, combine: Combine) -> SSAValue:
     total = start
     for lane in range(lanes(value.type)):
         element = lowering.insert(llvm.ExtractElementOp(value, constant(lowering, lane))).res
-        total = element if total is None else lowering.insert(combine(total, element, flags)).results[0]
+        total = element if total is None else lowering.insert(combine(total, element)).results[0]
     assert total is not None
     return total
 
 
-def _reduce_halves(lowering: Lowering, value: SSAValue, combine: Combine, flags: Any) -> SSAValue:
-    while (count := lanes(value.type)) > 1 and count % 2 == 0:
+def _reduce_halves(lowering: Lowering, value: SSAValue, combine: Combine) -> SSAValue:
+    while (count := lanes(value.type)) > 2 and count % 2 == 0:
         low = shuffle(lowering, value, value, list(range(count // 2)))
         high = shuffle(lowering, value, value, list(range(count // 2, count)))
-        value = lowering.insert(combine(low, high, flags)).results[0]
-    return _reduce_in_order(lowering, value, None, combine, flags)
+        value = lowering.insert(combine(low, high)).results[0]
+    return _reduce_in_order(lowering, value, None, combine)
 
 
 RULES: Mapping[type[Operation], Rule] = {

@@ -1,0 +1,37 @@
+// RUN: crosstile-opt %s --expand-math | filecheck %s
+
+// A function of f32 becomes arithmetic; constants stand once at the start of the function, outside of the loop.
+
+// CHECK-LABEL: func.func @exponentials
+// CHECK-NOT:     math.exp
+// CHECK-DAG:     arith.constant dense<1.44269502> : vector<16xf32>
+// CHECK:         scf.for
+// CHECK-NOT:     arith.constant
+// CHECK:           arith.cmpf olt, %x
+// CHECK-COUNT-2:   math.fma
+// CHECK:           arith.bitcast %{{.*}} : vector<16xf32> to vector<16xi32>
+// CHECK:           arith.shrui
+// CHECK:           arith.mulf
+// CHECK:           %y = arith.mulf
+// CHECK-NEXT:      vector.store %y
+func.func @exponentials(%m: memref<?xf32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c16 = arith.constant 16 : index
+  scf.for %i = %c0 to %n step %c16 {
+    %x = vector.load %m[%i] : memref<?xf32>, vector<16xf32>
+    %y = math.exp %x : vector<16xf32>
+    vector.store %y, %m[%i] : memref<?xf32>, vector<16xf32>
+  }
+  func.return
+}
+
+// Functions of other types, and functions without a formula, stay.
+
+// CHECK-LABEL: func.func @others
+// CHECK-NEXT:    math.exp %x : f64
+// CHECK-NEXT:    math.sin %y : f32
+func.func @others(%x: f64, %y: f32) {
+  %0 = math.exp %x : f64
+  %1 = math.sin %y : f32
+  func.return
+}
