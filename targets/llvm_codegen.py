@@ -28,6 +28,7 @@ def llvm() -> Any:
     binding = import_module("llvmlite.binding")
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
     return binding
 
 
@@ -82,7 +83,8 @@ def parse(text: str) -> ModuleRef:
 
 
 def assembly(module: ModuleRef, machine: Machine, level: int = OPTIMIZATION_LEVEL) -> str:
-    """The assembly text of ``module`` for ``machine``."""
+    """The assembly text of ``module`` for ``machine``; the same refusal as for object code."""
+    _refuse_foreign_inline_assembly(module, machine)
     try:
         return create_target_machine(machine, level).emit_assembly(module)
     except RuntimeError as error:
@@ -90,17 +92,18 @@ def assembly(module: ModuleRef, machine: Machine, level: int = OPTIMIZATION_LEVE
 
 
 def object_code(module: ModuleRef, machine: Machine, level: int = OPTIMIZATION_LEVEL) -> bytes:
-    """The relocatable object file of ``module`` for ``machine``.
-
-    Inline assembly for another architecture is refused: llvmlite carries only this architecture's assembler, and LLVM
-    would end the process.
-    """
-    if not is_native(machine) and " asm " in str(module):
-        raise CrosstileError(
-            f"machine {machine.name}: object code with inline assembly can only be made for "
-            f"{llvm().get_process_triple()}; assembly text can be made for any machine"
-        )
+    """The relocatable object file of ``module`` for ``machine``; inline assembly is refused for other architectures."""
+    _refuse_foreign_inline_assembly(module, machine)
     try:
         return create_target_machine(machine, level).emit_object(module)
     except RuntimeError as error:
         raise CrosstileError(f"machine {machine.name}: LLVM cannot generate code: {error}") from error
+
+
+def _refuse_foreign_inline_assembly(module: ModuleRef, machine: Machine) -> None:
+    """LLVM would end the process: llvmlite carries an assembler for this process's architecture only."""
+    if not is_native(machine) and " asm " in str(module):
+        raise CrosstileError(
+            f"machine {machine.name}: code with inline assembly can be generated for {llvm().get_process_triple()} "
+            "only; LLVM IR text can be written for any machine"
+        )

@@ -115,6 +115,8 @@ FLOAT_NAMES: Mapping[type[Attribute], tuple[str, str]] = {
 }
 """A float type's name in LLVM IR, and in the name of an intrinsic."""
 
+FUNCTION_FLAGS: Mapping[str, str] = {"no_inline": "noinline", "no_unwind": "nounwind", "optimize_none": "optnone"}
+
 
 def print_llvm(module: ModuleOp, function_attributes: Sequence[str] = (), header: Sequence[str] = ()) -> str:
     """The LLVM IR text of ``module``.
@@ -262,12 +264,11 @@ class FunctionText:
         return "\n".join([*self.lines, "}"])
 
     def own_attributes(self) -> list[str]:
-        """The function attributes that the operation carries."""
-        function = self.function
-        attributes = [
-            word for word, flag in (("noinline", function.no_inline), ("nounwind", function.no_unwind)) if flag
-        ]
-        for item in function.passthrough or ():
+        """The function attributes that the operation carries; xDSL's parser leaves them among the discardable ones."""
+        carried = {**self.function.attributes, **self.function.properties}
+        attributes = [word for name, word in FUNCTION_FLAGS.items() if name in carried]
+        passthrough = carried.get("passthrough")
+        for item in passthrough.data if isa(passthrough, ArrayAttr[Attribute]) else ():
             if isinstance(item, StringAttr):
                 attributes.append(item.data)
             elif isa(item, ArrayAttr[StringAttr]):
