@@ -153,6 +153,8 @@ class Literal:
     def typed(self, parser: Parser, type_: Attribute) -> LiteralAttr:
         """The attribute of ``type_``; an error at the literal if it is no such number."""
         if is_float_type(type_):
+            if _rounded(float(self.value), cast(AnyFloat, type_)) is None:
+                parser.raise_error(f"{self.value} is too large for {type_}; infinity is 'inf'", self.position)
             return FloatAttr(float(self.value), cast(AnyFloat, type_))
         if isa(type_, IntegerType | IndexType) and isinstance(self.value, int):
             return IntegerAttr(self.value, type_)
@@ -198,12 +200,20 @@ def float_text(literal: FloatAttr[AnyFloat]) -> str:
         return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
     for digits in range(1, 18):
         text = f"{value:.{digits}g}"
-        if FloatAttr(float(text), literal.type).value.data == value:
+        if _rounded(float(text), literal.type) == value:
             break
     else:
         text = repr(value)
     mantissa, exponent, power = text.partition("e")
     return mantissa + ("" if "." in mantissa else ".0") + exponent + power
+
+
+def _rounded(value: float, type_: AnyFloat) -> float | None:
+    """``value`` as a number of ``type_``, None if it is too large for one."""
+    try:
+        return FloatAttr(value, type_).value.data
+    except OverflowError:
+        return None
 
 
 def verify_literal(literal: LiteralAttr | None, element_type: Attribute, what: str) -> None:
