@@ -53,16 +53,16 @@ def examples(page: Path) -> list[Example]:
     return found
 
 
-EXAMPLES = [example for page in PAGES for example in examples(page)]
+EXAMPLES = {page: found for page in PAGES if (found := examples(page))}
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like the root of the project, where commands may leave files."""
-    folder = tmp_path_factory.mktemp("root")
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks like the root of the project, where the commands of one page may leave files."""
     for path in ROOT.iterdir():
-        (folder / path.name).symlink_to(path)
-    return folder
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def run(command: str, folder: Path) -> tuple[int, str]:
@@ -92,18 +92,23 @@ def pattern(expected: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("".join(pieces))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=str)
-def test_command_prints_what_the_page_says(example: Example, workplace: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(workplace)
+def difference(example: Example, folder: Path) -> str | None:
+    """What is wrong with the output of ``example``, or None."""
     expected = example.expected
     wanted_code = 0
     if expected and (found := _EXIT_CODE.fullmatch(expected[-1])) is not None:
         wanted_code, expected = int(found.group(1)), expected[:-1]
-    code, output = run(example.command, workplace)
-    assert code == wanted_code, f"$ {example.command}\n{output}"
+    code, output = run(example.command, folder)
     output = output.rstrip("\n") + "\n"
-    if expected:
-        assert pattern(expected).fullmatch(output), f"$ {example.command}\n{output}"
+    if code == wanted_code and (not expected or pattern(expected).fullmatch(output)):
+        return None
+    return f"{example}: $ {example.command}\n{output}(exit code {code})"
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.name)
+def test_commands_print_what_the_page_says(page: Path, workplace: Path):
+    wrong = [text for example in EXAMPLES[page] if (text := difference(example, workplace)) is not None]
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,7 @@ def test_python_sessions_print_what_the_page_says(page: Path):
 
 
 def test_there_are_commands_to_execute():
-    assert len(EXAMPLES) >= 10
+    assert sum(map(len, EXAMPLES.values())) >= 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
