@@ -82,6 +82,10 @@ class PrimitiveBuilder:
         """``nn.reduce`` that keeps the dimension."""
         return self._insert(ReduceOp(x, kind, [dim], keep_dims=True, fastmath=self._of_reductions), kind)
 
+    def shift(self, x: SSAValue) -> SSAValue:
+        """The value itself."""
+        return x
+
 
 def _builder(rewriter: PatternRewriter, operand: SSAValue, fastmath: FastMathFlagsAttr) -> PrimitiveBuilder:
     return PrimitiveBuilder(rewriter, tensor_of(operand).element_type, fastmath)

@@ -136,15 +136,17 @@ def rounded(
     operands: tuple[Bounded, ...],
     roundings: float = 1.0,
     least: Array | None = None,
+    underflows: bool = True,
 ) -> Bounded:
     """``value`` whose operands carry an error of ``carried`` into it, after ``roundings`` roundings to ``format_``.
 
+    Where a result ``underflows`` it is also off by the smallest positive number; sums of two never are.
     ``least`` is a bound from below of the computed magnitude where ``carried`` is infinite.
     """
     carried = np.where(np.isnan(carried), np.inf, carried)
     error = carried
     if roundings and format_.roundoff:
-        error = carried + roundings * (format_.unit * (np.abs(value) + carried) + format_.smallest)
+        error = carried + roundings * (format_.unit * (np.abs(value) + carried) + underflows * format_.smallest)
     if not np.isfinite(value).all():
         certain = np.logical_and.reduce(np.broadcast_arrays(*(operand.certain for operand in operands)))
         error = np.where(np.isfinite(value), error, np.where(certain, 0.0, np.inf))
@@ -174,7 +176,7 @@ def negate(format_: Format, x: Bounded) -> Bounded:
 def add(format_: Format, x: Bounded, y: Bounded) -> Bounded:
     """The errors add up."""
     least = np.maximum(x.least - y.largest, y.least - x.largest) if _lost(x, y) else None
-    return rounded(format_, x.value + y.value, x.error + y.error, (x, y), least=least)
+    return rounded(format_, x.value + y.value, x.error + y.error, (x, y), least=least, underflows=False)
 
 
 def subtract(format_: Format, x: Bounded, y: Bounded) -> Bounded:

@@ -39,6 +39,10 @@ class Primitives(Protocol[ValueT]):
         """``nn.reduce <kind>`` along ``dim``, which is kept with size 1."""
         ...
 
+    def shift(self, x: ValueT) -> ValueT:
+        """``x``, subtracted where the result does not depend on it, so that an error of it does not count."""
+        ...
+
 
 def relu(on: Primitives[ValueT], x: ValueT) -> ValueT:
     """``max(x, 0)``."""
@@ -63,7 +67,7 @@ def gelu(on: Primitives[ValueT], x: ValueT, approximate: str) -> ValueT:
 
 def softmax(on: Primitives[ValueT], x: ValueT, dim: int) -> ValueT:
     """Exponentials of the distance to the maximum, which cannot overflow, divided by their sum."""
-    exponential = on.unary("exp", on.binary("sub", x, on.reduce("max", x, dim)))
+    exponential = on.unary("exp", on.binary("sub", x, on.shift(on.reduce("max", x, dim))))
     return on.binary("div", exponential, on.reduce("add", exponential, dim))
 
 

@@ -177,6 +177,10 @@ class BoundedPrimitives:
         """``nn.reduce <kind>`` along one dimension."""
         return self.reduce_dims(kind, x, (dim,))
 
+    def shift(self, x: Bounded) -> Bounded:
+        """Exact, unless it is so far off that what it shifts might overflow."""
+        return Bounded(x.value, np.where(x.error < 1.0, 0.0, x.error), x.overflowed)
+
     def reduce_dims(self, kind: str, x: Bounded, dims: tuple[int, ...]) -> Bounded:
         """``nn.reduce <kind>`` along dimensions, which are kept."""
         if kind == "max":
