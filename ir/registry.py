@@ -4,6 +4,7 @@
 a name of ours wins over one of xDSL's.
 
     DialectRow("nn", "crosstile.dialects.nn:Nn", "tensor programs: what to compute")
+    PassRow("nn-to-nest", "crosstile.lowering.nn_to_nest:NnToNestPass", "nn", "primitive operators to loop nests"),
     PassRow("fuse", "crosstile.passes.fuse:FusePass", "nest", "merge producers into their consumers' nests")
 """
 
@@ -65,6 +66,7 @@ DIALECTS: tuple[DialectRow, ...] = (
 
 PASSES: tuple[PassRow, ...] = (
     PassRow("decompose", "crosstile.passes.decompose:DecomposePass", "nn", "composite operators to primitives"),
+    PassRow("nn-to-nest", "crosstile.lowering.nn_to_nest:NnToNestPass", "nn", "primitive operators to loop nests"),
     PassRow("fuse", "crosstile.passes.fuse:FusePass", "nest", "merge nests and group them into kernels"),
     PassRow(
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"

@@ -9,13 +9,13 @@ Level: nest. In: ``nest.generic`` in functions. Out: the same computation as ``n
 
 Merging: an elementwise nest whose result only one nest uses, each element once, becomes part of that nest's body; one
 that only moves data (a copy, transposition, broadcast or fill) becomes part of every body that reads it, of a
-contraction too if it is a transposition. Nothing that computes is repeated.
+contraction too if it is a transposition. Nothing that computes is repeated. Iterators of size 1 disappear.
 
 Grouping: nests share a kernel if a value connects them, they can share loops, and
 
 - at most one is a contraction, which then is the first; the others are elementwise over its result (an epilogue);
-- or some are reductions, of the same axes out of the same, with parallel axes left; the others are elementwise over
-  all axes or over what is left after reducing (softmax and layer norm are one kernel each);
+- or some are reductions, of the same axes out of the same; the others are elementwise over all axes, or over what is
+  left after reducing, which must be something unless it is one row (softmax and layer norm are one kernel each);
 - or all are elementwise over the same axes.
 
 A value that is used outside becomes one more result of the kernel. Scans and nests with other index maps than iterators
@@ -41,6 +41,7 @@ from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.kernel_names import KernelNames
 from crosstile.dialects.nest.merging import (
+    drop_unit_iterators,
     is_permutation_copy,
     merge_producer,
     moves_only,
@@ -101,6 +102,9 @@ class _Merger:
         if not _users(nest):
             nest.detach()
             nest.erase()
+            return True
+        if (smaller := drop_unit_iterators(nest)) is not None:
+            self._replace(nest, smaller, nest.results)
             return True
         if (simpler := simplify(nest)) is not None:
             dropped = len(simpler.results) < len(nest.results)
@@ -170,9 +174,12 @@ def can_share_kernel(nests: Sequence[GenericOp]) -> bool:
         return len(folding) == 1 and not _producers_among(folding[0], nests) and len(set(parallel)) == 1
     left = {frozenset(shared.of_nest(nest, IteratorKind.PARALLEL)) for nest in folding}
     reduced = {frozenset(shared.of_nest(nest, IteratorKind.REDUCTION)) for nest in folding}
-    if len(left) != 1 or len(reduced) != 1 or not (kept := left.pop()):
+    if len(left) != 1 or len(reduced) != 1:
         return False
-    everything = kept | reduced.pop()
+    kept, folded = left.pop(), reduced.pop()
+    if not kept and len(folded) > 1:
+        return False
+    everything = kept | folded
     return all(here in (kept, everything) for here in parallel)
 
 

@@ -32,6 +32,12 @@ class Component:
     integer: bool = False
     """Whether it is an index rather than a number of the accumulator type."""
 
+    def integer_identity(self, width: int) -> int:
+        """The identity among signed integers of ``width`` bits, where an infinity is the least or greatest one."""
+        if self.identity in (-inf, inf):
+            return -(1 << (width - 1)) if self.identity < 0 else (1 << (width - 1)) - 1
+        return int(self.identity)
+
 
 @dataclass(frozen=True)
 class Yielded:

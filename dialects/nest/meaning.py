@@ -235,6 +235,7 @@ def _start(nest: _Nest, row: Combiner) -> State:
     for component, result in zip(row.components, op.results, strict=True):
         single = folded if component.payload else (*folded, *payload)
         shape = [1 if axis in single else size for axis, size in enumerate(nest.sizes)]
-        type_ = element_type(result) if component.integer else accumulator
-        arrays.append(np.full(shape, component.identity, dtype_of(type_)))
+        dtype = dtype_of(element_type(result) if component.integer else accumulator)
+        identity = component.integer_identity(dtype.itemsize * 8) if dtype.kind == "i" else component.identity
+        arrays.append(np.full(shape, identity, dtype))
     return tuple(arrays)

@@ -17,8 +17,8 @@ from xdsl.dialects.builtin import ArrayAttr, IntegerAttr, StringAttr
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap
 
-from crosstile.dialects.nest.analysis import Size, element_type, is_elementwise, is_plain_map, sizes_from
-from crosstile.dialects.nest.attributes import IteratorAttr
+from crosstile.dialects.nest.analysis import Size, element_type, is_elementwise, is_plain_map, shape_of, sizes_from
+from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
 from crosstile.dialects.nest.generic import GenericOp, IndexOp, YieldOp
 from crosstile.ir.diagnostics import fuse_locations
 
@@ -108,6 +108,42 @@ def simplify(nest: GenericOp) -> GenericOp | None:
         new.erase()
         return None
     return new
+
+
+def drop_unit_iterators(nest: GenericOp) -> GenericOp | None:
+    """``nest`` without its parallel iterators of size 1, whose tensors are then indexed by 0; None if it has none."""
+    units = {position for position in nest.positions(IteratorKind.PARALLEL) if _is_unit(nest, position)}
+    if not units:
+        return None
+    kept = [position for position in range(len(nest.iterators)) if position not in units]
+    zero = AffineExpr.constant(0)
+    places = [zero if p in units else AffineExpr.dimension(kept.index(p)) for p in range(len(nest.iterators))]
+    maps = [map_.data.replace_dims_and_symbols(places, (), len(kept), 0) for map_ in nest.indexing_maps]
+    body = nest.body.clone()
+    names = {nest.iterator_names[position] for position in units}
+    for op in list(body.block.ops):
+        if isinstance(op, IndexOp) and op.iterator.data in names:
+            constant = arith.ConstantOp(IntegerAttr.from_index_int_value(0))
+            constant.location = op.location
+            body.block.insert_op_before(constant, op)
+            op.result.replace_all_uses_with(constant.result)
+            op.detach()
+            op.erase()
+    new = _rebuild(nest, nest.inputs, maps, body, nest.result_types)
+    new.iterators = ArrayAttr([nest.iterators.data[position] for position in kept])
+    for result, old in zip(new.results, nest.results, strict=True):
+        result.name_hint = old.name_hint
+    return new
+
+
+def _is_unit(nest: GenericOp, iterator: int) -> bool:
+    """Whether every dimension that ``iterator`` indexes is statically 1, and it stands in no compound expression."""
+    index = AffineExpr.dimension(iterator)
+    for value, map_ in zip((*nest.inputs, *nest.results), nest.indexing_maps, strict=True):
+        for size, expression in zip(shape_of(value), map_.data.results, strict=True):
+            if iterator in expression.used_dims() and (expression != index or size != 1):
+                return False
+    return True
 
 
 def permute_result(producer: GenericOp, result: int, copy: GenericOp) -> GenericOp:

@@ -1,0 +1,406 @@
+"""``nn-to-nest``: primitive tensor operators become loop nests.
+
+Level: nn, after ``decompose``. In: a program of primitives. Out: one ``nest.generic`` per operator, with scalar code of
+``arith`` and ``math`` as its body; broadcasting and transposition are said by index maps::
+
+    %y = nn.add %x, %b : tensor<?x64xf32>, tensor<64xf32>
+    ==>
+    %y = nest.generic [i : parallel, j : parallel] ins(%x (i, j), %b (j) : tensor<?x64xf32>, tensor<64xf32>)
+        -> (i, j) : tensor<?x64xf32> { ^bb0(%0: f32, %1: f32): arith.addf, nest.yield }
+
+A constant of one value becomes a scalar in the bodies that use it; other constants are ``arith.constant``. A reshape
+moves nothing, as tensors are contiguous: it becomes ``tensor.collapse_shape`` and ``tensor.expand_shape``. Sizes that
+no operand has come in through a ``tensor.empty`` that is never read. ``func``, ``tensor`` and ``arith`` stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import ClassVar, cast
+
+from xdsl.dialects import arith, math, tensor
+from xdsl.dialects.arith import FastMathFlagsAttr
+from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
+    AnyFloat,
+    ArrayAttr,
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    TensorType,
+    f32,
+    i64,
+)
+from xdsl.dialects.utils import FastMathFlag
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir.affine import AffineExpr, AffineMap
+
+from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
+from crosstile.dialects.nest.generic import GenericOp, YieldOp
+from crosstile.dialects.nn import elementwise
+from crosstile.dialects.nn.contraction import ContractOp
+from crosstile.dialects.nn.reduction import ReduceOp
+from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
+from crosstile.dialects.nn.shapes import is_float, tensor_of
+from crosstile.lowering.driver import Lowering, LoweringPass, Rule
+
+_NAMES = "ijklpqrs"
+_ZERO = AffineExpr.constant(0)
+
+
+class ScalarBody:
+    """Builds the scalar body of a nest: each method appends operations and returns their value."""
+
+    def __init__(self, *argument_types: Attribute):
+        self.block = Block(arg_types=argument_types)
+
+    def add(self, op: Operation) -> SSAValue:
+        """Append ``op``, which has one result."""
+        self.block.add_op(op)
+        return op.results[0]
+
+    def constant(self, value: float, type_: Attribute) -> SSAValue:
+        """A scalar constant of a float, integer or index type."""
+        if is_float(type_):
+            return self.add(arith.ConstantOp(FloatAttr(value, cast(AnyFloat, type_))))
+        return self.add(arith.ConstantOp(IntegerAttr(int(value), cast("IntegerType | IndexType", type_))))
+
+    def widen(self, value: SSAValue, type_: Attribute) -> SSAValue:
+        """A float as a float of at least its width."""
+        return value if value.type == type_ else self.add(arith.ExtFOp(value, cast(AnyFloat, type_)))
+
+    def finish(self, *values: SSAValue) -> Block:
+        """The body, yielding ``values``."""
+        self.block.add_op(YieldOp(*values))
+        return self.block
+
+
+def iterator_names(count: int) -> list[str]:
+    """Names for the dimensions of a tensor of rank ``count``."""
+    return [_NAMES[position] if position < len(_NAMES) else f"i{position}" for position in range(count)]
+
+
+def _iterators(names: Sequence[str], reduced: Sequence[int] = ()) -> list[IteratorAttr]:
+    return [
+        IteratorAttr.of(name, IteratorKind.REDUCTION if position in reduced else IteratorKind.PARALLEL)
+        for position, name in enumerate(names)
+    ]
+
+
+def _dims(*positions: int | None, count: int) -> AffineMap:
+    """A map over ``count`` iterators to those at ``positions``; None stands for the constant 0."""
+    return AffineMap(count, 0, tuple(_ZERO if at is None else AffineExpr.dimension(at) for at in positions))
+
+
+def _splat_value(value: SSAValue) -> float | None:
+    """The value that every element of a constant has; None for anything else."""
+    owner = value.owner
+    if not isinstance(owner, elementwise.ConstantOp) or not owner.value.get_values() or not owner.value.is_splat():
+        return None
+    return cast(float, owner.value.get_values()[0])
+
+
+# Elementwise
+
+Scalar = Callable[[ScalarBody, Sequence[SSAValue], FastMathFlagsAttr], SSAValue]
+"""How an operator computes one element from one element of each operand."""
+
+
+def _unary(make: Callable[[SSAValue, FastMathFlagsAttr], Operation]) -> Scalar:
+    return lambda body, operands, flags: body.add(make(operands[0], flags))
+
+
+def _binary(
+    make_float: Callable[[SSAValue, SSAValue, FastMathFlagsAttr], Operation],
+    make_integer: Callable[[SSAValue, SSAValue], Operation],
+) -> Scalar:
+    def scalar(body: ScalarBody, operands: Sequence[SSAValue], flags: FastMathFlagsAttr) -> SSAValue:
+        lhs, rhs = operands
+        return body.add(make_float(lhs, rhs, flags) if is_float(lhs.type) else make_integer(lhs, rhs))
+
+    return scalar
+
+
+def _negate(body: ScalarBody, operands: Sequence[SSAValue], flags: FastMathFlagsAttr) -> SSAValue:
+    (value,) = operands
+    if is_float(value.type):
+        return body.add(arith.NegfOp(value, flags))
+    return body.add(arith.SubiOp(body.constant(0, value.type), value))
+
+
+SCALARS: dict[type[Operation], Scalar] = {
+    elementwise.NegOp: _negate,
+    elementwise.ExpOp: _unary(math.ExpOp),
+    elementwise.TanhOp: _unary(math.TanhOp),
+    elementwise.ErfOp: _unary(math.ErfOp),
+    elementwise.SqrtOp: _unary(math.SqrtOp),
+    elementwise.RsqrtOp: _unary(math.RsqrtOp),
+    elementwise.AddOp: _binary(arith.AddfOp, arith.AddiOp),
+    elementwise.SubOp: _binary(arith.SubfOp, arith.SubiOp),
+    elementwise.MulOp: _binary(arith.MulfOp, arith.MuliOp),
+    elementwise.DivOp: _binary(arith.DivfOp, arith.DivSIOp),
+    elementwise.MaxOp: _binary(arith.MaximumfOp, arith.MaxSIOp),
+    elementwise.MinOp: _binary(arith.MinimumfOp, arith.MinSIOp),
+}
+"""The scalar code of each elementwise operator."""
+
+
+def _lower_elementwise(op: elementwise.UnaryOp | elementwise.BinaryOp, lowering: Lowering) -> None:
+    """One nest over the result; operands of size 1 that broadcast are read at 0, constants are part of the body."""
+    shape = tensor_of(op.result).get_shape()
+    read = [operand for operand in dict.fromkeys(op.operands) if _splat_value(operand) is None]
+    body = ScalarBody(*(tensor_of(operand).element_type for operand in read))
+    elements = dict[SSAValue, SSAValue](zip(read, body.block.args, strict=True))
+    for operand in op.operands:
+        if (value := _splat_value(operand)) is not None:
+            elements[operand] = body.constant(value, tensor_of(operand).element_type)
+    result = SCALARS[type(op)](body, [elements[operand] for operand in op.operands], op.fastmath)
+    maps = [_broadcast_map(tensor_of(operand).get_shape(), shape) for operand in read]
+    _replace(op, lowering, read, maps, body.finish(result))
+
+
+def _broadcast_map(shape: Sequence[int], result: Sequence[int]) -> AffineMap:
+    """Where an operand of ``shape`` is read for a result whose last dimensions it is aligned with."""
+    first = len(result) - len(shape)
+    places = [None if size == 1 != result[first + dim] else first + dim for dim, size in enumerate(shape)]
+    return _dims(*places, count=len(result))
+
+
+def _replace(
+    op: Operation, lowering: Lowering, read: Sequence[SSAValue], maps: Sequence[AffineMap], body: Block
+) -> None:
+    """Let an elementwise nest over the dimensions of its result stand for ``op``."""
+    rank = len(tensor_of(op.results[0]).get_shape())
+    result_map = _dims(*range(rank), count=rank)
+    names = iterator_names(rank)
+    inputs = [lowering.value(operand) for operand in read]
+    nest = GenericOp(inputs, _iterators(names), [*maps, result_map], body, [op.results[0].type])
+    lowering.replace(op, lowering.insert(nest).results[0])
+
+
+def _lower_cast(op: elementwise.CastOp, lowering: Lowering) -> None:
+    """To a narrower float round to nearest even, to an integer toward zero; i1 is 0 or 1."""
+    source, target = tensor_of(op.operand).element_type, tensor_of(op.result).element_type
+    rank = len(tensor_of(op.operand).get_shape())
+    body = ScalarBody(source)
+    result = _cast(body, body.block.args[0], target)
+    _replace(op, lowering, [op.operand], [_dims(*range(rank), count=rank)], body.finish(result))
+
+
+def _cast(body: ScalarBody, value: SSAValue, target: Attribute) -> SSAValue:
+    source = value.type
+    if source == target:
+        return value
+    bit = IntegerType(1)
+    if target == bit:
+        zero = body.constant(0, source)
+        return body.add(arith.CmpfOp(value, zero, "une") if is_float(source) else arith.CmpiOp(value, zero, "ne"))
+    if isinstance(source, IndexType) or isinstance(target, IndexType):
+        if isinstance(source, IntegerType) and source != bit:
+            return body.add(arith.IndexCastOp(value, target))
+        if isinstance(source, IndexType):
+            return _cast(body, body.add(arith.IndexCastOp(value, i64)), target)
+        return body.add(arith.IndexCastOp(_cast(body, value, i64), target))
+    if is_float(source) and is_float(target):
+        return _cast_float(body, value, cast(AnyFloat, target))
+    if is_float(source):
+        return body.add(arith.FPToSIOp(value, cast(IntegerType, target)))
+    if is_float(target):
+        number = cast(AnyFloat, target)
+        return body.add(arith.UIToFPOp(value, number) if source == bit else arith.SIToFPOp(value, number))
+    widths = cast(IntegerType, source).bitwidth, cast(IntegerType, target).bitwidth
+    wider = cast(IntegerType, target)
+    if widths[0] > widths[1]:
+        return body.add(arith.TruncIOp(value, wider))
+    return body.add(arith.ExtUIOp(value, wider) if source == bit else arith.ExtSIOp(value, wider))
+
+
+def _cast_float(body: ScalarBody, value: SSAValue, target: AnyFloat) -> SSAValue:
+    width = cast(AnyFloat, value.type).bitwidth
+    if width < target.bitwidth:
+        return body.add(arith.ExtFOp(value, target))
+    if width == target.bitwidth:
+        # f16 and bf16 hold different numbers; f32 holds both.
+        value = body.add(arith.ExtFOp(value, f32))
+    return body.add(arith.TruncFOp(value, target))
+
+
+# Constants
+
+
+def _lower_constant(op: elementwise.ConstantOp, lowering: Lowering) -> None:
+    """Nothing where bodies hold the value; else a nest that fills a tensor, or a constant of ``arith``."""
+    value = _splat_value(op.result)
+    if value is None:
+        lowering.replace(op, lowering.insert(arith.ConstantOp(op.value)).result)
+        return
+    if all(isinstance(use.operation, elementwise.UnaryOp | elementwise.BinaryOp) for use in op.result.uses):
+        return
+    body = ScalarBody()
+    _replace(op, lowering, [], [], body.finish(body.constant(value, tensor_of(op.result).element_type)))
+
+
+# Contractions and reductions
+
+
+def _lower_contract(op: ContractOp, lowering: Lowering) -> None:
+    """A sum of products in the accumulator type; without a summed iterator, a product."""
+    count = op.maps[0].num_dims
+    kept = op.maps[2].used_dims()
+    reduced = [position for position in range(count) if position not in kept]
+    accumulator = op.accumulator_type
+    body = ScalarBody(*(tensor_of(operand).element_type for operand in op.operands))
+    lhs, rhs = (body.widen(argument, accumulator) for argument in body.block.args)
+    flags = FastMathFlagsAttr(op.fastmath.data - {FastMathFlag.REASSOC})
+    product = body.add(arith.MulfOp(lhs, rhs, flags))
+    inputs = [lowering.value(operand) for operand in op.operands]
+    iterators = _iterators(op.iterator_names, reduced)
+    if reduced:
+        folding = ("add", accumulator, op.fastmath if op.fastmath.data else None)
+        nest = GenericOp(inputs, iterators, op.maps, body.finish(product), [op.result.type], *folding)
+    else:
+        rounded = _cast(body, product, tensor_of(op.result).element_type)
+        nest = GenericOp(inputs, iterators, op.maps, body.finish(rounded), [op.result.type])
+    lowering.replace(op, lowering.insert(nest).results[0])
+
+
+def _lower_reduce(op: ReduceOp, lowering: Lowering) -> None:
+    """A fold along the reduced dimensions; 16-bit floats are folded in f32 and rounded once."""
+    element = tensor_of(op.operand).element_type
+    accumulator = f32 if is_float(element) and cast(AnyFloat, element).bitwidth < 32 else element
+    rank = len(tensor_of(op.operand).get_shape())
+    body = ScalarBody(element)
+    block = body.finish(body.widen(body.block.args[0], accumulator))
+    kept = [None if dim in op.reduced_dims else dim for dim in range(rank)]
+    places = kept if op.keep_dims is not None else [dim for dim in kept if dim is not None]
+    nest = GenericOp(
+        [lowering.value(op.operand)],
+        _iterators(iterator_names(rank), op.reduced_dims),
+        [_dims(*range(rank), count=rank), _dims(*places, count=rank)],
+        block,
+        [op.result.type],
+        op.kind.data,
+        accumulator,
+        op.fastmath if op.fastmath.data else None,
+    )
+    lowering.replace(op, lowering.insert(nest).results[0])
+
+
+# Shapes
+
+
+def _lower_transpose(op: TransposeOp, lowering: Lowering) -> None:
+    """A copy that reads in another order."""
+    rank = len(op.order)
+    body = ScalarBody(tensor_of(op.operand).element_type)
+    places = [op.order.index(dim) for dim in range(rank)]
+    _replace(op, lowering, [op.operand], [_dims(*places, count=rank)], body.finish(body.block.args[0]))
+
+
+def _lower_broadcast(op: BroadcastOp, lowering: Lowering) -> None:
+    """A copy that reads some elements many times; sizes that are operands come in through an empty tensor."""
+    shape, operand = tensor_of(op.result).get_shape(), tensor_of(op.operand)
+    element = operand.element_type
+    pairs = zip(operand.get_shape(), op.result_dims, strict=True)
+    maps = [_dims(*(None if size == 1 != shape[dim] else dim for size, dim in pairs), count=len(shape))]
+    inputs = [lowering.value(op.operand)]
+    if op.sizes:
+        sizes = [lowering.value(size) for size in op.sizes]
+        empty = tensor.EmptyOp(sizes, TensorType(element, [DYNAMIC_INDEX] * len(sizes)))
+        inputs.append(lowering.insert(empty).tensor)
+        maps.append(_dims(*op.sized_dims, count=len(shape)))
+    body = ScalarBody(*(element for _ in inputs))
+    block = body.finish(body.block.args[0])
+    result_map = _dims(*range(len(shape)), count=len(shape))
+    nest = GenericOp(inputs, _iterators(iterator_names(len(shape))), [*maps, result_map], block, [op.result.type])
+    lowering.replace(op, lowering.insert(nest).results[0])
+
+
+def _lower_reshape(op: ReshapeOp, lowering: Lowering) -> None:
+    """The same memory under another shape: collapsed to one dimension, then expanded."""
+    source, target = tensor_of(op.operand), tensor_of(op.result)
+    value = lowering.value(op.operand)
+    if source == target:
+        lowering.replace(op, value)
+    elif not source.get_shape():
+        lowering.replace(op, _retype(_repeat_scalar(value, len(target.get_shape()), lowering), target, lowering))
+    elif not target.get_shape():
+        ones = TensorType(source.element_type, [1] * len(source.get_shape()))
+        value = _retype(value, ones, lowering)
+        lowering.replace(op, lowering.insert(_collapse(value, target, ())).result)
+    else:
+        every = tuple(range(len(source.get_shape())))
+        if len(every) > 1:
+            flat = TensorType(source.element_type, [_element_count(source)])
+            value = lowering.insert(_collapse(value, flat, every)).result
+        value = _retype(value, TensorType(source.element_type, [_element_count(target)]), lowering)
+        lowering.replace(op, _expand(op, value, lowering) if len(target.get_shape()) > 1 else value)
+
+
+def _element_count(type_: TensorType[Attribute]) -> int:
+    shape = type_.get_shape()
+    return DYNAMIC_INDEX if DYNAMIC_INDEX in shape else prod(shape)
+
+
+def _retype(value: SSAValue, type_: TensorType[Attribute], lowering: Lowering) -> SSAValue:
+    """``value`` with sizes known or forgotten as ``type_`` says."""
+    return value if value.type == type_ else lowering.insert(tensor.CastOp(value, type_)).dest
+
+
+def _repeat_scalar(value: SSAValue, rank: int, lowering: Lowering) -> SSAValue:
+    """A tensor of rank 0 as one of sizes 1, which upstream's reshaping operations cannot say."""
+    element = tensor_of(value).element_type
+    body = ScalarBody(element)
+    maps = [_dims(count=rank), _dims(*range(rank), count=rank)]
+    result = TensorType(element, [1] * rank)
+    block = body.finish(body.block.args[0])
+    return lowering.insert(GenericOp([value], _iterators(iterator_names(rank)), maps, block, [result])).results[0]
+
+
+def _reassociation(dims: Sequence[int]) -> ArrayAttr[ArrayAttr[IntegerAttr]]:
+    groups = [ArrayAttr([IntegerAttr(dim, i64) for dim in dims])] if dims else []
+    return ArrayAttr(groups)
+
+
+def _collapse(value: SSAValue, type_: TensorType[Attribute], dims: Sequence[int]) -> tensor.CollapseShapeOp:
+    properties = {"reassociation": _reassociation(dims)}
+    return tensor.CollapseShapeOp(operands=[value], result_types=[type_], properties=properties)
+
+
+def _expand(op: ReshapeOp, flat: SSAValue, lowering: Lowering) -> SSAValue:
+    target = tensor_of(op.result)
+    shape = target.get_shape()
+    sizes = [lowering.value(size) for size in op.sizes]
+    if not sizes and DYNAMIC_INDEX in shape:
+        count = lowering.insert(tensor.DimOp(flat, _index(0, lowering))).result
+        rest = prod(size for size in shape if size != DYNAMIC_INDEX)
+        sizes = [lowering.insert(arith.DivUIOp(count, _index(rest, lowering))).result]
+    grouped = _reassociation(range(len(shape)))
+    return lowering.insert(tensor.ExpandShapeOp(flat, sizes, grouped, shape, target)).result
+
+
+def _index(value: int, lowering: Lowering) -> SSAValue:
+    return lowering.insert(arith.ConstantOp(IntegerAttr.from_index_int_value(value))).result
+
+
+RULES: dict[type[Operation], Rule] = {
+    **dict.fromkeys(SCALARS, _lower_elementwise),
+    elementwise.CastOp: _lower_cast,
+    elementwise.ConstantOp: _lower_constant,
+    ContractOp: _lower_contract,
+    ReduceOp: _lower_reduce,
+    TransposeOp: _lower_transpose,
+    BroadcastOp: _lower_broadcast,
+    ReshapeOp: _lower_reshape,
+}
+"""One rule for each primitive."""
+
+
+class NnToNestPass(LoweringPass):
+    """Primitive tensor operators to loop nests."""
+
+    name = "nn-to-nest"
+    rules: ClassVar[Mapping[type[Operation], Rule]] = RULES
+    kept_dialects: ClassVar[frozenset[str]] = frozenset({"func", "tensor", "arith", "nest"})
