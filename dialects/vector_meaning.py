@@ -23,6 +23,7 @@ from crosstile.dialects.arith_meaning import float_maximum, float_minimum
 from crosstile.dialects.element_types import Array, dtype_of
 from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.memory_meaning import check_indices
+from crosstile.dialects.vector import ConstantMaskOp
 from crosstile.ir.diagnostics import op_error
 from crosstile.targets.fma import fma
 
@@ -97,6 +98,12 @@ def fused(interpreter: Interpreter, op: vector.FMAOp, operands: Sequence[Any]) -
 def create_mask(interpreter: Interpreter, op: vector.CreateMaskOp, operands: Sequence[Any]) -> Sequence[Any]:
     """The lanes below the operand."""
     return (np.arange(length(op.mask_vector.type)) < operands[0],)
+
+
+@MEANINGS.of(ConstantMaskOp)
+def constant_mask(interpreter: Interpreter, op: ConstantMaskOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """The lanes below the constant."""
+    return (np.arange(length(op.mask.type)) < op.mask_dim_sizes.get_values()[0],)
 
 
 def _position(op: vector.ExtractOp | vector.InsertOp, source: Array, dynamic: Sequence[int]) -> int:

@@ -61,6 +61,7 @@ DIALECTS: tuple[DialectRow, ...] = (
     DialectRow("tile", "crosstile.dialects.tile:Tile", "tile programs: blocks moved and combined by one kernel"),
     DialectRow("mma", "crosstile.dialects.mma:Mma", "fragments, layouts, intrinsics, rings and roles"),
     DialectRow("arith", "crosstile.dialects.arith:Arith", "xDSL's arith, with all of it elementwise over vectors"),
+    DialectRow("vector", "crosstile.dialects.vector:Vector", "xDSL's vector, with upstream's constant masks"),
     DialectRow("llvm", "crosstile.dialects.llvm:Llvm", "xDSL's llvm, with upstream's vector operations it lacks"),
 )
 

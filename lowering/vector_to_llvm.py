@@ -32,6 +32,7 @@ from xdsl.utils.hints import isa
 
 from crosstile.dialects import llvm
 from crosstile.dialects.arith import element_type
+from crosstile.dialects.vector import ConstantMaskOp
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.llvm_types import constant, element_bytes, scalar_or_vector
 from crosstile.lowering.memref_descriptor import MemRef
@@ -135,6 +136,15 @@ def lower_create_mask(op: vector.CreateMaskOp, lowering: Lowering) -> None:
     numbers = DenseIntOrFPElementsAttr.from_list(counters, list(range(count)))
     numbers_value = lowering.insert(xllvm.ConstantOp(numbers, counters)).result
     lowering.replace(op, lowering.insert(xllvm.ICmpOp(splat(lowering, narrow, counters), numbers_value, SGT)).res)
+
+
+def lower_constant_mask(op: ConstantMaskOp, lowering: Lowering) -> None:
+    """``vector.constant_mask``: a constant."""
+    type_ = scalar_or_vector(op.mask.type)
+    assert isa(type_, VectorType[IntegerType])
+    (size,) = op.mask_dim_sizes.get_values()
+    bits = DenseIntOrFPElementsAttr.from_list(type_, [int(lane < size) for lane in range(lanes(type_))])
+    lowering.replace(op, lowering.insert(xllvm.ConstantOp(bits, type_)).result)
 
 
 def static_position(lowering: Lowering, op: vector.ExtractOp | vector.InsertOp) -> SSAValue:
@@ -257,6 +267,7 @@ RULES: Mapping[type[Operation], Rule] = {
     vector.BroadcastOp: lower_broadcast,
     vector.FMAOp: lower_fma,
     vector.CreateMaskOp: lower_create_mask,
+    ConstantMaskOp: lower_constant_mask,
     vector.ExtractOp: lower_extract,
     vector.InsertOp: lower_insert,
     vector.ShuffleOp: lower_shuffle,

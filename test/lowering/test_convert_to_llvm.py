@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 from typing import Any
 
 import numpy as np
@@ -146,11 +148,20 @@ def test_masks_of_every_length(type_: str, lanes: int):
         assert list(meant[40 : 40 + lanes]) == [*source[2 : 2 + max(count, 0)], *[7] * lanes][:lanes]
 
 
+@pytest.mark.parametrize("count", [0, 1, 5, 8])
+def test_constant_masks(count: int):
+    text = f"""func.func @f(%x: memref<?xf32>, %out: memref<?xf32>) {ENTRY} {{
+      %c0 = arith.constant 0 : index
+      %mask = vector.constant_mask [{count}] : vector<8xi1>
+      %v = vector.load %x[%c0] : memref<?xf32>, vector<8xf32>
+      vector.maskedstore %out[%c0], %mask, %v : memref<?xf32>, vector<8xi1>, vector<8xf32>
+      func.return
+    }}"""
+    compare(text, numbers(8), np.zeros(8, np.float32))
+
+
 def test_masked_lanes_touch_no_memory():
     """The last page before unmapped memory: a lane whose bit is clear may lie there."""
-    import ctypes
-    import mmap
-
     pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
     whole = np.frombuffer(pages, np.float32)
     libc = ctypes.CDLL(None)
@@ -160,7 +171,7 @@ def test_masked_lanes_touch_no_memory():
     last[:] = np.arange(len(last))
     ran = np.zeros(100, np.float32)
     text = MASKED.replace("T", "f32").replace("L", "16").replace("%y[%i]", "%y[%other]")
-    text = text.replace("func.return", "func.return", 1).replace("%n: index)", "%n: index, %other: index)")
+    text = text.replace("%n: index)", "%n: index, %other: index)")
     MachineCode(parse(text))(last, ran, len(last) - 3, 3, 0)
     np.testing.assert_array_equal(ran[:4], [*last[-3:], 0])
 
