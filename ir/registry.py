@@ -94,6 +94,18 @@ PASSES: tuple[PassRow, ...] = (
         "hardware",
         "func, cf, arith, math, memref and vector to the llvm dialect",
     ),
+    PassRow(
+        "tile-to-mma",
+        "crosstile.lowering.tile_to_mma:TileToMmaPass",
+        "tile",
+        "tiles to registers and scratch, contractions to a machine's instructions",
+    ),
+    PassRow(
+        "mma-to-hardware",
+        "crosstile.lowering.mma_to_hardware:MmaToHardwarePass",
+        "mma",
+        "fragments to vector registers, kernels to functions",
+    ),
 )
 
 

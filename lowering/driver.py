@@ -200,7 +200,7 @@ class Lowering:
         return f"rules exist for operations of {', '.join(dialects)}"
 
 
-Rule = Callable[[Any, Lowering], None]
+Rule = Callable[[Any, Any], None]
 """How one kind of operation is lowered."""
 
 
@@ -242,7 +242,7 @@ class LoweringPass(ModulePass):
     """A pass that lowers a whole module with a table of rules.
 
     A subclass gives ``name``, ``rules``, the ``kept_dialects`` whose operations stay as they are (``builtin`` always
-    does), and ``convert_type`` if values change type.
+    does), ``convert_type`` if values change type, and ``make_lowering`` if its rules share more state.
     """
 
     rules: ClassVar[Mapping[type[Operation], Rule]]
@@ -252,10 +252,13 @@ class LoweringPass(ModulePass):
         """The types of the values that stand for a value of ``type_``."""
         return (type_,)
 
+    def make_lowering(self, kept_dialects: frozenset[str]) -> Lowering:
+        """The driver of one run."""
+        return Lowering(self.name, self.rules, kept_dialects, self.convert_type)
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Lower ``op`` in place."""
-        kept = self.kept_dialects | {"builtin"}
-        lower_module(op, Lowering(self.name, self.rules, kept, self.convert_type))
+        lower_module(op, self.make_lowering(self.kept_dialects | {"builtin"}))
 
 
 def lower_module(module: ModuleOp, lowering: Lowering) -> None:

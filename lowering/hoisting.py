@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import UnknownLoc
+from xdsl.dialects.builtin import IntegerAttr, UnknownLoc
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
-from crosstile.ir.index_math import IndexBuilder
+from crosstile.ir.index_math import Index, IndexBuilder
 from crosstile.lowering.driver import Lowering
 
 OperationT = TypeVar("OperationT", bound=Operation)
@@ -38,7 +38,7 @@ class Hoister(IndexBuilder):
         super().__init__(self._unused_insert)
         self.lowering = lowering
         self._known: dict[Key, Operation] = {}
-        self._outermost = 0
+        self._outermost: int | None = None
 
     @contextmanager
     def function(self, entry: Block) -> Generator[None]:
@@ -52,32 +52,50 @@ class Hoister(IndexBuilder):
             self._outermost, self._known = saved
 
     def build(self, op: OperationT) -> OperationT:
-        """``op`` inserted, or an equal operation that already is."""
+        """``op`` inserted, or an equal operation that already is; outside of a function always inserted, in place."""
+        if self._outermost is None:
+            return self.lowering.insert(op)
         key: Key = (type(op), tuple(op.operands), tuple(op.properties.items()), tuple(op.result_types))
         blocks = self.lowering.open_blocks
         if (known := self._known.get(key)) is not None and known.parent_block() in blocks:
             assert isinstance(known, type(op))
             op.erase()
             return known
-        block = self._block_for(op, blocks)
+        block = self._block_for(op, blocks[self._outermost :])
         if isinstance(op.location, UnknownLoc) and self.lowering.current_op is not None:
             op.location = self.lowering.current_op.location
         block.add_op(op)
         self._known[key] = op
         return op
 
+    def bounds(self, lower: Index, upper: Index, step: Index) -> tuple[SSAValue, SSAValue, SSAValue]:
+        """The bounds and the step of a loop as SSA values."""
+        return self.value(lower), self.value(upper), self.value(step)
+
+    def depth(self, value: SSAValue) -> int:
+        """How many blocks enclose the definition of ``value`` and are still open; 0 outside the function."""
+        owner = value.owner
+        block = owner if isinstance(owner, Block) else owner.parent
+        blocks = self.lowering.open_blocks
+        return blocks.index(block) if block is not None and block in blocks else 0
+
+    def is_innermost(self, value: SSAValue) -> bool:
+        """Whether ``value`` is defined in the block that is being filled, so that it may change in every trip."""
+        owner = value.owner
+        return (owner if isinstance(owner, Block) else owner.parent) is self.lowering.block
+
     def _block_for(self, op: Operation, blocks: list[Block]) -> Block:
         """The innermost open block that defines an operand of ``op``."""
         defining = {
             operand.owner if isinstance(operand.owner, Block) else operand.owner.parent for operand in op.operands
         }
-        for block in reversed(blocks[self._outermost :]):
-            if block in defining:
-                return block
-        return blocks[self._outermost]
+        return next((block for block in reversed(blocks) if block in defining), blocks[0])
 
     def _place(self, op: arith.ConstantOp | arith.SignlessIntegerBinaryOperation) -> SSAValue:
-        return self.build(op).results[0]
+        result = self.build(op).results[0]
+        if isinstance(op, arith.ConstantOp) and isinstance(op.value, IntegerAttr) and result.name_hint is None:
+            result.name_hint = f"c{op.value.value.data}".replace("-", "m")
+        return result
 
     def _unused_insert(self, op: Operation) -> None:
         raise AssertionError("a Hoister places every operation itself")

@@ -1,0 +1,75 @@
+"""What is known of an index without running the program: a number that divides it, and its value if it is constant.
+
+Blocked loops count in steps of their blocks, so most indices of a kernel are multiples of something, and a block that
+starts at a multiple of the panel width lies in one panel::
+
+    scf.for %j = %c0 to %n step %c64 {                known_multiple(%j) = 64
+      %at = arith.addi %j, %c16 : index               known_multiple(%at) = 16
+"""
+
+from __future__ import annotations
+
+from math import gcd
+
+from xdsl.dialects import arith, memref, scf
+from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, MemRefType
+from xdsl.ir import Block, SSAValue
+from xdsl.utils.hints import isa
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.mma.kernel import integer_list
+
+
+def constant_value(value: SSAValue) -> int | None:
+    """The value of an integer or index that is an ``arith.constant`` or the size of a static dimension, else None."""
+    op = value.owner
+    if isinstance(op, arith.ConstantOp) and isa(op.value, IntegerAttr):
+        return op.value.value.data
+    if isinstance(op, tile.DimOp):
+        return static_size(op.source, op.dim.value.data)
+    if isinstance(op, memref.DimOp) and (dim := constant_value(op.index)) is not None:
+        return static_size(op.source, dim)
+    return None
+
+
+def static_size(memory: SSAValue, dim: int) -> int | None:
+    """The size of a dimension of a memref if its type says it."""
+    if not isa(memory.type, MemRefType) or not 0 <= dim < memory.type.get_num_dims():
+        return None
+    size = memory.type.get_shape()[dim]
+    return None if size == DYNAMIC_INDEX else size
+
+
+def known_multiple(value: SSAValue) -> int:
+    """A number that divides ``value`` at run time; 0 for a value that is 0, 1 where nothing is known."""
+    if (constant := constant_value(value)) is not None:
+        return abs(constant)
+    op = value.owner
+    if isinstance(op, Block):
+        return _multiple_of_argument(op, value)
+    match op:
+        case arith.AddiOp() | arith.SubiOp() | arith.MinSIOp() | arith.MaxSIOp():
+            return gcd(known_multiple(op.lhs), known_multiple(op.rhs))
+        case arith.MuliOp():
+            return known_multiple(op.lhs) * known_multiple(op.rhs)
+        case arith.SelectOp():
+            return gcd(known_multiple(op.lhs), known_multiple(op.rhs))
+        case _:
+            return 1
+
+
+def _multiple_of_argument(block: Block, argument: SSAValue) -> int:
+    """The multiple of a loop's index: it starts at the lower bound and advances by the step."""
+    loop = block.parent_op()
+    position = block.args.index(argument)
+    match loop:
+        case scf.ForOp() if position == 0:
+            return gcd(known_multiple(loop.lb), known_multiple(loop.step))
+        case tile.ForOp() if position == 0:
+            step = loop.step.value.data if loop.balanced is None else loop.balanced.value.data
+            return gcd(known_multiple(loop.lower_bound), step)
+        case tile.ParallelOp() | mma.ParallelOp() if position < len(loop.lower_bounds):
+            steps = integer_list(loop.steps) if loop.grain is None else [loop.grain.value.data]
+            return gcd(known_multiple(loop.lower_bounds[position]), steps[position])
+        case _:
+            return 1

@@ -1,0 +1,294 @@
+"""Where the elements of a fragment are in memory, and which of them are valid.
+
+A place (``%A[%i, %k] extent [%mr, _] clip``) gives each element of a fragment coordinates in the memory, and those an
+address. The address of a register is that of its first lane; whether its lanes are consecutive in memory follows from
+the map alone. Addresses and conditions are built from parts that leave the loops they do not depend on::
+
+    4x64 of %C[%i, %j], row 2, register 1:   ((%i + 2) * %n + %j) + 16   the constant added last, at the access
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from xdsl.dialects import arith, vector
+from xdsl.dialects.builtin import VectorType, i1
+from xdsl.ir import SSAValue
+from xdsl.ir.affine import (
+    AffineBinaryOpExpr,
+    AffineBinaryOpKind,
+    AffineConstantExpr,
+    AffineDimExpr,
+    AffineExpr,
+    AffineMap,
+)
+
+from crosstile.dialects import mma
+from crosstile.dialects.arith import CmpiOp
+from crosstile.dialects.assembly import default_map
+from crosstile.dialects.mma.kernel import integer_list
+from crosstile.ir.index_math import Index
+from crosstile.lowering.affine_steps import coefficient
+from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.linear_index import Linear
+from crosstile.lowering.mma_to_hardware.state import INDEX, HardwareLowering, Memory, vector_type
+from crosstile.lowering.vector_registers import Registers, registers_of
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``low <= value < high``, where None is no bound."""
+
+    value: Linear
+    low: int | None
+    high: Index | None
+
+
+class Access:
+    """One load's or store's place in memory: addresses and validity of the registers of its fragment."""
+
+    def __init__(
+        self,
+        lowering: HardwareLowering,
+        op: mma.LoadOp | mma.StoreOp,
+        memory: SSAValue,
+        fragment: mma.FragmentType,
+        clamp: Sequence[int] = (),
+    ):
+        self.lowering = lowering
+        self.memory: Memory = lowering.memory(memory)
+        self.registers: Registers = registers_of(fragment.layout.data)
+        self.type = vector_type(fragment)
+        self.shape = fragment.get_shape()
+        by = default_map(len(self.shape), len(self.memory.sizes)) if op.map is None else op.map.data
+        self.map: AffineMap = by
+        self.clip = op.clip is not None
+        self.clamp = frozenset(clamp)
+        self._indices = tuple(op.indices)
+        dims = integer_list(op.extent_dims)
+        self.extents: Mapping[int, Index] = {
+            dim: self._index(extent)
+            for dim, extent in zip(dims, op.extents, strict=True)
+            if (known := constant_value(extent)) is None or known < self.shape[dim]
+        }
+
+    def _index(self, old: SSAValue) -> Index:
+        constant = constant_value(old)
+        return self.lowering.value(old) if constant is None else constant
+
+    # Coordinates
+
+    def coordinates(self, place: Sequence[Linear]) -> list[Linear]:
+        """The coordinates in memory of the element at ``place`` of the fragment."""
+        symbols = [self._symbol(index, place) for index in self._indices]
+        clamped = [self._clamped(dim, coordinate) for dim, coordinate in enumerate(place)]
+        return [self.lowering.linear.evaluate(result, clamped, symbols) for result in self.map.results]
+
+    def _clamped(self, dim: int, coordinate: Linear) -> Linear:
+        """The coordinate, or that of the last valid element if it lies beyond and the dimension is clamped."""
+        if dim not in self.clamp or dim not in self.extents or coordinate == Linear(0):
+            return coordinate
+        index, linear = self.lowering.index, self.lowering.linear
+        last = index.sub(self.extents[dim], 1)
+        return linear.of_new(index.minimum(linear.value(coordinate), last))
+
+    def _symbol(self, old: SSAValue, place: Sequence[Linear]) -> Linear:
+        """The value of an index at ``place``: itself, or an element of a fragment of indices."""
+        if old.type == INDEX:
+            return self.lowering.linear.of(old)
+        return self.lowering.linear.of_new(self._gathered(old, place))
+
+    def _gathered(self, old: SSAValue, place: Sequence[Linear]) -> SSAValue:
+        """The element of a fragment of indices that ``place`` sees; its coordinates across registers are constants."""
+        assert isinstance(old.type, mma.FragmentType)
+        registers = registers_of(old.type.layout.data)
+        *rows, last = place
+        start = [row.constant for row in rows] + [last.constant]
+        register = self.lowering.values(old)[registers.holding(start)]
+        lane: SSAValue | int = 0
+        if not registers.replicated and registers.lanes > 1:
+            offset = last + -(last.constant - last.constant % registers.lanes)
+            value = self.lowering.linear.value(offset)
+            lane = value
+        return self.lowering.insert(vector.ExtractOp(register, [lane], INDEX)).result
+
+    # Addresses
+
+    def address(self, place: Sequence[Linear]) -> tuple[SSAValue, SSAValue]:
+        """The element at ``place``: a memory of rank 1 and the position in it.
+
+        What does not change in the innermost loop is in the memory, a view that is made before the loop, so that in it
+        all rows share one index. The constant is added at the access, where the addressing mode takes it.
+        """
+        index, linear = self.lowering.index, self.lowering.linear
+        total = Linear()
+        for coordinate, stride in zip(self._box(self.coordinates(place)), self.memory.strides, strict=True):
+            if isinstance(stride, int):
+                total += coordinate.scale(stride)
+            else:
+                total += linear.of_new(index.mul(linear.value(coordinate), stride))
+        moving = [term for term in total.terms if self.lowering.index.is_innermost(term.value)]
+        fixed = [term for term in total.terms if term not in moving]
+        flat = self.memory.flat
+        if moving and fixed:
+            flat = self.lowering.view(self.memory, linear.sum_of_terms(Linear(0, tuple(fixed))))
+        variable = linear.sum_of_terms(Linear(0, tuple(moving or fixed)))
+        if isinstance(variable, int) or not total.constant:
+            return flat, index.value(index.add(variable, total.constant))
+        return flat, self.lowering.insert(arith.AddiOp(variable, index.value(total.constant))).result
+
+    def _box(self, coordinates: list[Linear]) -> list[Linear]:
+        if self.memory.storage is None:
+            return coordinates
+        return [self.lowering.linear.evaluate(result, coordinates, []) for result in self.memory.storage.results]
+
+    def is_consecutive(self) -> bool:
+        """Whether the lanes of every register are consecutive in memory."""
+        if self.registers.lanes == 1:
+            return True
+        lane_dim = len(self.shape) - 1
+        if any(self._varies(index, lane_dim) for index in self._indices):
+            return False
+        steps = [coefficient(result, lane_dim) for result in self.map.results]
+        if any(step is None for step in steps):
+            return False
+        if self.memory.storage is None:
+            moved = [(step, stride) for step, stride in zip(steps, self.memory.strides, strict=True) if step]
+            return moved == [(1, 1)]
+        return self._is_consecutive_in_box(steps, self.memory.storage)
+
+    def _varies(self, index: SSAValue, dim: int) -> bool:
+        return isinstance(index.type, mma.FragmentType) and index.type.get_shape()[dim] > 1
+
+    def _is_consecutive_in_box(self, steps: Sequence[int | None], storage: AffineMap) -> bool:
+        """The same for a buffer whose rows are cut into panels: a register must lie in one panel."""
+        moving = [dim for dim, step in enumerate(steps) if step]
+        if len(moving) != 1 or steps[moving[0]] != 1:
+            return False
+        total = 0
+        for result, stride in zip(storage.results, self.memory.strides, strict=True):
+            step = self._step_in_box(result, moving[0])
+            if step is None or not isinstance(stride, int):
+                return False
+            total += step * stride
+        return total == 1
+
+    def _step_in_box(self, expression: AffineExpr, dim: int) -> int | None:
+        """How far one result of a storage map moves per lane; None if that differs between the lanes of a register."""
+        if (step := coefficient(expression, dim)) is not None:
+            return step
+        if not isinstance(expression, AffineBinaryOpExpr) or expression.lhs != AffineDimExpr(dim):
+            return None
+        if not isinstance(expression.rhs, AffineConstantExpr) or expression.rhs.value % self.registers.lanes:
+            return None
+        if any(self._start(register)[dim].multiple % self.registers.lanes for register in self.registers.starts):
+            return None
+        return {AffineBinaryOpKind.FloorDiv: 0, AffineBinaryOpKind.Mod: 1}.get(expression.kind)
+
+    def _start(self, register: Sequence[int]) -> list[Linear]:
+        return self.coordinates([Linear(coordinate) for coordinate in register])
+
+    # Validity
+
+    def conditions(self, place: Sequence[Linear], dims: Sequence[int]) -> list[Condition]:
+        """What makes the element at ``place`` valid, as far as it depends on the dimensions ``dims`` of the fragment.
+
+        A coordinate in memory, or a gathered index, depends on a dimension if it changes along it.
+        """
+        found = [
+            Condition(place[dim], None, extent)
+            for dim, extent in self.extents.items()
+            if dim in dims and dim not in self.clamp
+        ]
+        lane_dim = len(self.shape) - 1
+        for index in self._indices:
+            if isinstance(index.type, mma.FragmentType) and self._varies(index, lane_dim) == (lane_dim in dims):
+                found.append(Condition(self.lowering.linear.of_new(self._gathered(index, place)), 0, None))
+        if self.clip:
+            for result, coordinate, size in zip(
+                self.map.results, self.coordinates(place), self.memory.sizes, strict=True
+            ):
+                if (coefficient(result, lane_dim) != 0) == (lane_dim in dims):
+                    found.append(Condition(coordinate, 0, size))
+        return found
+
+    def all_conditions(self, place: Sequence[Linear]) -> list[Condition]:
+        """What makes the element at ``place`` valid."""
+        *rows, lane = range(len(self.shape))
+        return self.conditions(place, rows) + self.conditions(place, [lane])
+
+    def holds(self, conditions: Sequence[Condition]) -> SSAValue | bool:
+        """Whether all of ``conditions`` hold: known, or an i1."""
+        result: SSAValue | bool = True
+        for condition in conditions:
+            result = self._both(result, self._in_bounds(condition))
+            if result is False:
+                return False
+        return result
+
+    def _in_bounds(self, condition: Condition) -> SSAValue | bool:
+        value = self.lowering.linear.value(condition.value)
+        below = True if condition.high is None else self._compare(value, condition.high)
+        above = True if condition.low is None else self._compare(condition.low - 1, value)
+        return self._both(below, above)
+
+    def _compare(self, lhs: Index, rhs: Index) -> SSAValue | bool:
+        if isinstance(lhs, int) and isinstance(rhs, int):
+            return lhs < rhs
+        index = self.lowering.index
+        return index.build(CmpiOp(index.value(lhs), index.value(rhs), "slt")).result
+
+    def _both(self, lhs: SSAValue | bool, rhs: SSAValue | bool) -> SSAValue | bool:
+        if isinstance(lhs, bool):
+            return rhs if lhs else False
+        if isinstance(rhs, bool):
+            return lhs if rhs else False
+        return self.lowering.index.build(arith.AndIOp(lhs, rhs)).result
+
+    def mask(self, start: Sequence[int]) -> SSAValue | bool:
+        """The valid lanes of the register that begins at ``start``, consecutive in memory: all, none, or a mask."""
+        place = [Linear(coordinate) for coordinate in start]
+        lane_dim, lanes = len(self.shape) - 1, self.registers.lanes
+        valid = self.holds(self.conditions(place, range(lane_dim)))
+        if valid is False:
+            return False
+        low, high = self._lane_range(place, lane_dim)
+        if low is None and high is None:
+            if valid is True:
+                return True
+            high = lanes
+        mask = None if high is None else self._first_lanes(self._if_valid(valid, high))
+        if low is not None:
+            from_low = self._not(self._first_lanes(low))
+            mask = from_low if mask is None else self.lowering.index.build(arith.AndIOp(mask, from_low)).result
+        return True if mask is None else mask
+
+    def _lane_range(self, place: Sequence[Linear], lane_dim: int) -> tuple[Index | None, Index | None]:
+        """The first valid lane and the one after the last, None where nothing limits them."""
+        index, linear = self.lowering.index, self.lowering.linear
+        low: Index | None = None
+        high: Index | None = None
+        for condition in self.conditions(place, [lane_dim]):
+            value = linear.value(condition.value)
+            if condition.high is not None:
+                bound = index.sub(condition.high, value)
+                high = bound if high is None else index.minimum(high, bound)
+            if condition.low is not None and not (isinstance(value, int) and value >= 0):
+                bound = index.sub(condition.low, value)
+                low = bound if low is None else index.maximum(low, bound)
+        return low, high
+
+    def _if_valid(self, valid: SSAValue | bool, count: Index) -> Index:
+        if isinstance(valid, bool):
+            return count if valid else 0
+        index = self.lowering.index
+        return index.build(arith.SelectOp(valid, index.value(count), index.value(0))).result
+
+    def _first_lanes(self, count: Index) -> SSAValue:
+        type_ = VectorType(i1, [self.registers.lanes])
+        return self.lowering.index.build(vector.CreateMaskOp([self.lowering.index.value(count)], type_)).mask_vector
+
+    def _not(self, mask: SSAValue) -> SSAValue:
+        ones = self.lowering.constant(1, mask.type)
+        return self.lowering.index.build(arith.XOrIOp(mask, ones)).result

@@ -1,0 +1,151 @@
+"""Rules for ``mma.load`` and ``mma.store``: one access per register where lanes are consecutive, else one per element.
+
+    %f = mma.load %B[%k, %j] extent [_, %nr] : memref<?x?xf32> -> !mma.fragment<1x32xf32, ...>
+    ==>
+      %at = arith.addi %row, %j                            the row's offset was computed outside of the loop
+      %m0 = vector.create_mask %nr : vector<16xi1>         so were the masks
+      %f0 = vector.maskedload %flat[%at], %m0, %zero : memref<?xf32>, vector<16xi1>, vector<16xf32> into vector<16xf32>
+      %at16 = arith.addi %at, %c16
+      ...
+
+A register that holds one number in all lanes is a scalar load and a broadcast, which x86 folds into the multiply-add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.dialects import memref, vector
+from xdsl.ir import SSAValue
+
+from crosstile.dialects import mma
+from crosstile.dialects.assembly import number_of
+from crosstile.dialects.mma.kernel import integer_list
+from crosstile.lowering.linear_index import Linear
+from crosstile.lowering.loops import build_for, build_if, run_if
+from crosstile.lowering.mma_to_hardware.access import Access
+from crosstile.lowering.mma_to_hardware.state import HardwareLowering
+
+
+def lower_load(op: mma.LoadOp, lowering: HardwareLowering) -> None:
+    """Registers from memory, all of them under an ``scf.if`` if the load has a condition."""
+    fragment = op.result.type
+    pad = 0 if op.pad is None else number_of(op.pad)
+    access = Access(lowering, op, op.source, fragment, integer_list(op.clamp))
+    load = _load_replicated if access.registers.replicated else _load_lanes if access.is_consecutive() else _load_each
+
+    def load_all() -> list[SSAValue]:
+        return [load(access, start, pad) for start in access.registers.starts]
+
+    if op.condition is None or op.otherwise is None:
+        lowering.map_value(op.result, *load_all())
+        return
+    otherwise = lowering.constant(number_of(op.otherwise), access.type)
+    count = len(access.registers.starts)
+    loaded = build_if(lowering, lowering.value(op.condition), load_all, lambda: [otherwise] * count)
+    lowering.map_value(op.result, *loaded)
+
+
+def _load_lanes(access: Access, start: Sequence[int], pad: float) -> SSAValue:
+    """A register whose lanes are consecutive in memory."""
+    lowering = access.lowering
+    mask = access.mask(start)
+    if mask is False:
+        return lowering.constant(pad, access.type)
+    flat, at = access.address([Linear(coordinate) for coordinate in start])
+    if mask is True:
+        return lowering.insert(vector.LoadOp(flat, [at], access.type)).result
+    padding = lowering.constant(pad, access.type)
+    return lowering.insert(vector.MaskedLoadOp(flat, [at], mask, padding, access.type)).result
+
+
+def _load_replicated(access: Access, start: Sequence[int], pad: float) -> SSAValue:
+    """A register that holds one element in all lanes."""
+    scalar = _load_element(access, [Linear(coordinate) for coordinate in start], pad)
+    return access.lowering.insert(vector.BroadcastOp(scalar, access.type)).vector
+
+
+def _load_element(access: Access, place: Sequence[Linear], pad: float) -> SSAValue:
+    """One element, or ``pad`` if it is not valid."""
+    lowering = access.lowering
+
+    def load() -> list[SSAValue]:
+        flat, at = access.address(place)
+        return [lowering.insert(memref.LoadOp.get(flat, [at])).res]
+
+    valid = access.holds(access.all_conditions(place))
+    if valid is True:
+        return load()[0]
+    padding = lowering.constant(pad, access.type.element_type)
+    return padding if valid is False else build_if(lowering, valid, load, lambda: [padding])[0]
+
+
+def _load_each(access: Access, start: Sequence[int], pad: float) -> SSAValue:
+    """A register whose lanes are anywhere in memory: a loop over the lanes."""
+    lowering = access.lowering
+
+    def insert(lane: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        scalar = _load_element(access, _lane_place(access, start, lane), pad)
+        return [lowering.insert(vector.InsertOp(scalar, carried[0], [lane])).result]
+
+    bounds = lowering.index.bounds(0, access.registers.lanes, 1)
+    return build_for(lowering, bounds, [lowering.constant(pad, access.type)], insert, "lane")[0]
+
+
+def _lane_place(access: Access, start: Sequence[int], lane: SSAValue) -> list[Linear]:
+    *rows, last = (Linear(coordinate) for coordinate in start)
+    return [*rows, last + access.lowering.linear.of_new(lane)]
+
+
+def lower_store(op: mma.StoreOp, lowering: HardwareLowering) -> None:
+    """Registers to memory, valid elements only."""
+    fragment = op.value_type
+    access = Access(lowering, op, op.destination, fragment)
+    replicated, consecutive = access.registers.replicated, access.is_consecutive()
+    for register, start in zip(lowering.values(op.value), access.registers.starts, strict=True):
+        if replicated:
+            _store_element(access, [Linear(coordinate) for coordinate in start], register, 0)
+        elif consecutive:
+            _store_lanes(access, start, register)
+        else:
+            _store_elements(access, start, register)
+
+
+def _store_lanes(access: Access, start: Sequence[int], register: SSAValue) -> None:
+    lowering = access.lowering
+    mask = access.mask(start)
+    if mask is False:
+        return
+    flat, at = access.address([Linear(coordinate) for coordinate in start])
+    if mask is True:
+        lowering.insert(vector.StoreOp(register, flat, [at]))
+    else:
+        lowering.insert(vector.MaskedStoreOp(flat, [at], mask, register))
+
+
+def _store_element(access: Access, place: Sequence[Linear], register: SSAValue, lane: SSAValue | int) -> None:
+    lowering = access.lowering
+
+    def store() -> None:
+        scalar = lowering.insert(vector.ExtractOp(register, [lane], access.type.element_type)).result
+        flat, at = access.address(place)
+        lowering.insert(memref.StoreOp.get(scalar, flat, [at]))
+
+    run_if(lowering, access.holds(access.all_conditions(place)), store)
+
+
+def _store_elements(access: Access, start: Sequence[int], register: SSAValue) -> None:
+    """A register whose lanes go anywhere in memory: unrolled where all are valid, else a loop over the lanes."""
+    lowering = access.lowering
+    lanes = access.registers.lanes
+    first = [Linear(coordinate) for coordinate in start]
+    if not access.extents and not access.all_conditions(first):
+        for lane in range(lanes):
+            _store_element(access, [*first[:-1], first[-1] + lane], register, lane)
+        return
+
+    def store(lane: SSAValue, _carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        _store_element(access, _lane_place(access, start, lane), register, lane)
+        return []
+
+    build_for(lowering, lowering.index.bounds(0, lanes, 1), [], store, "lane")

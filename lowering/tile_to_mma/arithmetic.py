@@ -1,0 +1,91 @@
+"""Rules for arithmetic on tiles: the same operations on fragments.
+
+    tile.map (%a, %b : 8x32, 8x1) -> 8x32 { ... tile.yield %r }    ==>    mma.map (...) -> ... { ... mma.yield %r }
+
+What permutes elements goes through scratch: it is stored in one order and loaded in another.
+"""
+
+from __future__ import annotations
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import IntegerType
+from xdsl.ir import SSAValue
+from xdsl.ir.affine import AffineExpr, AffineMap
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.assembly import number_of
+from crosstile.dialects.tile.syntax import dense_values
+from crosstile.dialects.tile.types import capacity_type
+from crosstile.lowering.tile_to_mma.contract import store_to_scratch
+from crosstile.lowering.tile_to_mma.places import Place
+from crosstile.lowering.tile_to_mma.state import INDEX, TileLowering
+
+
+def lower_map(op: tile.MapOp, lowering: TileLowering) -> None:
+    """The same body, on fragments."""
+    body = lowering.lower_region(op.body)
+    inputs = [lowering.value(value) for value in op.inputs]
+    lowering.replace(op, lowering.insert(mma.MapOp(inputs, lowering.fragment_type(op.result), body)).result)
+
+
+def lower_reduce(op: tile.ReduceOp, lowering: TileLowering) -> None:
+    """The same on fragments; extents are given per dimension of the fragment."""
+    extents: list[SSAValue | None] = [None] * capacity_type(op.value).get_num_dims()
+    for dim, extent in zip(op.reduced_dims, op.extents_by_dim, strict=True):
+        extents[dim] = None if extent is None else lowering.value(extent)
+    into = None if op.into is None else lowering.value(op.into)
+    result_type = lowering.fragment_type(op.result)
+    reduce = mma.ReduceOp(op.kind.data, lowering.value(op.value), op.reduced_dims, result_type, into, extents)
+    lowering.replace(op, lowering.insert(reduce).result)
+
+
+def lower_mask(op: tile.MaskOp, lowering: TileLowering) -> None:
+    """The same on fragments; nothing without extents."""
+    extents = [None if extent is None else lowering.value(extent) for extent in op.extents_by_dim]
+    value = lowering.value(op.value)
+    if all(extent is None for extent in extents):
+        lowering.replace(op, value)
+        return
+    lowering.replace(op, lowering.insert(mma.MaskOp(value, extents, number_of(op.otherwise))).result)
+
+
+def lower_splat(op: tile.SplatOp, lowering: TileLowering) -> None:
+    """The same on fragments."""
+    splat = mma.SplatOp(lowering.value(op.scalar), lowering.fragment_type(op.result))
+    lowering.replace(op, lowering.insert(splat).result)
+
+
+def lower_iota(op: tile.IotaOp, lowering: TileLowering) -> None:
+    """The same on fragments; the start is an index there."""
+    start = None if op.start is None else lowering.value(op.start)
+    if start is not None and isinstance(start.type, IntegerType):
+        start = lowering.index.build(arith.IndexCastOp(start, INDEX)).result
+    iota = mma.IotaOp(op.dim.value.data, lowering.fragment_type(op.result), start)
+    lowering.replace(op, lowering.insert(iota).result)
+
+
+def lower_transpose(op: tile.TransposeOp, lowering: TileLowering) -> None:
+    """Stored row by row, loaded with dimensions exchanged."""
+    permutation = dense_values(op.permutation)
+    dims = [AffineExpr.dimension(permutation.index(dim)) for dim in range(len(permutation))]
+    _reload(op.value, op.result, AffineMap(len(permutation), 0, tuple(dims)), lowering)
+
+
+def lower_reshape(op: tile.ReshapeOp, lowering: TileLowering) -> None:
+    """Stored row by row, loaded by the number of the element."""
+    old, new = capacity_type(op.value).get_shape(), capacity_type(op.result).get_shape()
+    number: AffineExpr = AffineExpr.constant(0)
+    for dim, size in enumerate(new):
+        number = number * size + AffineExpr.dimension(dim)
+    results: list[AffineExpr] = []
+    for size in reversed(old):
+        results.insert(0, number % size)
+        number = number // size
+    _reload(op.value, op.result, AffineMap(len(new), 0, tuple(results)), lowering)
+
+
+def _reload(value: SSAValue, result: SSAValue, by: AffineMap, lowering: TileLowering) -> None:
+    buffer = store_to_scratch(lowering.value(value), lowering)
+    fragment = lowering.fragment_type(result)
+    shape = fragment.get_shape()
+    lowering.map_value(result, Place(buffer, shape, by, (), (None,) * len(shape)).load(lowering, fragment))

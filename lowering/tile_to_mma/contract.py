@@ -1,0 +1,161 @@
+"""The rule for ``tile.contract``: a loop over k whose accumulator stays in registers.
+
+    %c1 = tile.contract %a, %b, %c0 extent %kc intrinsic "x86.avx512.fma.1x16x1.f32" : 4x512, 512x64 -> 4x64
+    ==>
+    %c1 = scf.for %k = %zero to %kc step %one iter_args(%c = %c0) -> (!mma.fragment<4x64xf32, ...>) {
+      %column = mma.load %A[%i, %k0 + %k] extent [%mr, _] clamp [0]    4x1, each row in all lanes
+      %row = mma.load %panel[%k, %j]                                   1x64
+      %next = mma.mma %column, %row, %c {intrinsic = ...}
+      scf.yield %next
+    }
+
+Rows and columns beyond the extents that nothing depends on are read without masks: rows as copies of the last valid
+one, columns of a packed panel as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+
+from xdsl.dialects import arith
+from xdsl.ir import SSAValue
+from xdsl.ir.affine import AffineConstantExpr, AffineSymExpr
+from xdsl.utils.exceptions import VerifyException
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.arith import CmpiOp
+from crosstile.dialects.mma.intrinsics import find_intrinsic
+from crosstile.dialects.tile.types import capacity_type
+from crosstile.ir.index_math import Index
+from crosstile.lowering.loops import build_for
+from crosstile.lowering.tile_to_mma.places import Place, place_of_buffer, place_of_window, window_of
+from crosstile.lowering.tile_to_mma.state import TileLowering
+from crosstile.lowering.tile_to_mma.uses import is_at_least_one, is_unused_beyond, same_index
+from crosstile.targets.model import MmaIntrinsic, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor: its place, and the extents that its window has in the old program."""
+
+    place: Place
+    extents: tuple[SSAValue | None, SSAValue | None] = (None, None)
+
+
+def lower_contract(op: tile.ContractOp, lowering: TileLowering) -> None:
+    """A loop over k; nothing is read if there is no valid row."""
+    row = choose_intrinsic(op, lowering)
+    check_registers(op, row, lowering)
+    m, n = capacity_type(op.accumulator).get_shape()
+    lhs, rhs = factor(op.lhs, lowering), factor(op.rhs, lowering)
+    rows, columns = lhs.extents[0], rhs.extents[1]
+    clamp = rows is not None and is_unused_beyond(op.result, 0, rows)
+    left_place = lhs.place.without_extent(1) if _is_covered(lhs.extents[1], op) else lhs.place
+    right_place = rhs.place.without_extent(0) if _is_covered(rhs.extents[0], op) else rhs.place
+    if columns is not None and _is_whole_panels(rhs.place, n) and is_unused_beyond(op.result, 1, columns):
+        right_place = right_place.without_extent(1)
+    trips = _trips(op, rows if clamp else None, lowering)
+    column = lowering.fragment((m, 1), capacity_type(op.lhs).element_type)
+    line = lowering.fragment((1, n), capacity_type(op.rhs).element_type)
+    accumulator = lowering.value(op.accumulator)
+
+    def step(k: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        left = left_place.part(lowering, (m, 1), {1: k}).load(lowering, column, clamp=[0] if clamp else [])
+        right = right_place.part(lowering, (1, n), {0: k}).load(lowering, line)
+        return [lowering.insert(mma.MmaOp(left, right, carried[0], row.name)).result]
+
+    lowering.replace(op, *build_for(lowering, lowering.index.bounds(0, trips, 1), [accumulator], step, "k"))
+
+
+def choose_intrinsic(op: tile.ContractOp, lowering: TileLowering) -> MmaIntrinsic:
+    """The instruction that the contraction names, or the machine's fastest for its types."""
+    machine = lowering.machine
+    types = [capacity_type(value).element_type for value in (op.lhs, op.rhs, op.accumulator)]
+    try:
+        row = machine.choose(*map(str, types)) if op.intrinsic is None else find_intrinsic(op.intrinsic.data)
+    except (UnknownNameError, VerifyException) as error:
+        raise lowering.error(str(error.args[0])) from error
+    if row not in machine.intrinsics:
+        legal = ", ".join(known.name for known in machine.intrinsics)
+        raise lowering.error(f"{row.name} is no instruction of {machine.name}; it has {legal}")
+    if row.m * row.k != 1 or row.n != lowering.lanes:
+        raise lowering.error(
+            f"{row.name} is a {row.m}x{row.n}x{row.k} product; tiles of this kernel lie across {lowering.lanes} lanes, "
+            f"so an outer product of 1x{lowering.lanes}x1 is needed"
+        )
+    return row
+
+
+def check_registers(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowering) -> None:
+    """The accumulator, one row of the right factor and one number of the left fit the registers."""
+    m, n = capacity_type(op.accumulator).get_shape()
+    if n % row.n:
+        return  # the accumulator's layout is refused with the nearest legal width
+    vectors, available = n // row.n, lowering.machine.vector_registers
+    needed = m * vectors + vectors + 1
+    if needed > available:
+        rows = (available - 1 - vectors) // vectors
+        advice = f"at most {rows} rows of {n} columns fit" if rows > 0 else f"{n} columns do not fit at all"
+        raise lowering.error(
+            f"a register tile of {m}x{n} {capacity_type(op.accumulator).element_type} needs {m}*{vectors} registers "
+            f"and {vectors} + 1 for its factors, {needed} in all; {lowering.machine.name} has {available}: {advice}"
+        )
+
+
+def factor(value: SSAValue, lowering: TileLowering) -> Factor:
+    """Where a factor is: a window as it is, a buffer, or a tile put into scratch first."""
+    shape = capacity_type(value).get_shape()
+    match value.type:
+        case tile.WindowType():
+            window = window_of(value, lowering)
+            rows, columns = window.extents_by_dim
+            return Factor(place_of_window(window, lowering), (rows, columns))
+        case tile.BufferType():
+            return Factor(place_of_buffer(lowering.value(value), shape))
+        case _:
+            return Factor(place_of_buffer(store_to_scratch(lowering.value(value), lowering), shape))
+
+
+def store_to_scratch(fragment: SSAValue, lowering: TileLowering) -> SSAValue:
+    """A row-major buffer that holds a fragment."""
+    assert isinstance(fragment.type, mma.FragmentType)
+    shape, element = fragment.type.get_shape(), fragment.type.get_element_type()
+    buffer = lowering.insert(mma.AllocOp(mma.BufferType.of(shape, element))).result
+    place_of_buffer(buffer, shape).store(lowering, fragment)
+    return buffer
+
+
+def _is_covered(extent: SSAValue | None, op: tile.ContractOp) -> bool:
+    """Whether a factor is valid for all of the contraction's k."""
+    return extent is not None and same_index(extent, op.extent)
+
+
+def _is_whole_panels(place: Place, width: int) -> bool:
+    """Whether ``width`` columns can be read at ``place`` although not all are valid: scratch that has them all."""
+    type_ = place.source.type
+    return isinstance(type_, mma.BufferType) and type_.get_shape()[-1] % width == 0 and _column(place) % width == 0
+
+
+def _column(place: Place) -> int:
+    """A number that divides the column at which ``place`` begins."""
+    multiple = 0
+    for part in place.map.results[-1].dfs():
+        if isinstance(part, AffineSymExpr):
+            symbol = place.symbols[part.position]
+            multiple = gcd(multiple, 1 if isinstance(symbol, SSAValue) else symbol.multiple)
+        elif isinstance(part, AffineConstantExpr):
+            multiple = gcd(multiple, part.value)
+    return multiple
+
+
+def _trips(op: tile.ContractOp, rows: SSAValue | None, lowering: TileLowering) -> Index:
+    """How far k goes; not at all if rows are clamped to the last valid one and there is none."""
+    k = capacity_type(op.lhs).get_shape()[1]
+    extent: Index = k if op.extent is None else lowering.as_index(op.extent)
+    if rows is None or is_at_least_one(rows):
+        return extent
+    index = lowering.index
+    some = index.build(CmpiOp(index.value(0), lowering.value(rows), "slt")).result
+    return index.build(arith.SelectOp(some, index.value(extent), index.value(0))).result

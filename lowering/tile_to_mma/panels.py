@@ -1,0 +1,90 @@
+"""How a staged buffer is laid out, and how far it must be filled: both follow from the contractions that read it.
+
+A right factor [k, n] that is read in register tiles of 64 columns is stored as panels of 64 columns, each with its rows
+one after the other, so that the loop over k walks through memory; a left factor [m, k] as panels of rows likewise::
+
+    !mma.buffer<512x4096xf32, affine_map<(d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)>>
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.ir import Block, SSAValue
+from xdsl.ir.affine import AffineConstantExpr, AffineExpr, AffineMap, AffineSymExpr
+
+from crosstile.dialects import tile
+from crosstile.dialects.tile.types import capacity_type
+from crosstile.lowering.affine_steps import coefficient
+from crosstile.lowering.divisibility import constant_value, known_multiple
+from crosstile.lowering.tile_to_mma.uses import Reader, contracts_of, same_index
+
+
+@dataclass(frozen=True)
+class Panels:
+    """How a buffer is cut: dimension ``dim`` into panels of ``width``."""
+
+    dim: int
+    width: int
+
+    def map(self) -> AffineMap:
+        """From coordinates of the buffer to (panel, the other dimension, place in the panel)."""
+        cut, other = AffineExpr.dimension(self.dim), AffineExpr.dimension(1 - self.dim)
+        return AffineMap(2, 0, (cut // self.width, other, cut % self.width))
+
+
+def choose_panels(stage: tile.StageOp) -> Panels | None:
+    """The panels in which the contractions that read a buffer walk through it; None if they do not agree."""
+    shape = capacity_type(stage.result).get_shape()
+    readers = contracts_of(stage.result)
+    if not readers or len(shape) != 2:
+        return None
+    found: set[Panels] = set()
+    for contract, is_rhs, window in readers:
+        m, n = capacity_type(contract.accumulator).get_shape()
+        panels = Panels(1, n) if is_rhs else Panels(0, m)
+        if window is not None and not _keeps_to_panels(window, panels):
+            return None
+        found.add(panels)
+    panels = found.pop()
+    return None if found or shape[panels.dim] % panels.width or panels.width == 1 else panels
+
+
+def _keeps_to_panels(window: tile.WindowOp, panels: Panels) -> bool:
+    """Whether a window of a buffer begins at the beginning of a panel and lies in it row by row."""
+    results = window.map.data.results
+    if any(coefficient(results[dim], other) != (dim == other) for dim in range(2) for other in range(2)):
+        return False
+    indices, constant = _parts(window, panels.dim)
+    return constant % panels.width == 0 and all(known_multiple(index) % panels.width == 0 for index in indices)
+
+
+def _parts(window: tile.WindowOp, dim: int) -> tuple[list[SSAValue], int]:
+    """The indices in one coordinate of a window, and the sum of its constants."""
+    parts = list(window.map.data.results[dim].dfs())
+    indices = [window.indices[part.position] for part in parts if isinstance(part, AffineSymExpr)]
+    return indices, sum(part.value for part in parts if isinstance(part, AffineConstantExpr))
+
+
+def is_read_beyond(stage: tile.StageOp, dim: int, extent: SSAValue) -> bool:
+    """Whether a result may depend on elements of the staged buffer beyond ``extent`` in dimension ``dim``."""
+    readers = contracts_of(stage.result)
+    return readers is None or any(_reads_beyond(reader, dim, extent) for reader in readers)
+
+
+def _reads_beyond(reader: Reader, dim: int, extent: SSAValue) -> bool:
+    contract, is_rhs, window = reader
+    is_k = dim == (0 if is_rhs else 1)
+    if window is None:  # of rows or columns it reads one panel, which is filled to its end
+        return is_k and not same_index(contract.extent, extent)
+    indices, constant = _parts(window, dim)
+    at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)
+    if is_k:
+        return not at_zero or not same_index(contract.extent, extent)
+    return not at_zero and not (constant == 0 and len(indices) == 1 and _runs_to(indices[0], extent))
+
+
+def _runs_to(index: SSAValue, extent: SSAValue) -> bool:
+    """Whether ``index`` is that of a loop whose blocks begin below ``extent``."""
+    loop = index.owner.parent_op() if isinstance(index.owner, Block) else None
+    return isinstance(loop, tile.ForOp) and loop.body.block.args[0] is index and same_index(loop.upper_bound, extent)

@@ -1,0 +1,82 @@
+"""What the rules of ``tile-to-mma`` share: the machine, the layouts its registers give tiles, index arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from xdsl.dialects.builtin import IndexType
+from xdsl.ir import Attribute, Operation, SSAValue
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.mma.attributes import LayoutAttr
+from crosstile.dialects.tile.types import is_float_type
+from crosstile.ir.diagnostics import CrosstileError
+from crosstile.ir.index_math import Index
+from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.driver import Lowering, Rule
+from crosstile.lowering.hoisting import Hoister
+from crosstile.lowering.linear_index import LinearBuilder
+from crosstile.lowering.vector_registers import lanes_of, register_layout, registers_of
+from crosstile.targets.model import Machine
+
+INDEX = IndexType()
+
+
+class TileLowering(Lowering):
+    """The driver with the machine that tiles are placed on. ``lanes`` are those of the kernel being lowered."""
+
+    def __init__(
+        self,
+        pass_name: str,
+        rules: Mapping[type[Operation], Rule],
+        kept_dialects: frozenset[str],
+        machine: Machine,
+    ):
+        super().__init__(pass_name, rules, kept_dialects, self.register_types)
+        self.machine = machine
+        self.index = Hoister(self)
+        self.linear = LinearBuilder(self.index)
+        self.lanes = 1
+
+    def enter_kernel(self, kernel: tile.KernelOp) -> None:
+        """Choose how many lanes the tiles of ``kernel`` lie across: as many as its widest float has."""
+        types = {type_ for op in kernel.walk() for type_ in op.result_types if isinstance(type_, tile.TileType)}
+        elements = {str(type_.element_type) for type_ in types if is_float_type(type_.element_type)}
+        self.lanes = min(lanes_of(self.machine, element) for element in elements or {"f32"})
+
+    # Fragments
+
+    def fragment(self, shape: Sequence[int], element: Attribute) -> mma.FragmentType:
+        """The registers of a tile; an error if it does not fit those of the machine."""
+        layout = register_layout(tuple(shape), self.lanes)
+        count = len(registers_of(layout).starts)
+        if count > self.machine.vector_registers:
+            largest = self.machine.vector_registers
+            raise self.error(
+                f"a tile of {'x'.join(map(str, shape))} {element} takes {count} registers of {self.lanes} lanes; "
+                f"{self.machine.name} has {largest}, which hold up to {largest * self.lanes} elements"
+            )
+        return mma.FragmentType.of(shape, element, LayoutAttr(layout))
+
+    def register_types(self, type_: Attribute) -> Sequence[Attribute]:
+        """A tile becomes a fragment; everything else stays."""
+        if not isinstance(type_, tile.TileType):
+            return (type_,)
+        try:
+            return (self.fragment(type_.get_shape(), type_.element_type),)
+        except CrosstileError as error:
+            raise error if error.location is not None else self.error(error.message) from error
+
+    def fragment_type(self, old: SSAValue) -> mma.FragmentType:
+        """The type of the fragment that the tile ``old`` becomes."""
+        (type_,) = self.register_types(old.type)
+        assert isinstance(type_, mma.FragmentType)
+        return type_
+
+    # Indices
+
+    def as_index(self, old: SSAValue) -> Index:
+        """The new value of an index, a number if it is known."""
+        new = self.value(old)
+        constant = constant_value(new)
+        return new if constant is None else constant

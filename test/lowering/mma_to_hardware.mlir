@@ -1,0 +1,91 @@
+// RUN: crosstile-opt %s --split-input-file --mma-to-hardware | filecheck %s
+
+!a = !mma.fragment<2x1xf32, #mma.layout<tile(2, 1) lane(16:0) register(2:1)>>
+!b = !mma.fragment<1x32xf32, #mma.layout<tile(1, 32) lane(16:1) register(2:16)>>
+!c = !mma.fragment<2x32xf32, #mma.layout<tile(2, 32) lane(16:1) register(4:16)>>
+
+// The accumulator is carried in its registers. Clamped rows are computed before the loop over k, which holds loads and
+// multiply-adds only.
+// CHECK-LABEL: func.func private @inner_loop(
+// CHECK:         %[[LAST:.*]] = arith.subi %rows, %{{.*}} : index
+// CHECK-NEXT:    %{{.*}} = arith.minsi %{{.*}}, %[[LAST]] : index
+// CHECK:         scf.for %k = {{.*}} iter_args(%sum = %{{.*}}, %sum_1 = %{{.*}}, %sum_2 = %{{.*}}, %sum_3 = %{{.*}})
+// CHECK-NEXT:      %[[A0:.*]] = memref.load %{{.*}}[%k]
+// CHECK-NEXT:      %[[V0:.*]] = vector.broadcast %[[A0]] : f32 to vector<16xf32>
+// CHECK-NEXT:      %[[A1:.*]] = memref.load %{{.*}}[%k]
+// CHECK-NEXT:      %[[V1:.*]] = vector.broadcast %[[A1]] : f32 to vector<16xf32>
+// CHECK-NEXT:      %[[AT:.*]] = arith.muli %k, %{{.*}} : index
+// CHECK-NEXT:      %[[B0:.*]] = vector.load %{{.*}}[%[[AT]]]
+// CHECK-NEXT:      arith.addi
+// CHECK-NEXT:      %[[B1:.*]] = vector.load
+// CHECK-NEXT:      vector.fma %[[V0]], %[[B0]], %sum : vector<16xf32>
+// CHECK-NEXT:      vector.fma %[[V0]], %[[B1]], %sum_1 : vector<16xf32>
+// CHECK-NEXT:      vector.fma %[[V1]], %[[B0]], %sum_2 : vector<16xf32>
+// CHECK-NEXT:      vector.fma %[[V1]], %[[B1]], %sum_3 : vector<16xf32>
+// CHECK-NEXT:      scf.yield
+mma.kernel @inner_loop(%A : memref<?x?xf32>, %B : memref<?x32xf32>, %C : memref<?x32xf32>, %i : index, %rows : index)
+    target "x86-64-avx512" {
+  %zero = arith.constant 0 : index
+  %one = arith.constant 1 : index
+  %K = memref.dim %A, %one : memref<?x?xf32>
+  %start = mma.load %C[%i, %zero] extent [%rows, _] : memref<?x32xf32> -> !c
+  %end = scf.for %k = %zero to %K step %one iter_args(%sum = %start) -> (!c) {
+    %a = mma.load %A[%i, %k] extent [%rows, _] clamp [0] : memref<?x?xf32> -> !a
+    %b = mma.load %B[%k, %zero] : memref<?x32xf32> -> !b
+    %next = mma.mma %a, %b, %sum {intrinsic = "x86.avx512.fma.1x16x1.f32"} : !a, !b, !c
+    scf.yield %next : !c
+  }
+  mma.store %end, %C[%i, %zero] extent [%rows, _] : !c, memref<?x32xf32>
+}
+
+// -----
+
+!b = !mma.fragment<1x16xf32, #mma.layout<tile(1, 16) lane(8:1) register(2:8)>>
+!p = !mma.buffer<4x32xf32, affine_map<(d0, d1) -> (d1 floordiv 16, d0, d1 mod 16)>>
+
+// A register that starts at a multiple of its lanes lies in one panel: one vector access, no division in the loop.
+// CHECK-LABEL: func.func private @panel(
+// CHECK-SAME:    %scratch: memref<?xi8>
+// CHECK-SAME:    crosstile.scratch = 512 : index
+// CHECK:         %panel = memref.view %scratch[%{{.*}} : memref<?xi8> to memref<128xf32>
+// CHECK:         scf.for %j
+// CHECK:           %[[N:.*]] = arith.shrsi %j, %c4 : index
+// CHECK-NEXT:      %[[BASE:.*]] = arith.muli %[[N]], %c64 : index
+// CHECK-NEXT:      %[[AT:.*]] = arith.addi %[[BASE]], %c16 : index
+// CHECK-NEXT:      vector.store %{{.*}}, %panel[%[[AT]]] : memref<128xf32>, vector<8xf32>
+mma.kernel @panel(%B : memref<4x?xf32>) target "x86-64-avx2" {
+  %zero = arith.constant 0 : index
+  %one = arith.constant 1 : index
+  %c16 = arith.constant 16 : index
+  %N = memref.dim %B, %one : memref<4x?xf32>
+  %panel = mma.alloc : !p
+  scf.for %j = %zero to %N step %c16 {
+    %f = mma.load %B[%one, %j] : memref<4x?xf32> -> !b
+    mma.store %f, %panel[%one, %j] : !b, !p
+  }
+}
+
+// -----
+
+!s = !mma.fragment<1x32xf32, #mma.layout<tile(1, 32) lane(16:1) register(2:16)>>
+!m = !mma.fragment<1x1xf32, #mma.layout<tile(1, 1) lane(16:0)>>
+
+// Registers in increasing order, then lanes 8, 4, 2 and 1 apart; every lane holds the sum.
+// CHECK-LABEL: func.func private @row_sum(
+// CHECK:         %[[R0:.*]] = vector.load
+// CHECK:         %[[R1:.*]] = vector.load
+// CHECK-NEXT:    %[[S:.*]] = arith.addf %[[R0]], %[[R1]] : vector<16xf32>
+// CHECK-NEXT:    %[[T:.*]] = vector.shuffle %[[S]], %[[S]] [8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7]
+// CHECK-NEXT:    arith.addf %[[S]], %[[T]] : vector<16xf32>
+// CHECK:         vector.shuffle {{.*}} [4, 5, 6, 7, 0, 1, 2, 3, 12,
+// CHECK:         vector.shuffle {{.*}} [2, 3, 0, 1, 6,
+// CHECK:         vector.shuffle {{.*}} [1, 0, 3, 2, 5,
+// CHECK-NEXT:    arith.addf
+// CHECK-NEXT:    vector.extract {{.*}} : f32 from vector<16xf32>
+// CHECK-NEXT:    memref.store
+mma.kernel @row_sum(%x : memref<1x32xf32>, %y : memref<1x1xf32>) target "x86-64-avx512" {
+  %zero = arith.constant 0 : index
+  %s = mma.load %x[%zero, %zero] : memref<1x32xf32> -> !s
+  %m = mma.reduce add %s dims [1] : !s -> !m
+  mma.store %m, %y[%zero, %zero] : !m, memref<1x1xf32>
+}

@@ -1,0 +1,88 @@
+// RUN: crosstile-opt %s --split-input-file --tile-to-mma=target=x86-64-avx512 | filecheck %s
+
+// A contraction becomes a loop over k with the accumulator carried. Only the store looks beyond row %mr, so rows of A
+// beyond it are read from the last valid one.
+// CHECK-LABEL: mma.kernel @contract(
+// CHECK-SAME:    target "x86-64-avx512"
+// CHECK:         %r = scf.for %[[K:k_[0-9]+]] = %{{.*}} to %{{.*}} step %{{.*}} iter_args(%[[SUM:.*]] = %acc)
+// CHECK-NEXT:      %[[AT:.*]] = arith.addi %k, %[[K]] : index
+// CHECK-NEXT:      %[[A:.*]] = mma.load %A[%i, %[[AT]]] extent [%mr, _] clamp [0]
+// CHECK-SAME:        -> !mma.fragment<4x1xf32, #mma.layout<tile(4, 1) lane(16:0) register(4:1)>>
+// CHECK-NEXT:      %[[B:.*]] = mma.load %B[%[[AT]], %j] extent [_, %nr]
+// CHECK-SAME:        -> !mma.fragment<1x32xf32, #mma.layout<tile(1, 32) lane(16:1) register(2:16)>>
+// CHECK-NEXT:      %[[NEXT:.*]] = mma.mma %[[A]], %[[B]], %[[SUM]] {intrinsic = "x86.avx512.fma.1x16x1.f32"}
+// CHECK-NEXT:      scf.yield %[[NEXT]]
+// CHECK:         mma.store %r, %C[%i, %j] extent [%mr, %nr]
+tile.kernel @contract(%A : memref<?x?xf32>, %B : memref<?x?xf32>, %C : memref<?x?xf32>,
+                      %i : index, %j : index, %k : index, %mr : index, %nr : index, %kc : index) {
+  %aw = tile.window %A[%i, %k] extent [%mr, %kc] : memref<?x?xf32> -> !tile.window<4x8xf32>
+  %bw = tile.window %B[%k, %j] extent [%kc, %nr] : memref<?x?xf32> -> !tile.window<8x32xf32>
+  %cw = tile.window %C[%i, %j] extent [%mr, %nr] : memref<?x?xf32> -> !tile.window<4x32xf32>
+  %acc = tile.load %cw : !tile.window<4x32xf32> -> !tile.tile<4x32xf32>
+  %r = tile.contract %aw, %bw, %acc extent %kc
+    : !tile.window<4x8xf32>, !tile.window<8x32xf32> -> !tile.tile<4x32xf32>
+  tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
+}
+
+// -----
+
+// A row sum looks at all rows of the product, so rows beyond the extent must be those of zeros.
+// CHECK-LABEL: mma.kernel @no_clamp(
+// CHECK-NOT:     clamp
+tile.kernel @no_clamp(%A : memref<?x8xf32>, %B : memref<8x16xf32>, %C : memref<1x16xf32>, %mr : index) {
+  %zero = arith.constant 0 : index
+  %aw = tile.window %A[%zero, %zero] extent [%mr, _] : memref<?x8xf32> -> !tile.window<4x8xf32>
+  %bw = tile.window %B[%zero, %zero] : memref<8x16xf32> -> !tile.window<8x16xf32>
+  %cw = tile.window %C[%zero, %zero] : memref<1x16xf32> -> !tile.window<1x16xf32>
+  %number = arith.constant 0.0 : f32
+  %acc = tile.splat %number : f32 -> !tile.tile<4x16xf32>
+  %r = tile.contract %aw, %bw, %acc : !tile.window<4x8xf32>, !tile.window<8x16xf32> -> !tile.tile<4x16xf32>
+  %sum = tile.reduce add %r dims [0] : !tile.tile<4x16xf32> -> !tile.tile<1x16xf32>
+  tile.store %sum, %cw : !tile.tile<1x16xf32>, !tile.window<1x16xf32>
+}
+
+// -----
+
+// What a contraction reads in tiles of 32 columns is packed in panels of 32 columns, padded with zeros, so that the
+// contraction reads the last panel without masks.
+// CHECK-LABEL: mma.kernel @stage(
+// CHECK:         %b = mma.alloc : !mma.buffer<8x64xf32, affine_map<(d0, d1) -> ((d1 floordiv 32), d0, (d1 mod 32))>>
+// CHECK:         scf.for %[[J:at]] = %{{.*}} to %nc step %{{.*}} {
+// CHECK-NEXT:      %[[REST:.*]] = arith.subi %nc, %[[J]] : index
+// CHECK-NEXT:      scf.for %[[K:at_1]] = %{{.*}} to %kc step %{{.*}} {
+// CHECK-NEXT:        %[[F:.*]] = mma.load %B[%[[K]], %[[J]]] extent [_, %[[REST]]]
+// CHECK-NEXT:        mma.store %[[F]], %b[%[[K]], %[[J]]]
+// CHECK:         scf.for %jr = %{{.*}} to %nc
+// CHECK:           mma.load %b[%{{.*}}, %jr] : !mma.buffer
+tile.kernel @stage(%A : memref<4x8xf32>, %B : memref<?x?xf32>, %C : memref<4x?xf32>, %kc : index, %nc : index) {
+  %zero = arith.constant 0 : index
+  %w = tile.window %B[%zero, %zero] extent [%kc, %nc] : memref<?x?xf32> -> !tile.window<8x64xf32>
+  %b = tile.stage %w : !tile.window<8x64xf32> -> !tile.buffer<8x64xf32>
+  tile.for %jr, %nr = %zero to %nc step 32 {
+    %aw = tile.window %A[0, 0] extent [_, %kc] : memref<4x8xf32> -> !tile.window<4x8xf32>
+    %bw = tile.window %b[0, %jr] extent [%kc, %nr] : !tile.buffer<8x64xf32> -> !tile.window<8x32xf32>
+    %cw = tile.window %C[0, %jr] extent [_, %nr] : memref<4x?xf32> -> !tile.window<4x32xf32>
+    %acc = tile.load %cw : !tile.window<4x32xf32> -> !tile.tile<4x32xf32>
+    %r = tile.contract %aw, %bw, %acc extent %kc
+      : !tile.window<4x8xf32>, !tile.window<8x32xf32> -> !tile.tile<4x32xf32>
+    tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
+  }
+}
+
+// -----
+
+// Blocks of equal size: 100 in steps of 32 are four of 32, but balanced(4) makes them four of 28.
+// CHECK-LABEL: mma.kernel @balanced(
+// CHECK:         %[[STEP:.*]] = arith.constant 28 : index
+// CHECK:         scf.for %i = %{{.*}} to %{{.*}} step %[[STEP]] {
+// CHECK-NEXT:      %[[REST:.*]] = arith.subi %{{.*}}, %i : index
+// CHECK-NEXT:      %n = arith.minsi %[[STEP]], %[[REST]] : index
+tile.kernel @balanced(%x : memref<100xf32>) {
+  %zero = arith.constant 0 : index
+  %end = tile.dim %x, 0 : memref<100xf32>
+  tile.for %i, %n = %zero to %end step 32 balanced(4) {
+    %w = tile.window %x[%i] extent [%n] : memref<100xf32> -> !tile.window<32xf32>
+    %t = tile.load %w : !tile.window<32xf32> -> !tile.tile<32xf32>
+    tile.store %t, %w : !tile.tile<32xf32>, !tile.window<32xf32>
+  }
+}
