@@ -81,7 +81,7 @@ mma.kernel @panel(%B : memref<4x?xf32>) target "x86-64-avx2" {
 // CHECK:         vector.shuffle {{.*}} [2, 3, 0, 1, 6,
 // CHECK:         vector.shuffle {{.*}} [1, 0, 3, 2, 5,
 // CHECK-NEXT:    arith.addf
-// CHECK-NEXT:    vector.extract {{.*}} : f32 from vector<16xf32>
+// CHECK:         vector.extract {{.*}} : f32 from vector<16xf32>
 // CHECK-NEXT:    memref.store
 mma.kernel @row_sum(%x : memref<1x32xf32>, %y : memref<1x1xf32>) target "x86-64-avx512" {
   %zero = arith.constant 0 : index
