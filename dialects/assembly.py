@@ -1,12 +1,8 @@
-"""Pieces of text that the custom syntax of several dialects shares: static shapes, numbers, places in memory.
+"""Pieces of custom syntax that dialects share: indices, extents, literals, static shapes, typed operands.
 
-    8x64xf32                                          a static shape with its element type
-    -inf, 0.0, 3                                      a number of a known element type
-    %A[%i, %k] extent [%mc, _] clip                   a place: trailing dimensions, unit stride
-    %A by affine_map<(t0, t1)[s0] -> (t1, s0 + t0)>[%i]   the same with any map from tile coordinates and indices
-    %A[%rows : !mma.fragment<128x1xindex, ...>, %k]   an index that is a tile of indices (a gather or a scatter)
-
-An extent ``_`` stands for the whole capacity of that dimension. An index without a type is of type ``index``.
+8x64xf32             a static shape with its element type
+extent [%mc, _]      one entry per dimension, `_` where the whole capacity is used
+if ... else -inf     a literal of the element type; `inf`, `-inf` and `nan` are spelled out
 """
 
 from __future__ import annotations
@@ -14,26 +10,248 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 from xdsl.dialects.builtin import (
-    AffineMapAttr,
     AnyFloat,
     ArrayAttr,
+    DenseArrayBase,
     FloatAttr,
     IndexType,
     IntAttr,
     IntegerAttr,
     IntegerType,
+    i64,
 )
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 from xdsl.parser import AttrParser, Parser, UnresolvedOperand
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
+from xdsl.utils.hints import isa
 
-NumberAttr = FloatAttr | IntegerAttr
 INDEX = IndexType()
+LiteralAttr = FloatAttr[AnyFloat] | IntegerAttr[IntegerType | IndexType]
+
+
+def parse_index(parser: Parser) -> SSAValue:
+    """Parse an operand of type index."""
+    return parser.resolve_operand(parser.parse_unresolved_operand(), IndexType())
+
+
+def parse_typed(
+    parser: Parser,
+    operands: Sequence[UnresolvedOperand],
+    *kinds: type[Attribute] | tuple[type[Attribute], ...],
+) -> list[SSAValue]:
+    """Parse ``: type, type, ...``, one for each of ``operands`` and of a class of ``kinds``, and resolve them."""
+    parser.parse_punctuation(":", " before the operand types")
+    position = parser.pos
+    types = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_type)
+    if len(types) != len(operands):
+        parser.raise_error(f"expected the types of {len(operands)} operands, found {len(types)}", position)
+    for type_, kind in zip(types, kinds, strict=True):
+        if not isinstance(type_, kind):
+            legal = kind if isinstance(kind, tuple) else (kind,)
+            names = " or ".join(f"!{class_.name}" for class_ in legal)
+            parser.raise_error(f"expected a {names}, found {type_}", position)
+    return [parser.resolve_operand(operand, type_) for operand, type_ in zip(operands, types, strict=True)]
+
+
+OperationT = TypeVar("OperationT", bound=Operation)
+
+
+def with_result_type(parser: Parser, op: OperationT, result_type: Attribute) -> OperationT:
+    """``op`` with the result type that the text states, and its optional attributes parsed.
+
+    The operation was built with the type that its operands imply; its verifier says so if the text states another.
+    """
+    if op.results[0].type != result_type:
+        inferred = op
+        op = type(op).create(operands=inferred.operands, result_types=[result_type], properties=inferred.properties)
+        inferred.erase()
+    op.attributes |= parser.parse_optional_attr_dict()
+    return op
+
+
+def parse_result_type(parser: Parser) -> Attribute:
+    """Parse ``-> type``."""
+    parser.parse_punctuation("->", " before the result type")
+    return parser.parse_type()
+
+
+def print_types(printer: Printer, operands: Sequence[SSAValue], results: Sequence[SSAValue] = ()) -> None:
+    """Print `` : types -> types``."""
+    printer.print_string(" : ")
+    printer.print_list([operand.type for operand in operands], printer.print_attribute)
+    if results:
+        printer.print_string(" -> ")
+        printer.print_list([result.type for result in results], printer.print_attribute)
+
+
+def parse_attributes(parser: Parser, op: Operation) -> None:
+    """Parse an optional ``{...}`` of further attributes into ``op``."""
+    op.attributes |= parser.parse_optional_attr_dict()
+
+
+# Extents
+
+
+def parse_extents(parser: Parser) -> list[SSAValue | None]:
+    """Parse an optional ``extent [%m, _]``; empty if there is none."""
+    if parser.parse_optional_keyword("extent") is None:
+        return []
+    return parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: _parse_extent(parser))
+
+
+def _parse_extent(parser: Parser) -> SSAValue | None:
+    return None if parser.parse_optional_keyword("_") else parse_index(parser)
+
+
+def print_extents(printer: Printer, extents: Sequence[SSAValue | None]) -> None:
+    """Print `` extent [...]`` unless every entry is None."""
+    if any(extent is not None for extent in extents):
+        printer.print_string(" extent [")
+        printer.print_list(extents, lambda extent: _print_extent(printer, extent))
+        printer.print_string("]")
+
+
+def _print_extent(printer: Printer, extent: SSAValue | None) -> None:
+    if extent is None:
+        printer.print_string("_")
+    else:
+        printer.print_operand(extent)
+
+
+def split_extents(extents: Sequence[SSAValue | None], dims: Sequence[int]) -> tuple[list[SSAValue], DenseArrayBase]:
+    """The extents that are there, and the dimension (of ``dims``, in order) that each belongs to."""
+    present = [(dim, extent) for dim, extent in zip(dims, extents, strict=False) if extent is not None]
+    return [extent for _, extent in present], DenseArrayBase.from_list(i64, [dim for dim, _ in present])
+
+
+def join_extents(
+    extents: Sequence[SSAValue], extent_dims: DenseArrayBase, dims: Sequence[int]
+) -> list[SSAValue | None]:
+    """The inverse of ``split_extents``: one entry per dimension of ``dims``."""
+    known = dict(zip(dense_values(extent_dims), extents, strict=False))
+    return [known.get(dim) for dim in dims]
+
+
+def verify_extents(extents: Sequence[SSAValue], extent_dims: DenseArrayBase, dims: Sequence[int]) -> None:
+    """An extent for each of ``extent_dims``, which are some of ``dims`` in their order."""
+    found = dense_values(extent_dims)
+    if len(found) != len(extents):
+        raise VerifyException(f"has {len(extents)} extents for the {len(found)} dimensions of extent_dims")
+    if found != [dim for dim in dims if dim in found]:
+        raise VerifyException(f"extent_dims must be some of the dimensions {list(dims)} in this order, found {found}")
+
+
+def dense_values(array: DenseArrayBase) -> list[int]:
+    """The integers of a dense array."""
+    return [int(value) for value in cast(DenseArrayBase[IntegerType], array).get_values()]
+
+
+# Literals
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A number as written, which becomes an attribute when the type of the elements is known."""
+
+    value: int | float
+    position: int
+
+    def typed(self, parser: Parser, type_: Attribute) -> LiteralAttr:
+        """The attribute of ``type_``; an error at the literal if it is no such number."""
+        if isinstance(type_, AnyFloat):
+            if _rounded(float(self.value), type_) is None:
+                parser.raise_error(f"{self.value} is too large for {type_}; infinity is 'inf'", self.position)
+            return FloatAttr(float(self.value), type_)
+        if isa(type_, IntegerType | IndexType) and isinstance(self.value, int):
+            return IntegerAttr(self.value, type_)
+        parser.raise_error(f"expected a literal of type {type_}, found {self.value}", self.position)
+
+
+def parse_optional_literal(parser: Parser, keyword: str) -> Literal | None:
+    """Parse ``keyword number`` if the keyword is there; numbers are ``0.0``, ``-3``, ``inf``, ``-inf``, ``nan``."""
+    if parser.parse_optional_keyword(keyword) is None:
+        return None
+    position = parser.pos
+    negative = parser.parse_optional_punctuation("-") is not None
+    name = parser.parse_optional_keyword_in(("inf", "nan", "true", "false"))
+    if name is None:
+        value = parser.parse_optional_number()
+        if value is None or (negative and value < 0):
+            parser.raise_error("expected a number, inf, -inf or nan", position)
+    else:
+        value = int(name == "true") if name in ("true", "false") else float(name)
+    return Literal(-value if negative else value, position)
+
+
+def typed_literal(literal: Literal | None, parser: Parser, type_: Attribute) -> LiteralAttr | None:
+    """``literal.typed``, None for None."""
+    return None if literal is None else literal.typed(parser, type_)
+
+
+def print_literal(printer: Printer, keyword: str, literal: LiteralAttr | None) -> None:
+    """Print `` keyword number``, the shortest text that reads back as the same value; nothing for None."""
+    if literal is None:
+        return
+    printer.print_string(f" {keyword} ")
+    if isa(literal, FloatAttr):
+        printer.print_string(float_text(literal))
+    else:
+        printer.print_string(str(literal.value.data))
+
+
+def float_text(literal: FloatAttr[AnyFloat]) -> str:
+    """The shortest text of a float that MLIR's lexer reads back to the same value of its type."""
+    value = literal.value.data
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    for digits in range(1, 18):
+        text = f"{value:.{digits}g}"
+        if _rounded(float(text), literal.type) == value:
+            break
+    else:
+        text = repr(value)
+    mantissa, exponent, power = text.partition("e")
+    return mantissa + ("" if "." in mantissa else ".0") + exponent + power
+
+
+def _rounded(value: float, type_: AnyFloat) -> float | None:
+    """``value`` as a number of ``type_``, None if it is too large for one."""
+    try:
+        return FloatAttr(value, type_).value.data
+    except OverflowError:
+        return None
+
+
+def verify_literal(literal: LiteralAttr | None, element_type: Attribute, what: str) -> None:
+    """A literal, if there is one, has the element type; NaN has no payload."""
+    if literal is None:
+        return
+    if literal.type != element_type:
+        raise VerifyException(f"the {what} value is a {literal.type}, but the elements are {element_type}")
+    if isa(literal, FloatAttr) and literal != FloatAttr(float(float_text(literal)), literal.type):
+        raise VerifyException(f"the {what} value is a NaN with a payload; only the default NaN is legal")
+
+
+def literal_attribute(value: float | int, type_: Attribute) -> LiteralAttr:
+    """``value`` as an attribute of ``type_``; VerifyException if it is no number of that type."""
+    if isinstance(type_, AnyFloat) and _rounded(float(value), type_) is not None:
+        return FloatAttr(float(value), type_)
+    if isa(type_, IntegerType | IndexType) and float(value).is_integer():
+        return IntegerAttr(int(value), type_)
+    raise VerifyException(f"{value} is not a number of type {type_}")
+
+
+def number_of(attribute: LiteralAttr) -> float | int:
+    """The Python number that ``attribute`` holds."""
+    return attribute.value.data
+
+
+# Shapes and places
 
 
 def parse_static_shape(parser: AttrParser) -> tuple[ArrayAttr[IntAttr], Attribute]:
@@ -58,143 +276,6 @@ def verify_static_shape(shape: Sequence[int]) -> None:
         raise VerifyException(f"shape {list(shape)} is not legal: expects at least one dimension, each of size >= 1")
 
 
-def parse_number(parser: Parser) -> float | int:
-    """Parse an integer, a float, ``inf``, ``-inf`` or ``nan``."""
-    sign = -1 if parser.parse_optional_punctuation("-") is not None else 1
-    if (word := parser.parse_optional_keyword_in(("inf", "nan"))) is not None:
-        return sign * float(word)
-    return sign * parser.parse_number(context_msg=" for a number: also legal are inf, -inf and nan")
-
-
-def number_attribute(value: float | int, element_type: Attribute) -> NumberAttr:
-    """``value`` as an attribute of ``element_type``; VerifyException if that is no type of numbers."""
-    if isinstance(element_type, AnyFloat):
-        return FloatAttr(float(value), element_type)
-    if isinstance(element_type, IndexType) and float(value).is_integer():
-        return IntegerAttr.from_index_int_value(int(value))
-    if isinstance(element_type, IntegerType) and float(value).is_integer():
-        return IntegerAttr(int(value), cast(IntegerType, element_type))
-    raise VerifyException(f"{value} is not a number of type {element_type}")
-
-
-def number_of(attribute: NumberAttr) -> float | int:
-    """The Python number that ``attribute`` holds."""
-    return attribute.value.data
-
-
-def print_number(printer: Printer, attribute: NumberAttr) -> None:
-    """Print what ``parse_number`` reads back."""
-    value = number_of(attribute)
-    if isinstance(value, float) and (math.isinf(value) or math.isnan(value)):
-        printer.print_string("nan" if math.isnan(value) else "inf" if value > 0 else "-inf")
-    else:
-        printer.print_string(repr(value))
-
-
-@dataclass
-class Place:
-    """A place in memory as written: the operands are resolved once the type of the source is known."""
-
-    source: UnresolvedOperand
-    map: AffineMapAttr | None
-    indices: list[SSAValue]
-    extents: list[SSAValue]
-    extent_dims: list[int] | None
-    clip: bool
-
-
-def parse_place(parser: Parser) -> Place:
-    """Parse ``%A[%i, %k] extent [%mc, _] clip`` or ``%A by affine_map<...>[%i] ...``; types of memory come later."""
-    source = parser.parse_unresolved_operand("expected the memory that is read or written")
-    by: AffineMapAttr | None = None
-    if parser.parse_optional_keyword("by") is not None:
-        parser.parse_keyword("affine_map", " after 'by'")
-        with parser.in_angle_brackets():
-            by = AffineMapAttr(parser.parse_affine_map())
-    indices = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parse_index(parser), " for indices")
-    extents, extent_dims = parse_extents(parser)
-    clip = parser.parse_optional_keyword("clip") is not None
-    return Place(source, by, indices, extents, extent_dims, clip)
-
-
-def parse_index(parser: Parser) -> SSAValue:
-    """Parse ``%i``, of type index, or ``%rows : type``."""
-    operand = parser.parse_unresolved_operand("expected an index")
-    type_ = parser.parse_type() if parser.parse_optional_punctuation(":") is not None else INDEX
-    return parser.resolve_operand(operand, type_)
-
-
-def parse_extents(parser: Parser) -> tuple[list[SSAValue], list[int] | None]:
-    """Parse ``extent [%mc, _]`` if it is there: the extents given, and the dimensions they belong to."""
-    if parser.parse_optional_keyword("extent") is None:
-        return [], None
-
-    def extent() -> SSAValue | None:
-        if parser.parse_optional_keyword("_") is not None:
-            return None
-        return parser.parse_operand(INDEX, msg="expected an extent or _")
-
-    given = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, extent, " for extents")
-    return [value for value in given if value is not None], [i for i, value in enumerate(given) if value is not None]
-
-
-def print_place(
-    printer: Printer,
-    source: SSAValue,
-    by: AffineMapAttr | None,
-    indices: Sequence[SSAValue],
-    extents: Sequence[SSAValue],
-    extent_dims: Sequence[int] | None,
-    rank: int,
-    clip: bool,
-) -> None:
-    """Print what ``parse_place`` reads back; ``rank`` is that of the tile."""
-    printer.print_ssa_value(source)
-    if by is not None:
-        printer.print_string(f" by affine_map<{by.data}>")
-    with printer.in_square_brackets():
-        printer.print_list(indices, lambda index: print_index(printer, index))
-    print_extents(printer, extents, extent_dims, rank)
-    if clip:
-        printer.print_string(" clip")
-
-
-def print_index(printer: Printer, index: SSAValue) -> None:
-    """Print ``%i`` or ``%rows : type``."""
-    printer.print_ssa_value(index)
-    if index.type != INDEX:
-        printer.print_string(" : ")
-        printer.print_attribute(index.type)
-
-
-def print_extents(printer: Printer, extents: Sequence[SSAValue], dims: Sequence[int] | None, rank: int) -> None:
-    """Print `` extent [%mc, _]`` unless no dimension has one."""
-    if not dims:
-        return
-    by_dim = dict(zip(dims, extents, strict=True))
-    printer.print_string(" extent ")
-    with printer.in_square_brackets():
-        for dim in range(rank):
-            if dim:
-                printer.print_string(", ")
-            if dim in by_dim:
-                printer.print_ssa_value(by_dim[dim])
-            else:
-                printer.print_string("_")
-
-
-def verify_extents(extents: Sequence[SSAValue], dims: Sequence[int] | None, rank: int) -> None:
-    """Extents are of type index, one for each listed dimension of a tile of ``rank`` dimensions."""
-    listed = list(dims or ())
-    if listed != sorted(set(listed)) or any(not 0 <= dim < rank for dim in listed):
-        raise VerifyException(f"extents are given for dimensions {listed}; the tile has dimensions 0 to {rank - 1}")
-    if len(listed) != len(extents):
-        raise VerifyException(f"{len(extents)} extents are given for {len(listed)} dimensions")
-    for extent in extents:
-        if extent.type != INDEX:
-            raise VerifyException(f"an extent has type {extent.type}; it must be an index")
-
-
 def default_map(tile_rank: int, source_rank: int) -> AffineMap:
     """The map of a place without ``by``: tile dimensions are the trailing dimensions of the source, unit stride."""
 
@@ -202,37 +283,3 @@ def default_map(tile_rank: int, source_rank: int) -> AffineMap:
     for dim in range(tile_rank):
         results[source_rank - tile_rank + dim] += AffineExpr.dimension(dim)
     return AffineMap(tile_rank, source_rank, tuple(results))
-
-
-def verify_place(
-    by: AffineMapAttr | None,
-    indices: Sequence[SSAValue],
-    tile_shape: Sequence[int],
-    source_shape: Sequence[int],
-) -> None:
-    """The map or the number of indices fits the source and the tile, and index tiles broadcast to the tile."""
-    tile_rank, source_rank = len(tile_shape), len(source_shape)
-    if by is None:
-        if len(indices) != source_rank:
-            raise VerifyException(f"{len(indices)} indices are given for memory of {source_rank} dimensions")
-        if tile_rank > source_rank:
-            raise VerifyException(
-                f"a tile of {tile_rank} dimensions does not fit memory of {source_rank}; "
-                "say with 'by affine_map<...>' which of its dimensions stand still"
-            )
-    else:
-        found = (by.data.num_dims, by.data.num_symbols, len(by.data.results))
-        if found != (tile_rank, len(indices), source_rank):
-            raise VerifyException(
-                f"affine_map<{by.data}> maps {found[0]} tile dimensions and {found[1]} indices to {found[2]} "
-                f"coordinates; expects {tile_rank} and {len(indices)} to {source_rank}"
-            )
-    for index in indices:
-        if index.type == INDEX:
-            continue
-        shape = getattr(index.type, "get_shape", lambda: None)()
-        element = getattr(index.type, "element_type", None)
-        if element != INDEX or shape is None or len(shape) != tile_rank:
-            raise VerifyException(f"an index has type {index.type}; expects index, or a tile of index of the same rank")
-        if any(size not in (1, whole) for size, whole in zip(shape, tile_shape, strict=True)):
-            raise VerifyException(f"a tile of indices of shape {list(shape)} does not broadcast to {list(tile_shape)}")

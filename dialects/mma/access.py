@@ -5,7 +5,7 @@
     mma.store %c, %C[%i, %j] extent [%mr, %nr] : !mma.fragment<8x64xf32, ...>, memref<?x?xf32>
     %t = mma.view %k by affine_map<(d0, d1) -> (d1, d0)> : !mma.slot<read 8x4xbf16> -> !mma.slot<read 4x8xbf16, ...>
 
-The text of a place is explained in ``dialects/assembly.py``. An element is *valid* if it is inside the extents, with
+The text of a place is explained in ``place.py``. An element is *valid* if it is inside the extents, with
 ``clip`` inside the memory's own shape, and no index of it that comes from a tile of indices is negative.
 """
 
@@ -17,9 +17,7 @@ from typing import cast
 from xdsl.dialects.builtin import (
     AffineMapAttr,
     DenseArrayBase,
-    FloatAttr,
     IndexType,
-    IntegerAttr,
     MemRefType,
     UnitAttr,
     i1,
@@ -43,19 +41,23 @@ from xdsl.traits import NoMemoryEffect
 from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.assembly import (
-    Place,
-    number_attribute,
-    parse_number,
-    parse_place,
-    print_number,
-    print_place,
-    verify_extents,
-    verify_place,
+    LiteralAttr,
+    literal_attribute,
+    parse_optional_literal,
+    print_literal,
+    verify_literal,
 )
 from crosstile.dialects.mma.kernel import integer_list, integers
+from crosstile.dialects.mma.place import (
+    Extents,
+    given_extents,
+    listed_extents,
+    parse_place,
+    place_properties,
+    print_place,
+    verify_place,
+)
 from crosstile.dialects.mma.types import READ, WRITE, BufferType, FragmentType, SlotType, type_of
-
-ANY_NUMBER = FloatAttr | IntegerAttr
 
 
 def element_type_of(type_: Attribute) -> Attribute:
@@ -87,25 +89,6 @@ def verify_writable(type_: Attribute) -> None:
         raise VerifyException(f"writes {type_}; expects a memref, a buffer or a slot")
 
 
-def place_properties(
-    map: AffineMapAttr | None, extent_dims: Sequence[int] | None, clip: bool
-) -> dict[str, Attribute | None]:
-    """The properties of an operation that has a place."""
-    return {
-        "map": map,
-        "extent_dims": integers(extent_dims) if extent_dims else None,
-        "clip": UnitAttr() if clip else None,
-    }
-
-
-def split_extents(
-    extents: Sequence[SSAValue | Operation | None],
-) -> tuple[list[SSAValue | Operation], list[int]]:
-    """The extents that are given (not None) and their dimensions."""
-    given = [(dim, extent) for dim, extent in enumerate(extents) if extent is not None]
-    return [extent for _, extent in given], [dim for dim, _ in given]
-
-
 @irdl_op_definition
 class LoadOp(IRDLOperation):
     """``%f = mma.load %A[%i, %k] extent [%mr, _] if %c else 0.0 pad 0.0 clamp [0] : memory -> fragment``.
@@ -125,8 +108,8 @@ class LoadOp(IRDLOperation):
     map = opt_prop_def(AffineMapAttr)
     extent_dims = opt_prop_def(DenseArrayBase)
     clip = opt_prop_def(UnitAttr)
-    otherwise = opt_prop_def(ANY_NUMBER)
-    pad = opt_prop_def(ANY_NUMBER)
+    otherwise = opt_prop_def(LiteralAttr)
+    pad = opt_prop_def(LiteralAttr)
     clamp = opt_prop_def(DenseArrayBase)
     result = result_def(FragmentType)
 
@@ -137,7 +120,7 @@ class LoadOp(IRDLOperation):
         source: SSAValue | Operation,
         indices: Sequence[SSAValue | Operation],
         result_type: FragmentType,
-        extents: Sequence[SSAValue | Operation | None] = (),
+        extents: Extents = (),
         condition: SSAValue | Operation | None = None,
         otherwise: float | int | None = None,
         pad: float | int | None = None,
@@ -145,15 +128,15 @@ class LoadOp(IRDLOperation):
         map: AffineMapAttr | None = None,
         clip: bool = False,
     ):
-        given, dims = split_extents(extents)
+        given, dims = given_extents(extents)
         element = result_type.get_element_type()
         super().__init__(
             operands=[source, indices, given, condition],
             result_types=[result_type],
             properties=place_properties(map, dims, clip)
             | {
-                "otherwise": None if otherwise is None else number_attribute(otherwise, element),
-                "pad": None if pad is None else number_attribute(pad, element),
+                "otherwise": None if otherwise is None else literal_attribute(otherwise, element),
+                "pad": None if pad is None else literal_attribute(pad, element),
                 "clamp": integers(clamp) if clamp else None,
             },
         )
@@ -162,14 +145,14 @@ class LoadOp(IRDLOperation):
     def parse(cls, parser: Parser) -> LoadOp:
         """Parse the custom syntax."""
         place = parse_place(parser)
-        condition, otherwise, pad = None, None, None
+        condition, otherwise = None, None
         clamp: list[int] = []
         if parser.parse_optional_keyword("if") is not None:
             condition = parser.parse_operand(i1, msg="expected a condition of type i1")
-            parser.parse_keyword("else", ": a conditional load says what it reads otherwise")
-            otherwise = parse_number(parser)
-        if parser.parse_optional_keyword("pad") is not None:
-            pad = parse_number(parser)
+            otherwise = parse_optional_literal(parser, "else")
+            if otherwise is None:
+                parser.raise_error("expected 'else': a conditional load says what it reads otherwise")
+        pad = parse_optional_literal(parser, "pad")
         if parser.parse_optional_keyword("clamp") is not None:
             clamp = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
         attributes = parser.parse_optional_attr_dict()
@@ -181,10 +164,10 @@ class LoadOp(IRDLOperation):
             source,
             place.indices,
             result_type,
-            place_extents(place),
+            place.extents,
             condition,
-            otherwise,
-            pad,
+            None if otherwise is None else otherwise.value,
+            None if pad is None else pad.value,
             clamp,
             place.map,
             place.clip,
@@ -195,17 +178,13 @@ class LoadOp(IRDLOperation):
     def print(self, printer: Printer) -> None:
         """Print the custom syntax."""
         printer.print_string(" ")
-        dims = integer_list(self.extent_dims)
-        rank = self.result.type.get_num_dims()
-        print_place(printer, self.source, self.map, self.indices, self.extents, dims, rank, self.clip is not None)
-        if self.condition is not None and self.otherwise is not None:
+        extents = listed_extents(self.extents, self.extent_dims, self.result.type.get_num_dims())
+        print_place(printer, self.source, self.map, self.indices, extents, self.clip is not None)
+        if self.condition is not None:
             printer.print_string(" if ")
             printer.print_ssa_value(self.condition)
-            printer.print_string(" else ")
-            print_number(printer, self.otherwise)
-        if self.pad is not None:
-            printer.print_string(" pad ")
-            print_number(printer, self.pad)
+        print_literal(printer, "else", self.otherwise)
+        print_literal(printer, "pad", self.pad)
         if self.clamp is not None:
             printer.print_string(f" clamp {integer_list(self.clamp)}")
         printer.print_op_attributes(self.attributes)
@@ -221,30 +200,14 @@ class LoadOp(IRDLOperation):
         element = element_type_of(self.source.type)
         if element != result.get_element_type():
             raise VerifyException(f"loads {element} from memory into a fragment of {result.get_element_type()}")
-        verify_access(self.source.type, self.map, self.indices, self.extents, self.extent_dims, result.get_shape())
+        verify_place(self.source.type, self.map, self.indices, self.extents, self.extent_dims, result.get_shape())
         if (self.condition is None) != (self.otherwise is None):
             raise VerifyException("a condition and what is read otherwise come together: 'if %c else 0.0'")
-        for name, number in (("otherwise", self.otherwise), ("pad", self.pad)):
-            if number is not None and number.type != element:
-                raise VerifyException(f"'{name}' has type {number.type}; elements have type {element}")
+        verify_literal(self.otherwise, element, "'else'")
+        verify_literal(self.pad, element, "'pad'")
         clamp = integer_list(self.clamp)
         if any(dim not in integer_list(self.extent_dims) for dim in clamp):
             raise VerifyException(f"clamps dimensions {clamp}, of which some have no extent to clamp to")
-
-
-def verify_access(
-    memory: Attribute,
-    map: AffineMapAttr | None,
-    indices: Sequence[SSAValue],
-    extents: Sequence[SSAValue],
-    extent_dims: DenseArrayBase | None,
-    shape: Sequence[int],
-) -> None:
-    """A place of ``shape`` in ``memory`` is legal."""
-    if not isinstance(memory, MemRefType | BufferType | SlotType):
-        raise VerifyException(f"{memory} is not memory; expects a memref, a buffer or a slot")
-    verify_extents(extents, integer_list(extent_dims), len(shape))
-    verify_place(map, indices, shape, memory.get_shape())
 
 
 def parse_fragment_type(parser: Parser) -> FragmentType:
@@ -254,14 +217,6 @@ def parse_fragment_type(parser: Parser) -> FragmentType:
     if not isinstance(type_, FragmentType):
         parser.raise_error(f"expected a fragment, !mma.fragment<...>, got {type_}", position, parser.pos)
     return type_
-
-
-def place_extents(place: Place) -> list[SSAValue | Operation | None]:
-    """The extents of a parsed place, None for dimensions without one."""
-    if not place.extent_dims:
-        return []
-    by_dim = dict(zip(place.extent_dims, place.extents, strict=True))
-    return [by_dim.get(dim) for dim in range(place.extent_dims[-1] + 1)]
 
 
 @irdl_op_definition
@@ -289,11 +244,11 @@ class StoreOp(IRDLOperation):
         value: SSAValue | Operation,
         destination: SSAValue | Operation,
         indices: Sequence[SSAValue | Operation],
-        extents: Sequence[SSAValue | Operation | None] = (),
+        extents: Extents = (),
         map: AffineMapAttr | None = None,
         clip: bool = False,
     ):
-        given, dims = split_extents(extents)
+        given, dims = given_extents(extents)
         super().__init__(operands=[value, destination, indices, given], properties=place_properties(map, dims, clip))
 
     @classmethod
@@ -307,7 +262,7 @@ class StoreOp(IRDLOperation):
         fragment = parser.resolve_operand(value, parse_fragment_type(parser))
         parser.parse_punctuation(",")
         destination = parser.resolve_operand(place.source, parser.parse_type())
-        op = cls(fragment, destination, place.indices, place_extents(place), place.map, place.clip)
+        op = cls(fragment, destination, place.indices, place.extents, place.map, place.clip)
         op.attributes.update(attributes)
         return op
 
@@ -316,9 +271,8 @@ class StoreOp(IRDLOperation):
         printer.print_string(" ")
         printer.print_ssa_value(self.value)
         printer.print_string(", ")
-        dims = integer_list(self.extent_dims)
-        rank = self.value_type.get_num_dims()
-        print_place(printer, self.destination, self.map, self.indices, self.extents, dims, rank, self.clip is not None)
+        extents = listed_extents(self.extents, self.extent_dims, self.value_type.get_num_dims())
+        print_place(printer, self.destination, self.map, self.indices, extents, self.clip is not None)
         printer.print_op_attributes(self.attributes)
         printer.print_string(" : ")
         printer.print_attribute(self.value.type)
@@ -337,7 +291,7 @@ class StoreOp(IRDLOperation):
         if element != self.value_type.get_element_type():
             raise VerifyException(f"stores a fragment of {self.value_type.get_element_type()} to memory of {element}")
         shape = self.value_type.get_shape()
-        verify_access(self.destination.type, self.map, self.indices, self.extents, self.extent_dims, shape)
+        verify_place(self.destination.type, self.map, self.indices, self.extents, self.extent_dims, shape)
 
 
 @irdl_op_definition

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import DenseArrayBase, FloatAttr, IndexType, IntegerAttr, IntegerType, StringAttr
+from xdsl.dialects.builtin import DenseArrayBase, IndexType, IntegerAttr, IntegerType, StringAttr
 from xdsl.ir import Attribute, Operation, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -37,16 +37,18 @@ from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.assembly import (
     INDEX,
-    number_attribute,
+    LiteralAttr,
+    literal_attribute,
     parse_extents,
-    parse_number,
+    parse_optional_literal,
     print_extents,
-    print_number,
-    verify_extents,
+    print_literal,
+    verify_literal,
 )
-from crosstile.dialects.mma.access import parse_fragment_type, split_extents
+from crosstile.dialects.mma.access import parse_fragment_type
 from crosstile.dialects.mma.attributes import canonical, projected
 from crosstile.dialects.mma.kernel import YieldOp, integer, integer_list, integers
+from crosstile.dialects.mma.place import Extents, check_extents, given_extents, listed_extents
 from crosstile.dialects.mma.types import FragmentType, type_of
 from crosstile.targets.layout import LayoutError
 
@@ -181,15 +183,15 @@ class ReduceOp(IRDLOperation):
         dims: Sequence[int],
         result_type: FragmentType,
         into: SSAValue | Operation | None = None,
-        extents: Sequence[SSAValue | Operation | None] = (),
+        extents: Extents = (),
     ):
-        given, extent_dims = split_extents(extents)
+        given, extent_dims = given_extents(extents)
         super().__init__(
             operands=[value, into, given],
             properties={
                 "kind": StringAttr(kind),
                 "dims": integers(dims),
-                "extent_dims": integers(extent_dims) if extent_dims else None,
+                "extent_dims": extent_dims,
             },
             result_types=[result_type],
         )
@@ -202,15 +204,14 @@ class ReduceOp(IRDLOperation):
         into = parser.parse_unresolved_operand() if parser.parse_optional_keyword("into") is not None else None
         parser.parse_keyword("dims", " before the dimensions that are reduced")
         dims = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
-        extents, extent_dims = parse_extents(parser)
+        extents = parse_extents(parser)
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
         fragment = parser.resolve_operand(value, parse_fragment_type(parser))
         parser.parse_punctuation("->")
         result_type = parse_fragment_type(parser)
         start = None if into is None else parser.resolve_operand(into, result_type)
-        by_dim = dict(zip(extent_dims or (), extents, strict=True))
-        op = cls(kind, fragment, dims, result_type, start, [by_dim.get(d) for d in range(max(by_dim, default=-1) + 1)])
+        op = cls(kind, fragment, dims, result_type, start, extents)
         op.attributes.update(attributes)
         return op
 
@@ -222,7 +223,7 @@ class ReduceOp(IRDLOperation):
             printer.print_string(" into ")
             printer.print_ssa_value(self.into)
         printer.print_string(f" dims {integer_list(self.dims)}")
-        print_extents(printer, self.extents, integer_list(self.extent_dims), self.value_type.get_num_dims())
+        print_extents(printer, listed_extents(self.extents, self.extent_dims, self.value_type.get_num_dims()))
         printer.print_op_attributes(self.attributes)
         printer.print_string(" : ")
         printer.print_attribute(self.value.type)
@@ -249,9 +250,7 @@ class ReduceOp(IRDLOperation):
                 f"{dims} leaves {list(shape)} of {value.get_element_type()}"
             )
         verify_projection(result, value, "the result")
-        verify_extents(self.extents, integer_list(self.extent_dims), rank)
-        if any(dim not in dims for dim in integer_list(self.extent_dims)):
-            raise VerifyException(f"has an extent for a dimension that is not reduced; {dims} are")
+        check_extents(self.extents, self.extent_dims, dims)
         if self.into is not None and self.into.type != result:
             raise VerifyException(f"'into' has type {self.into.type}; it must be that of the result, {result}")
 
@@ -265,20 +264,18 @@ class MaskOp(IRDLOperation):
     value = operand_def(FragmentType)
     extents = var_operand_def(IndexType)
     extent_dims = prop_def(DenseArrayBase)
-    otherwise = prop_def(FloatAttr | IntegerAttr)
+    otherwise = prop_def(LiteralAttr)
     result = result_def(FragmentType)
 
     traits = traits_def(Pure())
 
-    def __init__(
-        self, value: SSAValue | Operation, extents: Sequence[SSAValue | Operation | None], otherwise: float | int
-    ):
+    def __init__(self, value: SSAValue | Operation, extents: Extents, otherwise: float | int):
         value = SSAValue.get(value, type=FragmentType)
-        given, dims = split_extents(extents)
-        number = number_attribute(otherwise, value.type.get_element_type())
+        given, dims = given_extents(extents)
+        number = literal_attribute(otherwise, value.type.get_element_type())
         super().__init__(
             operands=[value, given],
-            properties={"extent_dims": integers(dims), "otherwise": number},
+            properties={"extent_dims": integers([]) if dims is None else dims, "otherwise": number},
             result_types=[value.type],
         )
 
@@ -286,14 +283,13 @@ class MaskOp(IRDLOperation):
     def parse(cls, parser: Parser) -> MaskOp:
         """Parse the custom syntax."""
         value = parser.parse_unresolved_operand("expected the fragment to mask")
-        extents, dims = parse_extents(parser)
-        parser.parse_keyword("else", " before the value of elements beyond the extents")
-        otherwise = parse_number(parser)
+        extents = parse_extents(parser)
+        otherwise = parse_optional_literal(parser, "else")
+        if otherwise is None:
+            parser.raise_error("expected 'else' and the value of elements beyond the extents")
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
-        by_dim = dict(zip(dims or (), extents, strict=True))
-        given = [by_dim.get(dim) for dim in range(max(by_dim, default=-1) + 1)]
-        op = cls(parser.resolve_operand(value, parse_fragment_type(parser)), given, otherwise)
+        op = cls(parser.resolve_operand(value, parse_fragment_type(parser)), extents, otherwise.value)
         op.attributes.update(attributes)
         return op
 
@@ -302,9 +298,8 @@ class MaskOp(IRDLOperation):
         printer.print_string(" ")
         printer.print_ssa_value(self.value)
         rank = self.result.type.get_num_dims()
-        print_extents(printer, self.extents, integer_list(self.extent_dims), rank)
-        printer.print_string(" else ")
-        print_number(printer, self.otherwise)
+        print_extents(printer, listed_extents(self.extents, self.extent_dims, rank))
+        print_literal(printer, "else", self.otherwise)
         printer.print_op_attributes(self.attributes)
         printer.print_string(" : ")
         printer.print_attribute(self.value.type)
@@ -313,11 +308,8 @@ class MaskOp(IRDLOperation):
         """Extents fit, and the result is of the value's type."""
         if self.result.type != self.value.type:
             raise VerifyException(f"masks {self.value.type} into {self.result.type}; expects the same type")
-        verify_extents(self.extents, integer_list(self.extent_dims), self.result.type.get_num_dims())
-        if self.otherwise.type != self.result.type.get_element_type():
-            raise VerifyException(
-                f"'otherwise' has type {self.otherwise.type}; elements have type {self.result.type.get_element_type()}"
-            )
+        check_extents(self.extents, self.extent_dims, range(self.result.type.get_num_dims()))
+        verify_literal(self.otherwise, self.result.type.get_element_type(), "'else'")
 
 
 @irdl_op_definition

@@ -14,9 +14,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
-from xdsl.dialects.builtin import DenseArrayBase, IndexType, IntegerAttr, IntegerType, StringAttr, i64
+from xdsl.dialects.builtin import DenseArrayBase, IndexType, IntegerAttr, StringAttr, i64
 from xdsl.ir import Operation, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -40,10 +39,8 @@ from xdsl.traits import (
 )
 from xdsl.utils.exceptions import VerifyException
 
-from crosstile.dialects.assembly import INDEX
+from crosstile.dialects.assembly import INDEX, dense_values
 from crosstile.dialects.mma.types import BufferType
-
-IntegerArray = DenseArrayBase[IntegerType]
 
 
 def integers(values: Sequence[int]) -> DenseArrayBase:
@@ -53,7 +50,7 @@ def integers(values: Sequence[int]) -> DenseArrayBase:
 
 def integer_list(attribute: DenseArrayBase | None) -> list[int]:
     """The integers of such a property; none if it is absent."""
-    return [] if attribute is None else [int(value) for value in cast(IntegerArray, attribute).get_values()]
+    return [] if attribute is None else dense_values(attribute)
 
 
 def integer(value: int) -> IntegerAttr:

@@ -11,6 +11,7 @@ products in flight run on the machine of ``asynchrony.py``, in ``ring_meaning.py
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ from crosstile.dialects.mma import access, fragments, kernel, products
 from crosstile.dialects.mma.asynchrony import Machine
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.memory import View, located_read, located_write, shape_of, whole
+from crosstile.dialects.mma.place_meaning import Elements, elements
 from crosstile.dialects.mma.reduction import COMBINE, identity, reduce
 from crosstile.dialects.mma.ring_meaning import MEANINGS as RING_MEANINGS
-from crosstile.dialects.parallel_meaning import ranges, tiles
-from crosstile.dialects.place_meaning import Elements, elements
+from crosstile.dialects.tile.blocks import blocks, sample_positions, worker_ranges
 
 MEANINGS = Meanings(RING_MEANINGS)
 
@@ -42,11 +43,17 @@ def parallel(interpreter: Interpreter, op: kernel.ParallelOp, operands: Sequence
     rank = len(op.lower_bounds)
     lower, upper = operands[:rank], operands[rank:]
     if op.is_grid:
-        boxes = tiles(lower, upper, integer_list(op.steps), interpreter.sample)
-        instances = [(*start, *extent) for start, extent in boxes]
+        sides = [blocks(*side) for side in zip(lower, upper, integer_list(op.steps), strict=True)]
+        counts = [len(side) for side in sides]
+        budget = prod(counts) if interpreter.sample is None else interpreter.sample
+        tiles = [
+            [side[at] for side, at in zip(sides, np.unravel_index(position, counts), strict=True)]
+            for position in sample_positions(counts, budget)
+        ]
+        instances = [(*(start for start, _ in tile), *(extent for _, extent in tile)) for tile in tiles]
     else:
         grain = 1 if op.grain is None else op.grain.value.data
-        instances = list[tuple[int, ...]](ranges(lower[0], upper[0], grain, interpreter.workers))
+        instances = list[tuple[int, ...]](worker_ranges(lower[0], upper[0], grain, interpreter.workers))
     machine = interpreter.state(Machine)
     for instance in instances:
         machine.start(_warps(op))

@@ -9,7 +9,7 @@ from xdsl.ir.affine import AffineMap
 
 from crosstile.dialects.element_types import Array
 from crosstile.dialects.mma.asynchrony import SlotHandle, Status
-from crosstile.dialects.place_meaning import Elements, elements
+from crosstile.dialects.mma.place_meaning import Elements, elements
 
 
 @dataclass(frozen=True)

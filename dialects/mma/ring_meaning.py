@@ -13,8 +13,8 @@ from crosstile.dialects.mma.asynchrony import Machine, Product, Program, Ring, S
 from crosstile.dialects.mma.contexts import Contexts
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.memory import contents, slot_of, whole
+from crosstile.dialects.mma.place_meaning import elements
 from crosstile.dialects.mma.types import FragmentType
-from crosstile.dialects.place_meaning import elements
 
 MEANINGS = Meanings()
 

@@ -31,10 +31,18 @@ from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
-from crosstile.dialects.assembly import parse_place, print_place
-from crosstile.dialects.mma.access import element_type_of, place_extents, place_properties, split_extents, verify_access
-from crosstile.dialects.mma.kernel import integer, integer_list
+from crosstile.dialects.mma.access import element_type_of
+from crosstile.dialects.mma.kernel import integer
 from crosstile.dialects.mma.pending import verify_release
+from crosstile.dialects.mma.place import (
+    Extents,
+    given_extents,
+    listed_extents,
+    parse_place,
+    place_properties,
+    print_place,
+    verify_place,
+)
 from crosstile.dialects.mma.types import GROUPS, READ, WRITE, RingType, SlotType, type_of
 
 
@@ -113,7 +121,7 @@ class CopyAsyncOp(IRDLOperation):
 
     Starts a copy from global memory and does not wait for it. The source may be read, and the slot written, at any
     time until a wait that covers the slot's commit returns. Invalid elements are filled with zeros. The place is
-    explained in ``dialects/assembly.py``; element types must be equal.
+    explained in ``place.py``; element types must be equal.
     """
 
     name = "mma.copy_async"
@@ -133,11 +141,11 @@ class CopyAsyncOp(IRDLOperation):
         source: SSAValue | Operation,
         indices: Sequence[SSAValue | Operation],
         slot: SSAValue | Operation,
-        extents: Sequence[SSAValue | Operation | None] = (),
+        extents: Extents = (),
         map: AffineMapAttr | None = None,
         clip: bool = False,
     ):
-        given, dims = split_extents(extents)
+        given, dims = given_extents(extents)
         super().__init__(operands=[source, indices, given, slot], properties=place_properties(map, dims, clip))
 
     @classmethod
@@ -151,16 +159,15 @@ class CopyAsyncOp(IRDLOperation):
         source = parser.resolve_operand(place.source, parser.parse_type())
         parser.parse_keyword("to", " between the types of memory and slot")
         target = parser.resolve_operand(slot, parser.parse_type())
-        op = cls(source, place.indices, target, place_extents(place), place.map, place.clip)
+        op = cls(source, place.indices, target, place.extents, place.map, place.clip)
         op.attributes.update(attributes)
         return op
 
     def print(self, printer: Printer) -> None:
         """Print the custom syntax."""
         printer.print_string(" ")
-        dims = integer_list(self.extent_dims)
-        rank = self.slot_type.get_num_dims()
-        print_place(printer, self.source, self.map, self.indices, self.extents, dims, rank, self.clip is not None)
+        extents = listed_extents(self.extents, self.extent_dims, self.slot_type.get_num_dims())
+        print_place(printer, self.source, self.map, self.indices, extents, self.clip is not None)
         printer.print_string(" to ")
         printer.print_ssa_value(self.slot)
         printer.print_op_attributes(self.attributes)
@@ -184,7 +191,7 @@ class CopyAsyncOp(IRDLOperation):
         element = element_type_of(self.source.type)
         if element != slot.get_element_type():
             raise VerifyException(f"copies {element} into a slot of {slot.get_element_type()}; a copy converts nothing")
-        verify_access(self.source.type, self.map, self.indices, self.extents, self.extent_dims, slot.get_shape())
+        verify_place(self.source.type, self.map, self.indices, self.extents, self.extent_dims, slot.get_shape())
 
 
 @irdl_op_definition

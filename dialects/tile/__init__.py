@@ -20,8 +20,8 @@ One row-scaling kernel; see docs/tile.md for the ideas and examples/tile/ for wh
     }
 
 Files: ``types``, ``kernel`` (kernel, parallel, dim), ``loops`` (for, yield), ``launch``, ``window``, ``memory`` (load,
-store, stage), ``compute`` (contract, map, reduce), ``shape`` (splat, iota, mask, transpose, reshape), ``syntax`` (text
-that they share), ``meaning`` (what all of it computes, in NumPy).
+store, stage), ``compute`` (contract, map, reduce), ``shape`` (splat, iota, mask, transpose, reshape), ``meaning``
+(what all of it computes, in NumPy).
 """
 
 from xdsl.ir import Dialect

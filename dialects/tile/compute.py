@@ -35,8 +35,7 @@ from xdsl.traits import MemoryReadEffect, Pure, RecursiveMemoryEffect
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.hints import isa
 
-from crosstile.dialects.tile.loops import YieldOp
-from crosstile.dialects.tile.syntax import (
+from crosstile.dialects.assembly import (
     dense_values,
     join_extents,
     parse_extents,
@@ -49,6 +48,7 @@ from crosstile.dialects.tile.syntax import (
     verify_extents,
     with_result_type,
 )
+from crosstile.dialects.tile.loops import YieldOp
 from crosstile.dialects.tile.types import (
     BufferType,
     TileType,

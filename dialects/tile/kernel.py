@@ -50,8 +50,8 @@ from xdsl.traits import (
 )
 from xdsl.utils.exceptions import VerifyException
 
+from crosstile.dialects.assembly import dense_values, parse_attributes, parse_index
 from crosstile.dialects.tile.loops import YieldOp, add_terminator, verify_block_arguments
-from crosstile.dialects.tile.syntax import dense_values, parse_attributes, parse_index
 from crosstile.dialects.tile.types import is_element_type
 
 

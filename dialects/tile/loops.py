@@ -37,7 +37,7 @@ from xdsl.traits import (
 )
 from xdsl.utils.exceptions import VerifyException
 
-from crosstile.dialects.tile.syntax import parse_index
+from crosstile.dialects.assembly import parse_index
 from crosstile.dialects.tile.types import TileType, is_element_type
 
 

@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from crosstile.dialects.arith_meaning import attribute_value, float_maximum, float_minimum
+from crosstile.dialects.assembly import dense_values
 from crosstile.dialects.element_types import Array, dtype_of, is_float
 from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.tile.blocks import blocks, ceil_divide, sample_positions, worker_ranges
@@ -29,7 +30,6 @@ from crosstile.dialects.tile.launch import LaunchOp
 from crosstile.dialects.tile.loops import ForOp
 from crosstile.dialects.tile.memory import LoadOp, StageOp, StoreOp
 from crosstile.dialects.tile.shape import IotaOp, MaskOp, ReshapeOp, SplatOp, TransposeOp
-from crosstile.dialects.tile.syntax import dense_values
 from crosstile.dialects.tile.types import BufferType
 from crosstile.dialects.tile.window import WindowOp
 from crosstile.dialects.tile.window_meaning import Window

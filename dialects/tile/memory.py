@@ -24,7 +24,7 @@ from xdsl.printer import Printer
 from xdsl.traits import MemoryAllocEffect, MemoryReadEffect, MemoryWriteEffect
 from xdsl.utils.exceptions import VerifyException
 
-from crosstile.dialects.tile.syntax import (
+from crosstile.dialects.assembly import (
     LiteralAttr,
     parse_attributes,
     parse_optional_literal,

@@ -29,7 +29,7 @@ from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.hints import isa
 
-from crosstile.dialects.tile.syntax import (
+from crosstile.dialects.assembly import (
     LiteralAttr,
     dense_values,
     join_extents,

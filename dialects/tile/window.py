@@ -47,7 +47,7 @@ from xdsl.traits import NoMemoryEffect
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.hints import isa
 
-from crosstile.dialects.tile.syntax import (
+from crosstile.dialects.assembly import (
     join_extents,
     parse_extents,
     print_extents,

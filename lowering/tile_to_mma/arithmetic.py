@@ -13,8 +13,7 @@ from xdsl.ir import SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
 from crosstile.dialects import mma, tile
-from crosstile.dialects.assembly import number_of
-from crosstile.dialects.tile.syntax import dense_values
+from crosstile.dialects.assembly import dense_values, number_of
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.lowering.tile_to_mma.contract import store_to_scratch
 from crosstile.lowering.tile_to_mma.places import Place

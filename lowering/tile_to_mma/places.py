@@ -23,8 +23,7 @@ from xdsl.ir.affine import (
 )
 
 from crosstile.dialects import mma, tile
-from crosstile.dialects.assembly import default_map, number_of
-from crosstile.dialects.tile.syntax import LiteralAttr
+from crosstile.dialects.assembly import LiteralAttr, default_map, number_of
 from crosstile.ir.index_math import Index
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.tile_to_mma.state import INDEX, TileLowering

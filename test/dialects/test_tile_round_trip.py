@@ -29,12 +29,12 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
+from crosstile.dialects.assembly import float_text
 from crosstile.dialects.tile.compute import REDUCE_KINDS, ContractOp, MapOp, ReduceOp
 from crosstile.dialects.tile.kernel import DimOp, KernelOp, ParallelOp, ReturnOp
 from crosstile.dialects.tile.loops import ForOp, YieldOp
 from crosstile.dialects.tile.memory import LoadOp, StageOp, StoreOp
 from crosstile.dialects.tile.shape import IotaOp, MaskOp, ReshapeOp, SplatOp, TransposeOp
-from crosstile.dialects.tile.syntax import float_text
 from crosstile.dialects.tile.types import BufferType, CapacityType, TileType, WindowType, capacity_type, is_float_type
 from crosstile.dialects.tile.window import WindowOp
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from typing import Any
 
@@ -15,7 +16,6 @@ from crosstile.dialects import upstream_meaning
 from crosstile.dialects.interpreter import Interpreter
 from crosstile.dialects.mma import meaning
 from crosstile.dialects.mma.reduction import COMBINE, reduce
-from crosstile.dialects.parallel_meaning import ranges, tiles
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.layout import Layout
 
@@ -242,19 +242,48 @@ def test_a_product_has_the_arithmetic_of_its_intrinsic():
 # Instances
 
 
+def instances(text: str, *bounds: int, workers: int = 1, sample: int | None = None) -> list[tuple[int, ...]]:
+    """The block arguments of every instance, as the kernel itself writes them into a row of memory."""
+    log = np.full((10000, 4), -1)
+    count = np.zeros(1, np.int64)
+    stores = "\n".join(
+        f"%c{number} = arith.constant {number} : index\nmemref.store {name}, %log[%n, %c{number}] : memref<?x4xindex>"
+        for number, name in enumerate(re.findall(r"%[bem]\w*", text.split("=")[0]))
+    )
+    body = f"""
+      mma.parallel {text} {{
+        %n = memref.load %count[%zero] : memref<1xindex>
+        {stores}
+        %one = arith.constant 1 : index
+        %next = arith.addi %n, %one : index
+        memref.store %next, %count[%zero] : memref<1xindex>
+      }}"""
+    names = ", ".join(f"%u{number}: index" for number in range(len(bounds)))
+    run(
+        kernel(body, f"%log: memref<?x4xindex>, %count: memref<1xindex>, {names}"),
+        log,
+        count,
+        *bounds,
+        workers=workers,
+        sample=sample,
+    )
+    return [tuple(int(value) for value in row if value >= 0) for row in log[: count[0]]]
+
+
 def test_workers_get_ranges_in_multiples_of_the_grain():
-    assert ranges(0, 21, 8, 2) == [(0, 8), (8, 21)]
-    assert ranges(3, 4, 8, 4) == [(3, 4)]
-    assert ranges(0, 0, 8, 4) == []
-    assert ranges(0, 64, 8, 3) == [(0, 16), (16, 40), (40, 64)]
+    text = "%b to %e = %zero to %u0 grain 8"
+    assert instances(text, 21, workers=2) == [(0, 8), (8, 21)]
+    assert instances(text, 0, workers=4) == []
+    assert instances(text, 64, workers=3) == [(0, 16), (16, 40), (40, 64)]
 
 
-def test_tiles_of_a_grid_and_a_sample_of_them():
-    assert tiles((0, 0), (300, 10), (128, 64)) == [((0, 0), (128, 10)), ((128, 0), (128, 10)), ((256, 0), (44, 10))]
-    assert tiles((0,), (0,), (4,)) == []
-    sampled = tiles((0, 0), (1000, 1000), (10, 10), sample=20)
+def test_a_grid_has_ragged_tiles_and_may_be_sampled():
+    text = "(%b0, %b1), (%m0, %m1) = (%zero, %zero) to (%u0, %u1) step (128, 64)"
+    assert instances(text, 300, 10) == [(0, 0, 128, 10), (128, 0, 128, 10), (256, 0, 44, 10)]
+    assert instances(text, 0, 10) == []
+    sampled = instances(text, 12800, 6400, sample=20)
     assert len(sampled) == 20
-    assert {start for start, _ in sampled} >= {(0, 0), (0, 990), (990, 0), (990, 990)}
+    assert {(0, 0, 128, 64), (12672, 6336, 128, 64)} <= set(sampled)
 
 
 # Asynchrony: what the verifier cannot see

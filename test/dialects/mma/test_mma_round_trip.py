@@ -167,6 +167,8 @@ def make_relayout(draw: Draw, values: Values) -> Operation | None:
         return None
     value, type_ = found
     rows, columns = type_.get_shape()
+    if columns % 16:
+        return None  # a reduction's result
     other = Layout.of((rows, columns), lane=[(16, columns // 16)], register=[(rows, columns), (columns // 16, 1)])
     return mma.RelayoutOp(value, mma.FragmentType.of((rows, columns), type_.element_type, LayoutAttr(other)))
 

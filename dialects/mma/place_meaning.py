@@ -1,6 +1,6 @@
 """What a place in memory means: for every element of a tile its coordinates in memory, and whether it is valid.
 
-The text of a place is that of ``dialects/assembly.py``. For a 2x4 tile at ``%A[5, 2] extent [_, 3]`` of a 6x5 matrix
+The text of a place is that of ``place.py``. For a 2x4 tile at ``%A[5, 2] extent [_, 3]`` of a 6x5 matrix
 coordinates are ([[5], [6]], [[2, 3, 4, 5]]), arrays that broadcast to the tile, and column 3 is not valid. Reading
 element (6, 2), valid and outside the memory, is an error.
 """
