@@ -1,6 +1,6 @@
 """The explicit list of passes for CPUs, level by level; every CPU family shares it, their rows differ.
 
-nn --decompose, canonicalize, nn-to-nest, fuse, choose-schedule--> nest --nest-to-tile--> tile --tile-to-mma--> mma
+nn --decompose, canonicalize, nn-to-nest, fuse--> nest --choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
    --plan-buffers, mma-to-hardware, expand-math--> hardware --convert-scf-to-cf, convert-to-llvm--> llvm
 """
 
@@ -10,8 +10,8 @@ LEVELS = ("nn", "nest", "tile", "mma", "hardware", "llvm")
 """The levels of a CPU program, from the highest to the lowest."""
 
 STEPS: dict[str, tuple[str, ...]] = {
-    "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "choose-schedule{target=TARGET}"),
-    "tile": ("nest-to-tile",),
+    "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse"),
+    "tile": ("choose-schedule{target=TARGET}", "nest-to-tile"),
     "mma": ("tile-to-mma{target=TARGET}",),
     "hardware": ("plan-buffers", "mma-to-hardware", "expand-math"),
     "llvm": ("convert-scf-to-cf", "convert-to-llvm"),

@@ -13,7 +13,7 @@ products, arithmetic on fragments and scratch buffers, ``scf`` and ``arith`` aro
         4 x memref.load + vector.broadcast, 4 x vector.load, 16 x vector.fma
 
 Files: ``state`` (what rules share), ``access`` (addresses and masks), and rules by subject: ``control``, ``memory``,
-``arithmetic``, ``product``.
+``arithmetic``, ``product``, ``host``.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from xdsl.dialects import memref
+from xdsl.dialects import func, memref
 from xdsl.ir import Operation
 
-from crosstile.dialects import mma
+from crosstile.dialects import mma, tile
 from crosstile.dialects.arith import Arith
 from crosstile.lowering.driver import Lowering, LoweringPass, Rule
-from crosstile.lowering.mma_to_hardware import arithmetic, control, product
+from crosstile.lowering.mma_to_hardware import arithmetic, control, host, product
 from crosstile.lowering.mma_to_hardware.memory import lower_load, lower_store
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering
 
 RULES: Mapping[type[Operation], Rule] = {
+    func.FuncOp: host.lower_function,
+    tile.LaunchOp: host.lower_launch,
+    memref.CopyOp: host.lower_copy,
     mma.KernelOp: control.lower_kernel,
     mma.ReturnOp: control.lower_return,
     mma.ParallelOp: control.lower_parallel,

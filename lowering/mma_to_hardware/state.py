@@ -98,6 +98,17 @@ class KernelState:
     used: int = 0
 
 
+@dataclass(frozen=True)
+class HostState:
+    """The host function being lowered: which stage of ``stages`` this call is for, the worker, its scratch."""
+
+    stage: SSAValue
+    part: SSAValue
+    parts: SSAValue
+    stages: int
+    scratch: SSAValue
+
+
 class HardwareLowering(Lowering):
     """The driver with what the rules of this lowering share."""
 
@@ -111,6 +122,7 @@ class HardwareLowering(Lowering):
         self.index = Hoister(self)
         self.linear = LinearBuilder(self.index)
         self._kernel: KernelState | None = None
+        self._host: HostState | None = None
         self._memories: dict[SSAValue, Memory] = {}
 
     @property
@@ -119,6 +131,17 @@ class HardwareLowering(Lowering):
         if self._kernel is None:
             raise self.error("stands outside of an mma.kernel")
         return self._kernel
+
+    @property
+    def host(self) -> HostState:
+        """The host function that is being lowered; an error outside of one."""
+        if self._host is None:
+            raise self.error("stands outside of a host function")
+        return self._host
+
+    def enter_host(self, host: HostState) -> None:
+        """From now on rules lower the body of a host function."""
+        self._host = host
 
     def enter_kernel(self, kernel: KernelState) -> None:
         """From now on rules lower the body of ``kernel``."""

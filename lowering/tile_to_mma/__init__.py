@@ -63,7 +63,7 @@ class TileToMmaPass(LoweringPass):
 
     name = "tile-to-mma"
     rules: ClassVar[Mapping[type[Operation], Rule]] = RULES
-    kept_dialects: ClassVar[frozenset[str]] = frozenset(("arith", "math", "scf", "func", "memref", "affine"))
+    kept_dialects: ClassVar[frozenset[str]] = frozenset(("arith", "math", "scf", "cf", "func", "memref", "affine"))
 
     target: str
 
