@@ -148,10 +148,13 @@ def store(interpreter: Interpreter, op: StoreOp, operands: Sequence[Any]) -> Seq
 @MEANINGS.of(StageOp)
 def stage(interpreter: Interpreter, op: StageOp, operands: Sequence[Any]) -> Sequence[Any]:
     """A copy that cannot be written."""
-    source = operands[0]
+    source: Window | Array = operands[0]
     if isinstance(source, Window):
-        source = source.read(interpreter.state(Coverage), _literal(op.pad))
-    buffer = np.array(source)
+        buffer = source.read(interpreter.state(Coverage), _literal(op.pad))
+        if buffer.base is not None:  # a view of the source, not padded or gathered
+            buffer = np.array(buffer)
+    else:
+        buffer = np.array(source)
     buffer.flags.writeable = False
     return (buffer,)
 
