@@ -36,34 +36,46 @@ class ExpandMathPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Expand every function of f32 that has a formula, in place."""
-        constants: dict[tuple[Block, Attribute], SSAValue] = {}
+        constants = Constants()
         for old in list(op.walk()):
             if type(old) in FORMULAS and element_type(old.results[0].type) == f32:
                 expand(old, constants)
 
 
-def expand(op: Operation, constants: dict[tuple[Block, Attribute], SSAValue]) -> None:
-    """Replace ``op`` by its formula; ``constants`` are those that each function has so far."""
+class Constants:
+    """Constants at the start of each function, one per value."""
+
+    def __init__(self):
+        self._values: dict[tuple[Block, Attribute], SSAValue] = {}
+        self._last: dict[Block, Operation] = {}
+
+    def get(self, value: Constant, user: Operation) -> SSAValue:
+        """The constant ``value`` in the function of ``user``, whose location a new one inherits."""
+        home = outermost_block(user)
+        if (home, value) not in self._values:
+            new = ConstantOp(value)
+            new.location = user.location
+            if home in self._last:
+                home.insert_op_after(new, self._last[home])
+            else:
+                assert home.first_op is not None
+                home.insert_op_before(new, home.first_op)
+            self._last[home] = new
+            self._values[home, value] = new.result
+        return self._values[home, value]
+
+
+def expand(op: Operation, constants: Constants) -> None:
+    """Replace ``op`` by its formula."""
     block = op.parent
     assert block is not None
-    home = outermost_block(op)
 
     def insert(new: Operation) -> None:
         new.location = op.location
         block.insert_op_before(new, op)
 
-    def constant(value: Constant) -> SSAValue:
-        if (home, value) not in constants:
-            new = ConstantOp(value)
-            new.location = op.location
-            if home.first_op is None:
-                home.add_op(new)
-            else:
-                home.insert_op_before(new, home.first_op)
-            constants[home, value] = new.result
-        return constants[home, value]
-
-    result = FORMULAS[type(op)](Formula(op.results[0].type, insert, constant), op.operands[0])
+    formula = Formula(op.results[0].type, insert, lambda value: constants.get(value, op))
+    result = FORMULAS[type(op)](formula, op.operands[0])
     if op.results[0].name_hint is not None:
         result.name_hint = op.results[0].name_hint
     op.results[0].replace_all_uses_with(result)

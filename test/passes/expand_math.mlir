@@ -35,3 +35,14 @@ func.func @others(%x: f64, %y: f32) {
   %1 = math.sin %y : f32
   func.return
 }
+
+// The first operation of a function may be the one that goes.
+
+// CHECK-LABEL: func.func @first
+// CHECK:         arith.divf
+// CHECK:         arith.divf
+func.func @first(%x: f32) -> f32 {
+  %0 = math.rsqrt %x : f32
+  %1 = math.rsqrt %0 : f32
+  func.return %1 : f32
+}
