@@ -227,7 +227,7 @@ def _say(text: str) -> None:
 
 
 def _traceback(debug: bool) -> None:
-    if debug:
+    if debug and sys.exc_info()[0] is not None:
         import traceback
 
         traceback.print_exc()

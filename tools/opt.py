@@ -220,22 +220,29 @@ class _Session:
             self._run_passes(context, module)
         return self._print(context, module)
 
+    def _dump(self, title: str, text: str) -> None:
+        if self.arguments.mlir_print_ir_after_all:
+            sys.stderr.write(f"// -----// IR Dump After {title} //----- //\n{text}\n")
+
     def _run_passes(self, context: Context, module: ModuleOp) -> None:
         from crosstile.ir.passes import run_passes
+        from crosstile.ir.printing import print_module
 
         done: list[str] = []
 
         def after_pass(module_pass: ModulePass, module: ModuleOp) -> None:
             done.append(self.passes[len(done)][0])
-            if self.arguments.mlir_print_ir_after_all:
-                sys.stderr.write(f"// -----// IR Dump After {done[-1]} //----- //\n{self._print(context, module)}\n")
+            self._dump(done[-1], self._print(context, module))
 
         try:
             run_passes(context, module, [module_pass for _, module_pass in self.passes], after_pass)
         except CrosstileError as error:
+            failed = self.passes[len(done)][0]
+            # The generic form, which can print what does not verify.
+            self._dump(f"{failed} Failed", print_module(module, generic=True))
             if "internal error" not in error.message:
                 raise
-            pipeline = ",".join([*done, self.passes[len(done)][0]])
+            pipeline = ",".join([*done, failed])
             command = f"{PROG} {self.arguments.input} --pass-pipeline='builtin.module({pipeline})'"
             raise error.with_note(f"to reproduce: {command}") from error
 

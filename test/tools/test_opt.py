@@ -219,6 +219,16 @@ def test_a_defect_of_a_pass_comes_with_a_command_that_shows_it(program: Path, mo
     assert result.err.endswith(f"note: to reproduce: {command}\n")
 
 
+def test_the_module_that_a_pass_failed_on_is_dumped(program: Path, monkeypatch: pytest.MonkeyPatch):
+    def find_pass(name: str) -> type[ModulePass]:
+        return _Crash if name == "crash" else registry.find_pass(name)
+
+    monkeypatch.setattr(pipeline, "find_pass", find_pass)
+    lines = run("--pass-pipeline=cse,crash", "--mlir-print-ir-after-all", program).err.splitlines()
+    start = lines.index("// -----// IR Dump After crash Failed //----- //")
+    assert lines[start + 1] == '"builtin.module"() ({'
+
+
 def test_debug_shows_the_traceback_and_only_debug_does():
     assert "Traceback" not in run(stdin="arith.addi").err
     assert "Traceback" in run("--debug", stdin="arith.addi").err
