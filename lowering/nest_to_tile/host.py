@@ -91,6 +91,7 @@ class HostLowering:
             CallOp: self.lower_call,
             tensor.DimOp: self.lower_dim,
             tensor.EmptyOp: self.lower_empty,
+            tensor.FromElementsOp: self.lower_from_elements,
             tensor.ReshapeOp: self.lower_reshape,
             tensor.CollapseShapeOp: self.lower_reshape,
             tensor.ExpandShapeOp: self.lower_reshape,
@@ -164,6 +165,15 @@ class HostLowering:
         alloc = lowering.insert(memref.AllocOp(lowering.flatten(op.dynamic_sizes), [], type_))
         for dim, size in zip(dynamic_dims(type_), alloc.dynamic_sizes, strict=True):
             self.sizes.record(alloc.memref, dim, Computed(size))
+        lowering.replace(op, alloc.memref)
+
+    def lower_from_elements(self, op: tensor.FromElementsOp, lowering: Lowering) -> None:
+        """A scalar that the host computed, as a tensor of rank 0: every worker stores the same value."""
+        type_ = cast(MemRefType, memref_type(op.result.type))
+        if type_.get_shape():
+            raise lowering.error(f"expects a tensor of rank 0 made from a scalar; {op.result.type} is not built yet")
+        alloc = lowering.insert(memref.AllocOp([], [], type_))
+        lowering.insert(memref.StoreOp.get(lowering.value(op.elements[0]), alloc.memref, []))
         lowering.replace(op, alloc.memref)
 
     def lower_constant(self, op: arith.ConstantOp, lowering: Lowering) -> None:
