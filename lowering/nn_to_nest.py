@@ -15,20 +15,17 @@ no operand has come in through a ``tensor.empty`` that is never read. ``func``, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import ClassVar, cast
 
-from xdsl.dialects import arith, math, tensor
+from xdsl.dialects import arith, tensor
 from xdsl.dialects.arith import FastMathFlagsAttr
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     AnyFloat,
     ArrayAttr,
-    FloatAttr,
-    IndexType,
     IntegerAttr,
-    IntegerType,
     TensorType,
     f32,
     i64,
@@ -38,43 +35,18 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
 from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
-from crosstile.dialects.nest.generic import GenericOp, YieldOp
+from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nn import elementwise
+from crosstile.dialects.nn.composites import ORIGIN
 from crosstile.dialects.nn.contraction import ContractOp
 from crosstile.dialects.nn.reduction import ReduceOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
 from crosstile.dialects.nn.shapes import is_float, tensor_of
 from crosstile.lowering.driver import Lowering, LoweringPass, Rule
+from crosstile.lowering.nn_scalar_code import SCALARS, ScalarBody, cast_scalar
 
 _NAMES = "ijklpqrs"
 _ZERO = AffineExpr.constant(0)
-
-
-class ScalarBody:
-    """Builds the scalar body of a nest: each method appends operations and returns their value."""
-
-    def __init__(self, *argument_types: Attribute):
-        self.block = Block(arg_types=argument_types)
-
-    def add(self, op: Operation) -> SSAValue:
-        """Append ``op``, which has one result."""
-        self.block.add_op(op)
-        return op.results[0]
-
-    def constant(self, value: float, type_: Attribute) -> SSAValue:
-        """A scalar constant of a float, integer or index type."""
-        if is_float(type_):
-            return self.add(arith.ConstantOp(FloatAttr(value, cast(AnyFloat, type_))))
-        return self.add(arith.ConstantOp(IntegerAttr(int(value), cast("IntegerType | IndexType", type_))))
-
-    def widen(self, value: SSAValue, type_: Attribute) -> SSAValue:
-        """A float as a float of at least its width."""
-        return value if value.type == type_ else self.add(arith.ExtFOp(value, cast(AnyFloat, type_)))
-
-    def finish(self, *values: SSAValue) -> Block:
-        """The body, yielding ``values``."""
-        self.block.add_op(YieldOp(*values))
-        return self.block
 
 
 def iterator_names(count: int) -> list[str]:
@@ -103,48 +75,6 @@ def _splat_value(value: SSAValue) -> float | None:
 
 
 # Elementwise
-
-Scalar = Callable[[ScalarBody, Sequence[SSAValue], FastMathFlagsAttr], SSAValue]
-"""How an operator computes one element from one element of each operand."""
-
-
-def _unary(make: Callable[[SSAValue, FastMathFlagsAttr], Operation]) -> Scalar:
-    return lambda body, operands, flags: body.add(make(operands[0], flags))
-
-
-def _binary(
-    make_float: Callable[[SSAValue, SSAValue, FastMathFlagsAttr], Operation],
-    make_integer: Callable[[SSAValue, SSAValue], Operation],
-) -> Scalar:
-    def scalar(body: ScalarBody, operands: Sequence[SSAValue], flags: FastMathFlagsAttr) -> SSAValue:
-        lhs, rhs = operands
-        return body.add(make_float(lhs, rhs, flags) if is_float(lhs.type) else make_integer(lhs, rhs))
-
-    return scalar
-
-
-def _negate(body: ScalarBody, operands: Sequence[SSAValue], flags: FastMathFlagsAttr) -> SSAValue:
-    (value,) = operands
-    if is_float(value.type):
-        return body.add(arith.NegfOp(value, flags))
-    return body.add(arith.SubiOp(body.constant(0, value.type), value))
-
-
-SCALARS: dict[type[Operation], Scalar] = {
-    elementwise.NegOp: _negate,
-    elementwise.ExpOp: _unary(math.ExpOp),
-    elementwise.TanhOp: _unary(math.TanhOp),
-    elementwise.ErfOp: _unary(math.ErfOp),
-    elementwise.SqrtOp: _unary(math.SqrtOp),
-    elementwise.RsqrtOp: _unary(math.RsqrtOp),
-    elementwise.AddOp: _binary(arith.AddfOp, arith.AddiOp),
-    elementwise.SubOp: _binary(arith.SubfOp, arith.SubiOp),
-    elementwise.MulOp: _binary(arith.MulfOp, arith.MuliOp),
-    elementwise.DivOp: _binary(arith.DivfOp, arith.DivSIOp),
-    elementwise.MaxOp: _binary(arith.MaximumfOp, arith.MaxSIOp),
-    elementwise.MinOp: _binary(arith.MinimumfOp, arith.MinSIOp),
-}
-"""The scalar code of each elementwise operator."""
 
 
 def _lower_elementwise(op: elementwise.UnaryOp | elementwise.BinaryOp, lowering: Lowering) -> None:
@@ -177,6 +107,13 @@ def _replace(
     names = iterator_names(rank)
     inputs = [lowering.value(operand) for operand in read]
     nest = GenericOp(inputs, _iterators(names), [*maps, result_map], body, [op.results[0].type])
+    _insert(op, nest, lowering)
+
+
+def _insert(op: Operation, nest: GenericOp, lowering: Lowering) -> None:
+    """Let ``nest`` stand for ``op``, and say which composite it is part of."""
+    if (origin := op.attributes.get(ORIGIN)) is not None:
+        nest.attributes[ORIGIN] = origin
     lowering.replace(op, lowering.insert(nest).results[0])
 
 
@@ -185,46 +122,8 @@ def _lower_cast(op: elementwise.CastOp, lowering: Lowering) -> None:
     source, target = tensor_of(op.operand).element_type, tensor_of(op.result).element_type
     rank = len(tensor_of(op.operand).get_shape())
     body = ScalarBody(source)
-    result = _cast(body, body.block.args[0], target)
+    result = cast_scalar(body, body.block.args[0], target)
     _replace(op, lowering, [op.operand], [_dims(*range(rank), count=rank)], body.finish(result))
-
-
-def _cast(body: ScalarBody, value: SSAValue, target: Attribute) -> SSAValue:
-    source = value.type
-    if source == target:
-        return value
-    bit = IntegerType(1)
-    if target == bit:
-        zero = body.constant(0, source)
-        return body.add(arith.CmpfOp(value, zero, "une") if is_float(source) else arith.CmpiOp(value, zero, "ne"))
-    if isinstance(source, IndexType) or isinstance(target, IndexType):
-        if isinstance(source, IntegerType) and source != bit:
-            return body.add(arith.IndexCastOp(value, target))
-        if isinstance(source, IndexType):
-            return _cast(body, body.add(arith.IndexCastOp(value, i64)), target)
-        return body.add(arith.IndexCastOp(_cast(body, value, i64), target))
-    if is_float(source) and is_float(target):
-        return _cast_float(body, value, cast(AnyFloat, target))
-    if is_float(source):
-        return body.add(arith.FPToSIOp(value, cast(IntegerType, target)))
-    if is_float(target):
-        number = cast(AnyFloat, target)
-        return body.add(arith.UIToFPOp(value, number) if source == bit else arith.SIToFPOp(value, number))
-    widths = cast(IntegerType, source).bitwidth, cast(IntegerType, target).bitwidth
-    wider = cast(IntegerType, target)
-    if widths[0] > widths[1]:
-        return body.add(arith.TruncIOp(value, wider))
-    return body.add(arith.ExtUIOp(value, wider) if source == bit else arith.ExtSIOp(value, wider))
-
-
-def _cast_float(body: ScalarBody, value: SSAValue, target: AnyFloat) -> SSAValue:
-    width = cast(AnyFloat, value.type).bitwidth
-    if width < target.bitwidth:
-        return body.add(arith.ExtFOp(value, target))
-    if width == target.bitwidth:
-        # f16 and bf16 hold different numbers; f32 holds both.
-        value = body.add(arith.ExtFOp(value, f32))
-    return body.add(arith.TruncFOp(value, target))
 
 
 # Constants
@@ -261,9 +160,9 @@ def _lower_contract(op: ContractOp, lowering: Lowering) -> None:
         folding = ("add", accumulator, op.fastmath if op.fastmath.data else None)
         nest = GenericOp(inputs, iterators, op.maps, body.finish(product), [op.result.type], *folding)
     else:
-        rounded = _cast(body, product, tensor_of(op.result).element_type)
+        rounded = cast_scalar(body, product, tensor_of(op.result).element_type)
         nest = GenericOp(inputs, iterators, op.maps, body.finish(rounded), [op.result.type])
-    lowering.replace(op, lowering.insert(nest).results[0])
+    _insert(op, nest, lowering)
 
 
 def _lower_reduce(op: ReduceOp, lowering: Lowering) -> None:
@@ -285,7 +184,7 @@ def _lower_reduce(op: ReduceOp, lowering: Lowering) -> None:
         accumulator,
         op.fastmath if op.fastmath.data else None,
     )
-    lowering.replace(op, lowering.insert(nest).results[0])
+    _insert(op, nest, lowering)
 
 
 # Shapes
@@ -315,7 +214,7 @@ def _lower_broadcast(op: BroadcastOp, lowering: Lowering) -> None:
     block = body.finish(body.block.args[0])
     result_map = _dims(*range(len(shape)), count=len(shape))
     nest = GenericOp(inputs, _iterators(iterator_names(len(shape))), [*maps, result_map], block, [op.result.type])
-    lowering.replace(op, lowering.insert(nest).results[0])
+    _insert(op, nest, lowering)
 
 
 def _lower_reshape(op: ReshapeOp, lowering: Lowering) -> None:

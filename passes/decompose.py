@@ -7,7 +7,8 @@ contract, reduce, transpose, reshape, broadcast and cast::
                                                %y = nn.max %x, %zero : tensor<?x4xf32>, tensor<f32>
 
 Matrix products become contractions, gelu, silu and relu elementwise chains, softmax and layer_norm reductions with
-elementwise operations between them; the formulas are those of ``dialects/nn/composites.py``. A dynamic row length that
+elementwise operations between them; the formulas are those of ``dialects/nn/composites.py``, and the attribute
+``nn.origin`` of a primitive names the composite, for kernels to be named after. A dynamic row length that
 layer_norm divides by is read with ``tensor.dim`` and becomes a tensor of rank 0. ``fastmath`` flags are inherited.
 """
 
@@ -19,7 +20,7 @@ from typing import cast
 from xdsl.context import Context
 from xdsl.dialects import arith, tensor
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import DYNAMIC_INDEX, AnyFloat, IntegerAttr, IntegerType, ModuleOp, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, AnyFloat, IntegerAttr, IntegerType, ModuleOp, StringAttr, TensorType
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -36,6 +37,7 @@ from crosstile.dialects.nn.contraction import ContractOp, MatmulOp
 from crosstile.dialects.nn.elementwise import BINARY, UNARY, ConstantOp, GeluOp, ReluOp, SiluOp
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, SoftmaxOp
 from crosstile.dialects.nn.shapes import tensor_of
+from crosstile.dialects.nn.syntax import NnOp
 
 _UNARY = {op.name: op for op in UNARY}
 _BINARY = {op.name: op for op in BINARY}
@@ -44,8 +46,9 @@ _BINARY = {op.name: op for op in BINARY}
 class PrimitiveBuilder:
     """The primitives of ``composites``, as operations inserted before the one that is being rewritten."""
 
-    def __init__(self, rewriter: PatternRewriter, element: Attribute, fastmath: FastMathFlagsAttr):
+    def __init__(self, rewriter: PatternRewriter, origin: Operation, element: Attribute, fastmath: FastMathFlagsAttr):
         self._rewriter = rewriter
+        self._origin = StringAttr(origin.name.removeprefix("nn."))
         self._element = element
         self._of_reductions = fastmath
         # The order of a sum is the only thing that reassoc frees here, and an elementwise operation has none.
@@ -54,6 +57,8 @@ class PrimitiveBuilder:
     def _insert(self, op: Operation, hint: str | None = None) -> SSAValue:
         self._rewriter.insert(op)
         op.results[0].name_hint = hint
+        if isinstance(op, NnOp) and not isinstance(op, ConstantOp):
+            op.attributes[composites.ORIGIN] = self._origin
         return op.results[0]
 
     def constant(self, value: float) -> SSAValue:
@@ -87,8 +92,10 @@ class PrimitiveBuilder:
         return x
 
 
-def _builder(rewriter: PatternRewriter, operand: SSAValue, fastmath: FastMathFlagsAttr) -> PrimitiveBuilder:
-    return PrimitiveBuilder(rewriter, tensor_of(operand).element_type, fastmath)
+def _builder(
+    rewriter: PatternRewriter, op: Operation, operand: SSAValue, fastmath: FastMathFlagsAttr
+) -> PrimitiveBuilder:
+    return PrimitiveBuilder(rewriter, op, tensor_of(operand).element_type, fastmath)
 
 
 class DecomposeRelu(RewritePattern):
@@ -97,7 +104,7 @@ class DecomposeRelu(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: ReluOp, rewriter: PatternRewriter) -> None:
         """Integers and floats alike."""
-        rewriter.replace(op, (), (composites.relu(_builder(rewriter, op.operand, op.fastmath), op.operand),))
+        rewriter.replace(op, (), (composites.relu(_builder(rewriter, op, op.operand, op.fastmath), op.operand),))
 
 
 class DecomposeSilu(RewritePattern):
@@ -106,7 +113,7 @@ class DecomposeSilu(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: SiluOp, rewriter: PatternRewriter) -> None:
         """Every float type."""
-        rewriter.replace(op, (), (composites.silu(_builder(rewriter, op.operand, op.fastmath), op.operand),))
+        rewriter.replace(op, (), (composites.silu(_builder(rewriter, op, op.operand, op.fastmath), op.operand),))
 
 
 class DecomposeGelu(RewritePattern):
@@ -115,7 +122,7 @@ class DecomposeGelu(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: GeluOp, rewriter: PatternRewriter) -> None:
         """Both forms."""
-        builder = _builder(rewriter, op.operand, op.fastmath)
+        builder = _builder(rewriter, op, op.operand, op.fastmath)
         rewriter.replace(op, (), (composites.gelu(builder, op.operand, op.approximate.data),))
 
 
@@ -125,7 +132,7 @@ class DecomposeSoftmax(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: SoftmaxOp, rewriter: PatternRewriter) -> None:
         """Along any dimension."""
-        builder = _builder(rewriter, op.operand, op.fastmath)
+        builder = _builder(rewriter, op, op.operand, op.fastmath)
         rewriter.replace(op, (), (composites.softmax(builder, op.operand, op.dim.value.data),))
 
 
@@ -135,7 +142,7 @@ class DecomposeLayerNorm(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: LayerNormOp, rewriter: PatternRewriter) -> None:
         """Along the last dimension."""
-        builder = _builder(rewriter, op.operand, op.fastmath)
+        builder = _builder(rewriter, op, op.operand, op.fastmath)
         dim = tensor_of(op.operand).get_num_dims() - 1
         result = composites.layer_norm(builder, op.operand, op.gamma, op.beta, dim, op.epsilon.value.data)
         rewriter.replace(op, (), (result,))

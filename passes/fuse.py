@@ -51,6 +51,7 @@ from crosstile.dialects.nest.merging import (
     simplify,
 )
 from crosstile.dialects.nest.shared_iterators import SharedIterators
+from crosstile.dialects.nn.composites import ORIGIN
 from crosstile.ir.diagnostics import fuse_locations
 
 
@@ -267,7 +268,7 @@ class _Grouper:
         for nest in group:
             nest.detach()
             body.add_op(nest)
-            nest.attributes.pop("origin", None)
+            nest.attributes.pop(ORIGIN, None)
         kernel = KernelOp(name, inputs, [value.type for value in outputs], body)
         kernel.location = fuse_locations(*(nest.location for nest in group))
         for result, value in zip(kernel.results, outputs, strict=True):

@@ -1,7 +1,7 @@
 """Readable, unique names of kernels, from the operations they came from: ``matmul_add_gelu``, ``softmax``, ``exp_1``.
 
-A nest may say which operator it is part of in a discardable attribute ``origin``; otherwise its words are read off its
-combiner and its body.
+A nest may say which operator it is part of in a discardable attribute ``nn.origin``; otherwise its words are read off
+its combiner and its body.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from crosstile.dialects.nest.analysis import is_contraction
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.merging import is_permutation_copy, moves_only
+from crosstile.dialects.nn.composites import ORIGIN
 
 LONGEST = 4
 """Words of a name; longer ones lose their plain arithmetic first."""
@@ -43,16 +44,15 @@ class KernelNames:
 
     def merge(self, new: GenericOp, *parts: GenericOp) -> None:
         """``new`` does what ``parts`` did, in this order; later calls for the same nest do not change it."""
-        if new not in self._origins:
-            origins = [word for part in parts for word in self._known_origins(part)]
-            self._origins[new] = tuple(dict.fromkeys(origins))
+        if new not in self._origins and any(self._known_origins(part) for part in parts):
+            self._origins[new] = tuple(dict.fromkeys(word for part in parts for word in self.words(part)))
 
     def words(self, nest: GenericOp) -> tuple[str, ...]:
         """What ``nest`` does: the operators it is part of if it says so, else what its body and combiner are."""
         return self._known_origins(nest) or nest_words(nest)
 
     def _known_origins(self, nest: GenericOp) -> tuple[str, ...]:
-        origin = nest.attributes.get("origin")
+        origin = nest.attributes.get(ORIGIN)
         written = (origin.data,) if isinstance(origin, StringAttr) else ()
         return self._origins.get(nest, written)
 

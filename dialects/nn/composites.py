@@ -15,6 +15,9 @@ from typing import Protocol, TypeVar
 
 ValueT = TypeVar("ValueT")
 
+ORIGIN = "nn.origin"
+"""The attribute of a primitive that names the composite it is part of; kernels are named after it."""
+
 
 class Primitives(Protocol[ValueT]):
     """The primitives that the formulas are made of, on values of one floating-point type that broadcast."""

@@ -11,9 +11,9 @@ func.func @matmul(%a: tensor<?x8xbf16>, %b: tensor<4x8xbf16>) -> tensor<?x4xf32>
 // CHECK-LABEL: func.func @relu
 func.func @relu(%x: tensor<4xf32>, %i: tensor<4xi32>) -> (tensor<4xf32>, tensor<4xi32>) {
   // CHECK-NEXT: %[[ZERO:.*]] = nn.constant dense<0.000000e+00> : tensor<f32>
-  // CHECK-NEXT: nn.max %x, %[[ZERO]] fastmath<nnan> : tensor<4xf32>, tensor<f32>
+  // CHECK-NEXT: nn.max %x, %[[ZERO]] fastmath<nnan> {nn.origin = "relu"} : tensor<4xf32>, tensor<f32>
   // CHECK-NEXT: %[[ZERO:.*]] = nn.constant dense<0> : tensor<i32>
-  // CHECK-NEXT: nn.max %i, %[[ZERO]] : tensor<4xi32>, tensor<i32>
+  // CHECK-NEXT: nn.max %i, %[[ZERO]]{{.*}} : tensor<4xi32>, tensor<i32>
   %0 = nn.relu %x fastmath<nnan> : tensor<4xf32>
   %1 = nn.relu %i : tensor<4xi32>
   func.return %0, %1 : tensor<4xf32>, tensor<4xi32>
@@ -28,18 +28,18 @@ func.func @gelu(%x: tensor<?xf64>) -> tensor<?xf64> {
   // CHECK-NEXT: %[[HALVED:.*]] = nn.mul %x, %[[HALF]]
   // CHECK-NEXT: %[[ONE:.*]] = nn.constant dense<1.000000e+00>
   // CHECK-NEXT: %[[SUM:.*]] = nn.add %[[ERF]], %[[ONE]]
-  // CHECK-NEXT: nn.mul %[[HALVED]], %[[SUM]] : tensor<?xf64>, tensor<?xf64>
+  // CHECK-NEXT: nn.mul %[[HALVED]], %[[SUM]]{{.*}} : tensor<?xf64>, tensor<?xf64>
   %0 = nn.gelu %x : tensor<?xf64>
   func.return %0 : tensor<?xf64>
 }
 
 // CHECK-LABEL: func.func @softmax
 func.func @softmax(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
-  // CHECK-NEXT: %[[MAX:.*]] = nn.reduce max %x dims [0] keep_dims fastmath<none> : tensor<?x?xf32> -> tensor<1x?xf32>
-  // CHECK-NEXT: %[[SHIFTED:.*]] = nn.sub %x, %[[MAX]] : tensor<?x?xf32>, tensor<1x?xf32>
+  // CHECK-NEXT: %[[MAX:.*]] = nn.reduce max %x dims [0] keep_dims fastmath<none>{{.*}} : tensor<?x?xf32> -> tensor<1x?xf32>
+  // CHECK-NEXT: %[[SHIFTED:.*]] = nn.sub %x, %[[MAX]]{{.*}} : tensor<?x?xf32>, tensor<1x?xf32>
   // CHECK-NEXT: %[[EXP:.*]] = nn.exp %[[SHIFTED]]
   // CHECK-NEXT: %[[SUM:.*]] = nn.reduce add %[[EXP]] dims [0] keep_dims fastmath<none>
-  // CHECK-NEXT: nn.div %[[EXP]], %[[SUM]] : tensor<?x?xf32>, tensor<1x?xf32>
+  // CHECK-NEXT: nn.div %[[EXP]], %[[SUM]]{{.*}} : tensor<?x?xf32>, tensor<1x?xf32>
   %0 = nn.softmax %x dim 0 fastmath<none> : tensor<?x?xf32>
   func.return %0 : tensor<?x?xf32>
 }
@@ -52,12 +52,12 @@ func.func @layer_norm(%x: tensor<4x?xf32>, %g: tensor<?xf32>, %b: tensor<?xf32>)
   // CHECK-NEXT: %[[INTEGER:.*]] = arith.index_cast %[[LENGTH]] : index to i64
   // CHECK-NEXT: %[[FLOAT:.*]] = arith.sitofp %[[INTEGER]] : i64 to f32
   // CHECK-NEXT: %[[SIZE:.*]] = tensor.from_elements %[[FLOAT]] : tensor<f32>
-  // CHECK-NEXT: %[[SUM:.*]] = nn.reduce add %x dims [1] keep_dims : tensor<4x?xf32> -> tensor<4x1xf32>
-  // CHECK-NEXT: %[[MEAN:.*]] = nn.div %[[SUM]], %[[SIZE]] : tensor<4x1xf32>, tensor<f32>
+  // CHECK-NEXT: %[[SUM:.*]] = nn.reduce add %x dims [1] keep_dims{{.*}} : tensor<4x?xf32> -> tensor<4x1xf32>
+  // CHECK-NEXT: %[[MEAN:.*]] = nn.div %[[SUM]], %[[SIZE]]{{.*}} : tensor<4x1xf32>, tensor<f32>
   // CHECK-NEXT: %[[CENTRED:.*]] = nn.sub %x, %[[MEAN]]
   // CHECK: nn.rsqrt
-  // CHECK: nn.mul %{{.*}}, %g : tensor<4x?xf32>, tensor<?xf32>
-  // CHECK-NEXT: nn.add %{{.*}}, %b : tensor<4x?xf32>, tensor<?xf32>
+  // CHECK: nn.mul %{{.*}}, %g{{.*}} : tensor<4x?xf32>, tensor<?xf32>
+  // CHECK-NEXT: nn.add %{{.*}}, %b{{.*}} : tensor<4x?xf32>, tensor<?xf32>
   %0 = nn.layer_norm %x, %g, %b epsilon 1.0e-5 : tensor<4x?xf32>, tensor<?xf32>, tensor<?xf32>
   func.return %0 : tensor<4x?xf32>
 }

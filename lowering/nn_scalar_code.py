@@ -1,0 +1,128 @@
+"""The scalar code that operators become inside a nest's body: one element of the result from one of each operand.
+
+nn.max of f32    arith.maximumf          nn.cast f16 to bf16    arith.extf to f32, arith.truncf
+nn.max of i32    arith.maxsi             nn.cast f32 to i1      arith.cmpf une against 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from xdsl.dialects import arith, math
+from xdsl.dialects.arith import FastMathFlagsAttr
+from xdsl.dialects.builtin import AnyFloat, FloatAttr, IndexType, IntegerAttr, IntegerType, f32, i64
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+
+from crosstile.dialects.nest.generic import YieldOp
+from crosstile.dialects.nn import elementwise
+from crosstile.dialects.nn.shapes import is_float
+
+
+class ScalarBody:
+    """Builds the scalar body of a nest: each method appends operations and returns their value."""
+
+    def __init__(self, *argument_types: Attribute):
+        self.block = Block(arg_types=argument_types)
+
+    def add(self, op: Operation) -> SSAValue:
+        """Append ``op``, which has one result."""
+        self.block.add_op(op)
+        return op.results[0]
+
+    def constant(self, value: float, type_: Attribute) -> SSAValue:
+        """A scalar constant of a float, integer or index type."""
+        if is_float(type_):
+            return self.add(arith.ConstantOp(FloatAttr(value, cast(AnyFloat, type_))))
+        return self.add(arith.ConstantOp(IntegerAttr(int(value), cast("IntegerType | IndexType", type_))))
+
+    def widen(self, value: SSAValue, type_: Attribute) -> SSAValue:
+        """A float as a float of at least its width."""
+        return value if value.type == type_ else self.add(arith.ExtFOp(value, cast(AnyFloat, type_)))
+
+    def finish(self, *values: SSAValue) -> Block:
+        """The body, yielding ``values``."""
+        self.block.add_op(YieldOp(*values))
+        return self.block
+
+
+Scalar = Callable[[ScalarBody, Sequence[SSAValue], FastMathFlagsAttr], SSAValue]
+"""How an operator computes one element from one element of each operand."""
+
+
+def _unary(make: Callable[[SSAValue, FastMathFlagsAttr], Operation]) -> Scalar:
+    return lambda body, operands, flags: body.add(make(operands[0], flags))
+
+
+def _binary(
+    make_float: Callable[[SSAValue, SSAValue, FastMathFlagsAttr], Operation],
+    make_integer: Callable[[SSAValue, SSAValue], Operation],
+) -> Scalar:
+    def scalar(body: ScalarBody, operands: Sequence[SSAValue], flags: FastMathFlagsAttr) -> SSAValue:
+        lhs, rhs = operands
+        return body.add(make_float(lhs, rhs, flags) if is_float(lhs.type) else make_integer(lhs, rhs))
+
+    return scalar
+
+
+def _negate(body: ScalarBody, operands: Sequence[SSAValue], flags: FastMathFlagsAttr) -> SSAValue:
+    (value,) = operands
+    if is_float(value.type):
+        return body.add(arith.NegfOp(value, flags))
+    return body.add(arith.SubiOp(body.constant(0, value.type), value))
+
+
+SCALARS: dict[type[Operation], Scalar] = {
+    elementwise.NegOp: _negate,
+    elementwise.ExpOp: _unary(math.ExpOp),
+    elementwise.TanhOp: _unary(math.TanhOp),
+    elementwise.ErfOp: _unary(math.ErfOp),
+    elementwise.SqrtOp: _unary(math.SqrtOp),
+    elementwise.RsqrtOp: _unary(math.RsqrtOp),
+    elementwise.AddOp: _binary(arith.AddfOp, arith.AddiOp),
+    elementwise.SubOp: _binary(arith.SubfOp, arith.SubiOp),
+    elementwise.MulOp: _binary(arith.MulfOp, arith.MuliOp),
+    elementwise.DivOp: _binary(arith.DivfOp, arith.DivSIOp),
+    elementwise.MaxOp: _binary(arith.MaximumfOp, arith.MaxSIOp),
+    elementwise.MinOp: _binary(arith.MinimumfOp, arith.MinSIOp),
+}
+"""The scalar code of each elementwise operator."""
+
+
+def cast_scalar(body: ScalarBody, value: SSAValue, target: Attribute) -> SSAValue:
+    """``value`` as ``target``: rounded to nearest even, to integers toward zero; i1 is 0 or 1, and what is not zero."""
+    source = value.type
+    if source == target:
+        return value
+    bit = IntegerType(1)
+    if target == bit:
+        zero = body.constant(0, source)
+        return body.add(arith.CmpfOp(value, zero, "une") if is_float(source) else arith.CmpiOp(value, zero, "ne"))
+    if isinstance(source, IndexType) or isinstance(target, IndexType):
+        if isinstance(source, IntegerType) and source != bit:
+            return body.add(arith.IndexCastOp(value, target))
+        if isinstance(source, IndexType):
+            return cast_scalar(body, body.add(arith.IndexCastOp(value, i64)), target)
+        return body.add(arith.IndexCastOp(cast_scalar(body, value, i64), target))
+    if is_float(source) and is_float(target):
+        return _cast_float(body, value, cast(AnyFloat, target))
+    if is_float(source):
+        return body.add(arith.FPToSIOp(value, cast(IntegerType, target)))
+    if is_float(target):
+        number = cast(AnyFloat, target)
+        return body.add(arith.UIToFPOp(value, number) if source == bit else arith.SIToFPOp(value, number))
+    widths = cast(IntegerType, source).bitwidth, cast(IntegerType, target).bitwidth
+    wider = cast(IntegerType, target)
+    if widths[0] > widths[1]:
+        return body.add(arith.TruncIOp(value, wider))
+    return body.add(arith.ExtUIOp(value, wider) if source == bit else arith.ExtSIOp(value, wider))
+
+
+def _cast_float(body: ScalarBody, value: SSAValue, target: AnyFloat) -> SSAValue:
+    width = cast(AnyFloat, value.type).bitwidth
+    if width < target.bitwidth:
+        return body.add(arith.ExtFOp(value, target))
+    if width == target.bitwidth:
+        # f16 and bf16 hold different numbers; f32 holds both.
+        value = body.add(arith.ExtFOp(value, f32))
+    return body.add(arith.TruncFOp(value, target))
