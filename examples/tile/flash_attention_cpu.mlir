@@ -12,7 +12,8 @@
 // `softmax_weighted_sum` of the nest level, in block form.)
 //
 // Causal: queries are the last positions of the sequence, so query i sees the keys up to i + length - queries. Key
-// blocks beyond the last query are not visited at all, and inside a block hidden keys score -inf, whose exp is 0.
+// blocks beyond the last query are not visited at all, and inside a block hidden keys score -inf, whose exp is 0. That
+// hides the padding of the last block as well: it lies behind the last key of the last query.
 // A query that sees nothing has m = -inf and must not compute inf - inf: it subtracts 0 instead, and ends with l = 0,
 // for which the answer is 0.
 //
@@ -28,8 +29,7 @@ tile.kernel @attention(%Q : memref<?x?x64xf32>, %K : memref<?x?x64xf32>, %V : me
     %length = memref.load %lengths[%s] : memref<?xindex>
     %shift = arith.subi %length, %queries : index
     %last = arith.addi %i, %mc : index
-    %visible = arith.addi %last, %shift : index
-    %end = arith.minsi %visible, %length : index
+    %end = arith.addi %last, %shift : index
 
     %qw = tile.window %Q[%s, %i, 0] extent [%mc, _] : memref<?x?x64xf32> -> !tile.window<32x64xf32>
     %q0 = tile.load %qw : !tile.window<32x64xf32> -> !tile.tile<32x64xf32>
@@ -60,8 +60,7 @@ tile.kernel @attention(%Q : memref<?x?x64xf32>, %K : memref<?x?x64xf32>, %V : me
         %y = arith.select %seen, %x, %minus_infinity : f32
         tile.yield %y : f32
       }
-      %s2 = tile.mask %s1 extent [_, %jc] else -inf : !tile.tile<32x64xf32>
-      %m2 = tile.reduce max %s2 into %m1 dims [1] : !tile.tile<32x64xf32> -> !tile.tile<32x1xf32>
+      %m2 = tile.reduce max %s1 into %m1 dims [1] : !tile.tile<32x64xf32> -> !tile.tile<32x1xf32>
       %base = tile.map (%m2 : !tile.tile<32x1xf32>) -> !tile.tile<32x1xf32> {
       ^bb0(%x : f32):
         %nothing = arith.cmpf oeq, %x, %minus_infinity : f32
@@ -74,7 +73,7 @@ tile.kernel @attention(%Q : memref<?x?x64xf32>, %K : memref<?x?x64xf32>, %V : me
         %y = math.exp %d : f32
         tile.yield %y : f32
       }
-      %p = tile.map (%s2, %base : !tile.tile<32x64xf32>, !tile.tile<32x1xf32>) -> !tile.tile<32x64xf32> {
+      %p = tile.map (%s1, %base : !tile.tile<32x64xf32>, !tile.tile<32x1xf32>) -> !tile.tile<32x64xf32> {
       ^bb0(%x : f32, %b : f32):
         %d = arith.subf %x, %b : f32
         %y = math.exp %d : f32

@@ -204,27 +204,35 @@ def test_layer_norm(rows: int, columns: int):
 
 
 @pytest.mark.parametrize(
-    ("queries", "lengths"),
-    [(1, [1]), (7, [7, 9, 130]), (64, [64]), (33, [40, 33]), (1, [200, 3]), (5, [3, 0, 5]), (0, [4])],
+    ("queries", "lengths", "scale"),
+    [
+        (1, [1], 1.0),
+        (7, [7, 9, 130], 0.3),
+        (64, [64], 0.125),
+        (33, [40, 33], 0.3),
+        (1, [200, 3], 0.3),
+        (9, [300, 150], 30.0),  # blocks differ by more than exp can bear
+        (5, [3, 0, 5], 0.3),
+        (0, [4], 0.3),
+    ],
 )
-def test_flash_attention_cpu(queries: int, lengths: list[int]):
+def test_flash_attention_cpu(queries: int, lengths: list[int], scale: float):
     sequences, keys = len(lengths), max(lengths)
     q, k, v = numbers(1, sequences, queries, 64), numbers(2, sequences, keys, 64), numbers(3, sequences, keys, 64)
     o = output(sequences, queries, 64)
-    scale = np.float32(0.3)
     for sequence, length in enumerate(lengths):
         k[sequence, length:] = v[sequence, length:] = np.inf  # what must not be read
-    run("flash_attention_cpu.mlir", "attention", [q, k, v, np.array(lengths), o, scale])
+    run("flash_attention_cpu.mlir", "attention", [q, k, v, np.array(lengths), o, np.float32(scale)])
+    factor = float(np.float32(scale))
     for sequence, length in enumerate(lengths):
         for query in range(queries):
             seen = max(0, query + 1 + length - queries)
-            scores = float(scale) * (k[sequence, :seen].astype(np.float64) @ q[sequence, query].astype(np.float64))
+            keys_seen, row = k[sequence, :seen].astype(np.float64), q[sequence, query].astype(np.float64)
+            scores = factor * (keys_seen @ row)
             weights = np.exp(scores - scores.max()) if seen else np.zeros(0)
             values = v[sequence, :seen].astype(np.float64)
             total = weights.sum() if seen else 1.0
-            size = float(scale) * (np.abs(k[sequence, :seen].astype(np.float64)) @ np.abs(q[sequence, query])).max(
-                initial=0
-            )
+            size = factor * (np.abs(keys_seen) @ np.abs(row)).max(initial=0)
             # A relative error of each weight from its score, and the sums over the keys.
             bound = 2.0**-24 * (2 * 66 * size + 2 * seen + 20) * (weights @ np.abs(values)) / total
             assert_within(o[sequence, query], weights @ values / total, bound)
