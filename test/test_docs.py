@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from round_trip import parse
 from run_lines import can_execute, execute_as_typed
+from xdsl.passes import ModulePass
+
+from crosstile.ir.context import make_context
+from crosstile.ir.passes import run_passes
+from crosstile.ir.printing import print_module
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -117,6 +123,23 @@ def test_commands_print_what_the_page_says(page: Path, workplace: Path):
 def test_python_sessions_print_what_the_page_says(page: Path):
     result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
     assert result.attempted > 0 and result.failed == 0, f"{page.name}: the sessions' differences are on standard output"
+
+
+def test_the_pass_of_contributing_works():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    source = next(block for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S) if "class " in block)
+    assert len([line for line in source.splitlines() if line.strip()]) <= 20
+    names: dict[str, type[ModulePass]] = {}
+    exec(compile(source, "CONTRIBUTING.md", "exec"), names)
+    module = parse(
+        """func.func @f(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %y = nn.neg %x : tensor<4xf32>
+  %z = nn.neg %y : tensor<4xf32>
+  func.return %z : tensor<4xf32>
+}"""
+    )
+    run_passes(make_context(), module, [names["DoubleNegationPass"]()])
+    assert "func.return %x" in print_module(module)
 
 
 def test_there_are_commands_to_execute():

@@ -282,10 +282,14 @@ def test_start_up_is_no_slower_than_xdsl_opt(program: Path):
         after = os.times()
         return after.children_user - before.children_user + after.children_system - before.children_system
 
-    # Alternating, and the least of each: what else the machine does disturbs one run, not the least of five.
-    pairs = [(seconds(spawn(str(program))), seconds(spawn(str(program), code=xdsl))) for _ in range(5)]
-    ours, theirs = (min(column) for column in zip(*pairs, strict=True))
-    assert ours <= 1.1 * theirs, f"{ours:.3f} s against {theirs:.3f} s"
+    # Alternating, and the least of each: what else the machine does disturbs some runs, not all.
+    ours = theirs = float("inf")
+    for _ in range(15):
+        ours = min(ours, seconds(spawn(str(program))))
+        theirs = min(theirs, seconds(spawn(str(program), code=xdsl)))
+        if ours <= 1.05 * theirs:
+            return
+    pytest.fail(f"{ours:.3f} s against {theirs:.3f} s")
 
 
 def test_a_reader_that_went_away_is_no_error_message(program: Path):
