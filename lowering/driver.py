@@ -60,18 +60,22 @@ class Lowering:
 
     def values(self, old: SSAValue) -> tuple[SSAValue, ...]:
         """All new values that stand for ``old``."""
+        if old not in self._values:
+            raise self.error(
+                "uses a value of a block that stands further down", "put blocks after those they depend on"
+            )
         return self._values[old]
 
     def value(self, old: SSAValue) -> SSAValue:
         """The one new value that stands for ``old``; an error if it became several."""
-        values = self._values[old]
+        values = self.values(old)
         if len(values) != 1:
             raise self.error(f"expects one value for an operand of type {old.type}, but it became {len(values)}")
         return values[0]
 
     def flatten(self, olds: Sequence[SSAValue]) -> list[SSAValue]:
         """The new values of all ``olds``, in order."""
-        return [new for old in olds for new in self._values[old]]
+        return [new for old in olds for new in self.values(old)]
 
     def map_value(self, old: SSAValue, *news: SSAValue) -> None:
         """From now on ``news`` stand for ``old``."""

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from xdsl.context import Context
 from xdsl.dialects.arith import ConstantOp
-from xdsl.dialects.builtin import ModuleOp, f32
+from xdsl.dialects.builtin import ModuleOp, VectorType, f32
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.traits import IsolatedFromAbove
+from xdsl.utils.hints import isa
 
-from crosstile.dialects.arith import element_type
 from crosstile.passes.math_formulas import FORMULAS, Constant, Formula
 
 
@@ -38,8 +38,13 @@ class ExpandMathPass(ModulePass):
         """Expand every function of f32 that has a formula, in place."""
         constants = Constants()
         for old in list(op.walk()):
-            if type(old) in FORMULAS and element_type(old.results[0].type) == f32:
+            if type(old) in FORMULAS and is_f32(old.results[0].type):
                 expand(old, constants)
+
+
+def is_f32(type_: Attribute) -> bool:
+    """Whether ``type_`` is f32 or a vector of it; tensors belong to higher levels."""
+    return type_ == f32 or (isa(type_, VectorType) and type_.element_type == f32)
 
 
 class Constants:

@@ -65,3 +65,16 @@ func.func @no_such_function(%x: bf16) -> bf16 {
 func.func @entry(%x: f32) attributes {crosstile.entry} {
   func.return
 }
+
+// -----
+
+func.func @blocks_out_of_order(%x: i32) -> i32 {
+  cf.br ^first
+^second:
+  // expected-error @+2 {{'func.return': uses a value of a block that stands further down}}
+  // expected-note @+1 {{put blocks after those they depend on}}
+  func.return %y : i32
+^first:
+  %y = arith.addi %x, %x : i32
+  cf.br ^second
+}

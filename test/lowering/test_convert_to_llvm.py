@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine_code import MachineCode, compare, interpret, parse
+from machine_code import MachineCode, compare, interpret, parse, runnable_machines
+
+from crosstile.targets.model import Machine
 
 ENTRY = "attributes {crosstile.entry}"
 
@@ -130,15 +132,16 @@ MASKED = """func.func @f(%x: memref<?xT>, %y: memref<?xT>, %i: index, %n: index)
 }"""
 
 
+@pytest.mark.parametrize("target", runnable_machines(), ids=lambda target: target.name)
 @pytest.mark.parametrize(
     ("type_", "lanes"), [("f32", 4), ("f32", 8), ("f32", 16), ("f32", 32), ("f64", 8), ("i8", 64), ("i32", 3)]
 )
-def test_masks_of_every_length(type_: str, lanes: int):
+def test_masks_of_every_length(type_: str, lanes: int, target: Machine):
     text = MASKED.replace("T", type_).replace("L", str(lanes))
     text = text.replace("7.0", "7") if type_.startswith("i") else text
     dtype = {"f32": np.float32, "f64": np.float64, "i8": np.int8, "i32": np.int32}[type_]
     module = parse(text)
-    run = MachineCode(module)
+    run = MachineCode(module, machine=target)
     source = np.arange(1, 200).astype(dtype)
     for count in (-5, *range(lanes + 1), lanes + 9, 2**40):
         ran, meant = np.zeros(199, dtype), np.zeros(199, dtype)

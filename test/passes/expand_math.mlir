@@ -30,9 +30,11 @@ func.func @exponentials(%m: memref<?xf32>, %n: index) {
 // CHECK-LABEL: func.func @others
 // CHECK-NEXT:    math.exp %x : f64
 // CHECK-NEXT:    math.sin %y : f32
-func.func @others(%x: f64, %y: f32) {
+// CHECK-NEXT:    math.exp %t : tensor<4xf32>
+func.func @others(%x: f64, %y: f32, %t: tensor<4xf32>) {
   %0 = math.exp %x : f64
   %1 = math.sin %y : f32
+  %2 = math.exp %t : tensor<4xf32>
   func.return
 }
 

@@ -18,7 +18,7 @@ from crosstile.lowering.convert_scf_to_cf import ConvertScfToCfPass
 from crosstile.lowering.convert_to_llvm import ConvertToLlvmPass
 from crosstile.passes.expand_math import ExpandMathPass
 from crosstile.targets.host import host_machine
-from crosstile.targets.model import Machine
+from crosstile.targets.model import Machine, machines
 from crosstile.targets.x86.run import LoadedObject, compile_module
 
 CONTEXT = make_context()
@@ -78,6 +78,17 @@ def assert_same_bits(actual: Sequence[Any], expected: Sequence[Any]) -> None:
         bits = np.dtype(f"u{got.dtype.itemsize}")
         wrong = (got.view(bits) != want.view(bits)) & ~nan
         assert not wrong.any(), f"at {np.argwhere(wrong)[:5].tolist()}: {got[wrong][:5]} is not {want[wrong][:5]}"
+
+
+def runnable_machines() -> list[Machine]:
+    """The CPU rows whose code this processor runs: without vectors, AVX2, AVX-512, as far as they are there."""
+    host = host_machine()
+    architecture = host.triple.partition("-")[0]
+    return [
+        row
+        for row in machines().values()
+        if row.triple.partition("-")[0] in ("", architecture) and set(row.features) <= set(host.features)
+    ]
 
 
 def is_array(value: Any) -> bool:
