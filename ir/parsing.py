@@ -16,17 +16,22 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Any
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import (
     UNKNOWN_LOC,
+    AnyFloat,
+    ComplexType,
     FileLineColLoc,
+    IndexType,
     IntAttr,
+    IntegerType,
     ModuleOp,
     StringAttr,
 )
 from xdsl.ir import AttributeInvT, BlockArgument, Operation, SSAValue
-from xdsl.parser import Parser, UnresolvedOperand
+from xdsl.parser import AttrParser, Parser, UnresolvedOperand
 from xdsl.utils.exceptions import (
     DiagnosticException,
     MultipleSpansParseError,
@@ -41,8 +46,23 @@ from crosstile.ir.diagnostics import CrosstileError, Note
 from crosstile.ir.registry import did_you_mean
 
 
+class DenseElement(Parser._TensorLiteralElement):  # pyright: ignore[reportPrivateUsage]
+    """An element of ``dense<...>``, where a float in hexadecimal is its bits; xDSL prints and misreads those."""
+
+    def to_type(self, parser: AttrParser, type: AnyFloat | IntegerType | IndexType | ComplexType) -> Any:
+        """The element as a value of ``type``."""
+        if isinstance(type, AnyFloat) and self.span.text.startswith("0x"):
+            bits = int(self.span.text, 16)
+            if bits >> (8 * type.compile_time_size):
+                parser.raise_error(f"{self.span.text} has more bits than {type}", self.span)
+            return type.unpack(bits.to_bytes(type.compile_time_size, "little"), 1)[0]
+        return super().to_type(parser, type)
+
+
 class LocationParser(Parser):
     """xDSL's parser, stamping locations. ``first_line`` is the line of the file at which ``text`` starts."""
+
+    _TensorLiteralElement = DenseElement
 
     def __init__(self, context: Context, text: str, filename: str, first_line: int = 1):
         self._line_starts = [0, *(index + 1 for index, char in enumerate(text) if char == "\n")]
