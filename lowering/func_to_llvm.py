@@ -34,9 +34,11 @@ from xdsl.utils.hints import isa
 from crosstile.dialects.llvm import PoisonOp
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.llvm_types import constant
+from crosstile.lowering.math_to_llvm import LIBRARY_FUNCTIONS
 
 ENTRY_ATTRIBUTE = "crosstile.entry"
 ENTRY_SUFFIX = ".entry"
+LIBRARY_NAMES = frozenset(LIBRARY_FUNCTIONS.values())
 
 
 def result_type(types: Sequence[Attribute]) -> Attribute | None:
@@ -44,6 +46,11 @@ def result_type(types: Sequence[Attribute]) -> Attribute | None:
     if not types:
         return None
     return types[0] if len(types) == 1 else xllvm.LLVMStructType.from_type_list(types)
+
+
+def symbol(name: str) -> str:
+    """The symbol of the function called ``name``: another where the C library has one of that name, which we call."""
+    return f"crosstile.{name}" if name.removesuffix("f") in LIBRARY_NAMES or name in LIBRARY_NAMES else name
 
 
 def lower_func(op: func.FuncOp, lowering: Lowering) -> None:
@@ -57,7 +64,7 @@ def lower_func(op: func.FuncOp, lowering: Lowering) -> None:
         properties["passthrough"] = passthrough
     body = lowering.lower_region(op.body)
     new_op = xllvm.FuncOp(
-        op.sym_name,
+        symbol(op.sym_name.data),
         xllvm.LLVMFunctionType(inputs, output),
         xllvm.LinkageAttr("internal" if private else "external"),
         body=body,
@@ -66,7 +73,7 @@ def lower_func(op: func.FuncOp, lowering: Lowering) -> None:
     )
     lowering.insert(new_op)
     if ENTRY_ATTRIBUTE in op.attributes:
-        lowering.insert(entry(new_op, lowering))
+        lowering.insert(entry(op.sym_name.data, new_op, lowering))
 
 
 def argument_attributes(op: func.FuncOp, lowering: Lowering) -> Attribute | None:
@@ -79,9 +86,8 @@ def argument_attributes(op: func.FuncOp, lowering: Lowering) -> Attribute | None
     return ArrayAttr(result)
 
 
-def entry(function: xllvm.FuncOp, lowering: Lowering) -> xllvm.FuncOp:
-    """The function through which the host calls ``function`` with an array of words."""
-    name = function.sym_name.data
+def entry(name: str, function: xllvm.FuncOp, lowering: Lowering) -> xllvm.FuncOp:
+    """The function through which the host calls ``function``, known as ``name``, with an array of words."""
     types = function.function_type.inputs.data
     for type_ in types:
         if not isinstance(type_, xllvm.LLVMPointerType) and type_ != i64:
@@ -96,7 +102,7 @@ def entry(function: xllvm.FuncOp, lowering: Lowering) -> xllvm.FuncOp:
         returned = None if isinstance(output, xllvm.LLVMVoidType) else output
         if returned is not None and returned not in (i32, i64):
             raise lowering.error(f"an entry function returns nothing, an i32 or an index, not {returned}")
-        status = lowering.insert(xllvm.CallOp(name, *arguments, return_type=returned)).returned
+        status = lowering.insert(xllvm.CallOp(function.sym_name.data, *arguments, return_type=returned)).returned
         if status is None:
             status = constant(lowering, 0, i32)
         elif status.type != i32:
@@ -118,7 +124,9 @@ def lower_call(op: func.CallOp, lowering: Lowering) -> None:
     """``func.call``."""
     types = [lowering.convert_type(result.type) for result in op.results]
     flat = [type_ for group in types for type_ in group]
-    new_op = xllvm.CallOp(op.callee, *lowering.flatten(op.arguments), return_type=result_type(flat))
+    new_op = xllvm.CallOp(
+        symbol(op.callee.root_reference.data), *lowering.flatten(op.arguments), return_type=result_type(flat)
+    )
     returned = lowering.insert(new_op).returned
     values: list[SSAValue] = [] if returned is None else [returned]
     if returned is not None and len(flat) > 1:

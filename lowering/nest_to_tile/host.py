@@ -14,6 +14,7 @@ that the program takes to be equal are compared first: one ``cf.assert`` each, b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import cast
 
 from xdsl.dialects import arith, func, memref, scf, tensor
@@ -92,7 +93,7 @@ class HostLowering:
             tensor.DimOp: self.lower_dim,
             tensor.EmptyOp: self.lower_empty,
             tensor.FromElementsOp: self.lower_from_elements,
-            tensor.ReshapeOp: self.lower_reshape,
+            tensor.CastOp: self.lower_cast,
             tensor.CollapseShapeOp: self.lower_reshape,
             tensor.ExpandShapeOp: self.lower_reshape,
             arith.ConstantOp: self.lower_constant,
@@ -168,13 +169,13 @@ class HostLowering:
         lowering.replace(op, alloc.memref)
 
     def lower_from_elements(self, op: tensor.FromElementsOp, lowering: Lowering) -> None:
-        """A scalar that the host computed, as a tensor of rank 0: every worker stores the same value."""
+        """Scalars that the host computes, written to a temporary."""
         type_ = cast(MemRefType, memref_type(op.result.type))
-        if type_.get_shape():
-            raise lowering.error(f"expects a tensor of rank 0 made from a scalar; {op.result.type} is not built yet")
-        alloc = lowering.insert(memref.AllocOp([], [], type_))
-        lowering.insert(memref.StoreOp.get(lowering.value(op.elements[0]), alloc.memref, []))
-        lowering.replace(op, alloc.memref)
+        temporary = lowering.insert(memref.AllocOp([], [], type_)).memref
+        for element, place in zip(op.elements, product(*map(range, type_.get_shape())), strict=True):
+            indices = self.index.values(place)
+            lowering.insert(memref.StoreOp.get(lowering.value(element), temporary, indices))
+        lowering.replace(op, temporary)
 
     def lower_constant(self, op: arith.ConstantOp, lowering: Lowering) -> None:
         """A tensor becomes a constant global; scalars stay."""
@@ -191,22 +192,38 @@ class HostLowering:
         constant.location = op.location
         lowering.replace(op, lowering.insert(memref.GetGlobalOp(name, type_)).memref)
 
-    def lower_reshape(self, op: Operation, lowering: Lowering) -> None:
-        """The same elements in the same order under another shape, of which at most one size is not static."""
+    def lower_cast(self, op: tensor.CastOp, lowering: Lowering) -> None:
+        """Sizes known or forgotten: the same memory; a size that becomes known is checked at run time."""
+        source = lowering.value(op.source)
+        type_ = cast(MemRefType, memref_type(op.dest.type))
+        result = lowering.insert(memref.CastOp.get(source, type_)).dest
+        for dim, (before, after) in enumerate(
+            zip(cast(MemRefType, source.type).get_shape(), type_.get_shape(), strict=True)
+        ):
+            if before == DYNAMIC_INDEX != after:
+                self.sizes.require_equal([(source, dim)], after)
+            elif after == DYNAMIC_INDEX:
+                self.sizes.record(result, dim, Dimension(source, dim))
+        lowering.replace(op, result)
+
+    def lower_reshape(self, op: tensor.CollapseShapeOp | tensor.ExpandShapeOp, lowering: Lowering) -> None:
+        """The same elements in the same order under another shape; a single unknown size follows from the others."""
         source = lowering.value(op.operands[0])
         type_ = cast(MemRefType, memref_type(op.results[0].type))
         dynamic = dynamic_dims(type_)
-        if len(dynamic) > 1:
-            raise lowering.error("a reshape to several dynamic dimensions is not built yet: expects at most one '?'")
-        inferred = self.sizes.inferred(source, type_)
-        sizes: list[Index] = [inferred.value if size == DYNAMIC_INDEX else size for size in type_.get_shape()]
+        if len(dynamic) == 1:
+            computed = {dynamic[0]: self.sizes.inferred(source, type_)}
+        else:
+            given = lowering.flatten(op.operands[1:])
+            computed = {dim: Computed(size) for dim, size in zip(dynamic, given, strict=True)}
+        sizes = [computed[dim].value if dim in computed else size for dim, size in enumerate(type_.get_shape())]
         strides: list[Index] = [1]
         for size in reversed(sizes[1:]):
             strides.insert(0, self.index.mul(strides[0], size))
         view = memref.ReinterpretCastOp.from_dynamic(source, [0], sizes, strides[: len(sizes)], type_)
         result = lowering.insert(view).result
-        for dim in dynamic:
-            self.sizes.record(result, dim, inferred)
+        for dim, size in computed.items():
+            self.sizes.record(result, dim, size)
         lowering.replace(op, result)
 
     # Launches

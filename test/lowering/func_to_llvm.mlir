@@ -39,3 +39,18 @@ func.func @use(%x: f32, %y: i32) -> i32 {
   %a, %b = func.call @two(%x, %y) : (f32, i32) -> (f32, i32)
   func.return %b : i32
 }
+
+// A function that is called as one of the C library's gets another symbol: calls of the library's must not reach it.
+
+// CHECK-LABEL: llvm.func internal @crosstile.exp
+// CHECK:         llvm.call @exp(
+func.func private @exp(%x : f64) -> f64 {
+  %y = math.exp %x : f64
+  func.return %y : f64
+}
+// CHECK-LABEL: llvm.func @calls_it
+// CHECK:         llvm.call @crosstile.exp(
+func.func @calls_it(%x : f64) -> f64 {
+  %y = func.call @exp(%x) : (f64) -> f64
+  func.return %y : f64
+}
