@@ -56,10 +56,15 @@ def _verify_maps(op: GenericOp) -> None:
             raise VerifyException(f"{what} has rank {rank} but is indexed by {len(map_.results)} expressions")
         for dim, expression in enumerate(map_.results):
             extent = shape_of(tensor)[dim]
-            if isinstance(expression, AffineConstantExpr) and not 0 <= expression.value < max(extent, 1):
+            if isinstance(expression, AffineConstantExpr) and not _in_range(expression.value, extent):
                 raise VerifyException(
                     f"{what} is indexed by the constant {expression.value} in dimension {dim}, whose size is {extent}"
                 )
+
+
+def _in_range(index: int, extent: int) -> bool:
+    """Whether a constant may index a dimension of this size; 0 always may, for no element of an empty one is read."""
+    return index == 0 or (index > 0 and (extent < 0 or index < extent))
 
 
 def _what(op: GenericOp, position: int) -> str:
