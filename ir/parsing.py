@@ -70,6 +70,7 @@ class LocationParser(Parser):
         self._first_line = first_line
         self._first_uses: dict[str, Span] = {}
         self.operation_position = 0
+        self.operation_name = ""
         super().__init__(context, text, filename)
 
     def location_at(self, position: int) -> FileLineColLoc:
@@ -132,6 +133,7 @@ class LocationParser(Parser):
         found = self.ctx.get_optional_op(name, dialect_stack=self._parser_state.dialect_stack)
         if found is None:
             self.raise_error(_unknown_operation(name, self.ctx), self._last_span_of(name))
+        self.operation_name = found.name
         return found
 
     def _register_ssa_definition(self, name: str, values: Sequence[SSAValue], span: Span) -> None:
@@ -160,7 +162,10 @@ def parse_module(text: str, filename: str, context: Context, first_line: int = 1
     except ParseError as error:
         raise _parse_error(error, filename, text, first_line) from error
     except (DiagnosticException, UnregisteredConstructException, PyRDLError, ValueError) as error:
-        raise CrosstileError(str(error), parser.location_at(parser.operation_position)) from error
+        message = str(error)
+        if parser.operation_name and parser.operation_name not in message:
+            message = f"'{parser.operation_name}' op {message}"
+        raise CrosstileError(message, parser.location_at(parser.operation_position)) from error
     except RecursionError as error:
         raise CrosstileError("the program is nested too deeply", parser.location_at(parser.pos)) from error
     except CrosstileError:

@@ -101,6 +101,15 @@ PROGRAMS = {
         "f.mlir:2:3: error: 'func.return' op Expected arguments to have the same types as the function output types:"
         " expected [i32], got []\n  func.return\n  ^\n",
     ),
+    "symbol": (
+        "func.func @f() {\n  func.return\n}\nfunc.func @f() {\n  func.return\n}\n",
+        "f.mlir:4:1: error: 'func.func' op symbol @f is defined twice\nfunc.func @f() {\n^\n"
+        "f.mlir:1:1: note: it is defined here before\nfunc.func @f() {\n^\n",
+    ),
+    "wrong type for the operation": (
+        "func.func @f(%a: f32) {\n  %b = arith.addi %a, %a : f32\n  func.return\n}\n",
+        "f.mlir:2:3: error: 'arith.addi' op Unexpected attribute f32\n  %b = arith.addi %a, %a : f32\n  ^\n",
+    ),
     "terminator": (
         "func.func @f() {\n  %a = arith.constant 1 : i32\n}\n",
         "f.mlir:2:3: error: 'arith.constant' op Operation arith.constant terminates block in single-block region but is"
