@@ -10,9 +10,11 @@ A register tile of a matrix product on an AVX-512 core; ``!a``, ``!b``, ``!c`` a
     }
     mma.store %c, %C[%i, %j] extent [%rows, %columns] : !c, memref<?x?xf32>
 
-Files: ``attributes`` and ``types``; the operations ``kernel``, ``access`` (loads, stores, views), ``fragments``
-(arithmetic), ``products``, ``rings``, ``roles``; ``intrinsics`` (is a product legal) and ``pending`` (may a slot be
-released), on which verifiers rest; ``meaning`` and its neighbours, what it all computes, in NumPy.
+Files: ``attributes`` and ``types``; the operations ``kernel``, ``access`` (loads, stores, views) with ``place`` (their
+text), ``fragments`` (arithmetic), ``products``, ``rings``, ``roles``; what verifiers rest on: ``intrinsics`` (is a
+product legal), ``projection`` (is an operand where it is used), ``warps`` (does a fragment live on the right warps),
+``pending`` (may a slot be released); what it all computes, in NumPy: ``meaning`` with ``ring_meaning``, ``memory`` and
+``place_meaning``, ``reduction`` (in its defined order), on the machine of ``asynchrony`` and ``contexts``.
 """
 
 from xdsl.ir import Dialect

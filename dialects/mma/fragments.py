@@ -46,33 +46,12 @@ from crosstile.dialects.assembly import (
     verify_literal,
 )
 from crosstile.dialects.mma.access import parse_fragment_type
-from crosstile.dialects.mma.attributes import canonical, projected
 from crosstile.dialects.mma.kernel import YieldOp, integer, integer_list, integers
 from crosstile.dialects.mma.place import Extents, check_extents, given_extents, listed_extents
+from crosstile.dialects.mma.projection import verify_projection
 from crosstile.dialects.mma.types import FragmentType, type_of
-from crosstile.targets.layout import LayoutError
 
 REDUCTIONS = ("add", "mul", "max", "min")
-
-
-def verify_projection(part: FragmentType, whole: FragmentType, what: str) -> None:
-    """``part`` is laid out like ``whole``, and replicated along the dimensions where its size is 1."""
-    shape, full = part.get_shape(), whole.get_shape()
-    if len(shape) != len(full) or any(size not in (1, most) for size, most in zip(shape, full, strict=False)):
-        raise VerifyException(
-            f"{what} has shape {list(shape)}, which does not broadcast to {list(full)}: each size must be that or 1"
-        )
-    try:
-        expected = projected(whole.layout.data, shape)
-    except LayoutError as error:
-        raise VerifyException(
-            f"{what}: no layout of shape {list(shape)} follows {whole.layout.data}: {error}"
-        ) from error
-    if canonical(part.layout.data) != expected:
-        raise VerifyException(
-            f"{what} is laid out as {part.layout.data}, but its elements must be where they are used: "
-            f"{expected}; mma.relayout moves data between registers"
-        )
 
 
 @irdl_op_definition

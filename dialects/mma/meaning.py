@@ -15,9 +15,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from xdsl.dialects.builtin import AffineMapAttr, DenseArrayBase
 from xdsl.ir import Operation
-from xdsl.ir.affine import AffineMap
 
 from crosstile.dialects.assembly import number_of
 from crosstile.dialects.element_types import Array, dtype_of, poisoned
@@ -25,8 +23,7 @@ from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.mma import access, fragments, kernel, products
 from crosstile.dialects.mma.asynchrony import Machine
 from crosstile.dialects.mma.kernel import integer_list
-from crosstile.dialects.mma.memory import View, located_read, located_write, shape_of, whole
-from crosstile.dialects.mma.place_meaning import Elements, elements
+from crosstile.dialects.mma.memory import Access, Accesses, View, located_read, located_write, whole
 from crosstile.dialects.mma.reduction import COMBINE, identity, reduce
 from crosstile.dialects.mma.ring_meaning import MEANINGS as RING_MEANINGS
 from crosstile.dialects.tile.blocks import blocks, sample_positions, worker_ranges
@@ -84,41 +81,29 @@ def alloc(interpreter: Interpreter, op: kernel.AllocOp, operands: Sequence[Any])
 # Memory
 
 
-def place_of(
-    shape: tuple[int, ...],
-    memory: Any,
-    indices: Sequence[Any],
-    extents: Sequence[int],
-    map: AffineMapAttr | None,
-    extent_dims: DenseArrayBase | None,
-    clip: bool,
-    clamp: Sequence[int] = (),
-) -> Elements:
-    """The elements of a place, from an operation's operands and properties."""
-    by: AffineMap | None = None if map is None else map.data
-    given = dict(zip(integer_list(extent_dims), extents, strict=True))
-    return elements(shape, shape_of(memory), indices, by, given, clip, clamp)
+class Loads(dict[Operation, tuple[Access, bool, Any, Any]]):
+    """By load: its access, whether it has a condition, what it reads if that is false, its padding."""
 
 
 @MEANINGS.of(access.LoadOp)
 def load(interpreter: Interpreter, op: access.LoadOp, operands: Sequence[Any]) -> Sequence[Any]:
     """The elements at the place; nothing is read if the condition is false."""
-    type_ = op.result.type
-    if op.condition is not None and not operands[-1] and op.otherwise is not None:
-        return (np.full(type_.get_shape(), number_of(op.otherwise), dtype_of(type_.element_type)),)
-    count = len(op.indices)
-    source, indices, extents = operands[0], operands[1 : 1 + count], operands[1 + count : 1 + count + len(op.extents)]
-    clamp = integer_list(op.clamp)
-    place = place_of(type_.get_shape(), source, indices, extents, op.map, op.extent_dims, op.clip is not None, clamp)
-    return (located_read(source, place, 0 if op.pad is None else number_of(op.pad)),)
+    loads = interpreter.state(Loads)
+    if op not in loads:
+        accessed = interpreter.state(Accesses).of(op, op.result.type.get_shape(), integer_list(op.clamp))
+        otherwise, pad = (0 if number is None else number_of(number) for number in (op.otherwise, op.pad))
+        loads[op] = accessed, op.condition is not None, otherwise, pad
+    accessed, has_condition, otherwise, pad = loads[op]
+    if has_condition and not operands[-1]:
+        return (np.full(accessed.rule.shape, otherwise, dtype_of(op.result.type.element_type)),)
+    return (located_read(operands[0], accessed.place(operands[0], operands[1:]), pad),)
 
 
 @MEANINGS.of(access.StoreOp)
 def store(interpreter: Interpreter, op: access.StoreOp, operands: Sequence[Any]) -> Sequence[Any]:
     """The valid elements are written."""
-    count = len(op.indices)
-    value, destination, indices, extents = operands[0], operands[1], operands[2 : 2 + count], operands[2 + count :]
-    place = place_of(value.shape, destination, indices, extents, op.map, op.extent_dims, op.clip is not None)
+    value, destination = operands[:2]
+    place = interpreter.state(Accesses).of(op, value.shape).place(destination, operands[2:])
     located_write(destination, place, value)
     return ()
 

@@ -9,11 +9,9 @@ from typing import Any
 from crosstile.dialects.element_types import dtype_of, poison
 from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.mma import products, rings, roles
-from crosstile.dialects.mma.asynchrony import Machine, Product, Program, Ring, SlotHandle, Status
+from crosstile.dialects.mma.asynchrony import Machine, Product, Program, Ring, Status
 from crosstile.dialects.mma.contexts import Contexts
-from crosstile.dialects.mma.kernel import integer_list
-from crosstile.dialects.mma.memory import contents, slot_of, whole
-from crosstile.dialects.mma.place_meaning import elements
+from crosstile.dialects.mma.memory import Accesses, contents, slot_of, whole
 from crosstile.dialects.mma.types import FragmentType
 
 MEANINGS = Meanings()
@@ -36,13 +34,9 @@ def acquire(interpreter: Interpreter, op: rings.AcquireOp, operands: Sequence[An
 @MEANINGS.of(rings.CopyAsyncOp)
 def copy_async(interpreter: Interpreter, op: rings.CopyAsyncOp, operands: Sequence[Any]) -> Sequence[Any]:
     """The slot is poison until a wait that covers its commit; only then is the source read."""
-    count = len(op.indices)
-    source, indices, extents = operands[0], operands[1 : 1 + count], operands[1 + count : -1]
-    handle: SlotHandle = operands[-1]
+    source, handle = operands[0], operands[-1]
     slot = handle.check(Status.ACQUIRED, "copies into")
-    by = None if op.map is None else op.map.data
-    given = dict(zip(integer_list(op.extent_dims), extents, strict=True))
-    place = elements(slot.array.shape, source.shape, indices, by, given, op.clip is not None)
+    place = interpreter.state(Accesses).of(op, slot.array.shape).place(source, operands[1:-1])
     place.check(source.shape, "copies")
     poison(slot.array)
 
