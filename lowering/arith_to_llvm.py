@@ -35,7 +35,7 @@ from crosstile.dialects import arith as our_arith
 from crosstile.dialects import llvm
 from crosstile.dialects.arith import element_type, with_element_type
 from crosstile.lowering.driver import Lowering, Rule
-from crosstile.lowering.llvm_types import scalar_or_vector
+from crosstile.lowering.llvm_types import literal, scalar_or_vector
 
 _OVERFLOW_BITS = {"nsw": 1, "nuw": 2}
 _NO_OVERFLOW = IntegerAttr(0, 32)
@@ -66,7 +66,7 @@ def splat(lowering: Lowering, value: int, type_: Attribute) -> SSAValue:
     else:
         assert isa(element, IntegerType)
         attribute = IntegerAttr(value, element)
-    return lowering.insert(xllvm.ConstantOp(attribute, type_)).result
+    return literal(lowering, attribute, type_)
 
 
 def lower_constant(op: arith.ConstantOp, lowering: Lowering) -> None:

@@ -14,7 +14,7 @@ One old value may become several new ones (a fragment becomes eight vectors), so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
@@ -55,6 +55,7 @@ class Lowering:
         self._outer_blocks: list[Block] = []
         self._values: dict[SSAValue, tuple[SSAValue, ...]] = {}
         self._blocks: dict[Block, Block] = {}
+        self._made: dict[tuple[Block, Hashable], SSAValue] = {}
 
     # Values
 
@@ -95,11 +96,18 @@ class Lowering:
     def insert(self, op: OperationT) -> OperationT:
         """Append ``op`` at the current place; it inherits the location of the operation being lowered."""
         if self.current_op is not None:
-            for nested in op.walk():
+            for nested in op.walk() if op.regions else (op,):
                 if isinstance(nested.location, UnknownLoc):
                     nested.location = self.current_op.location
         self.block.add_op(op)
         return op
+
+    def once(self, key: Hashable, make: Callable[[], SSAValue]) -> SSAValue:
+        """What ``make`` gives, a value without side effects; for an equal ``key`` only once in the current block."""
+        place = (self.block, key)
+        if place not in self._made:
+            self._made[place] = make()
+        return self._made[place]
 
     @contextmanager
     def at(self, block: Block) -> Generator[Block]:

@@ -97,5 +97,14 @@ def element_bytes(type_: Attribute) -> int:
 
 
 def constant(lowering: Lowering, value: int, type_: IntegerType = i64) -> SSAValue:
-    """An integer constant of a scalar type, inserted at the current place."""
-    return lowering.insert(ConstantOp(IntegerAttr(value, type_), type_)).result
+    """An integer constant of a scalar type, one per block."""
+
+    def make() -> SSAValue:
+        return lowering.insert(ConstantOp(IntegerAttr(value, type_), type_)).result
+
+    return lowering.once((value, type_), make)
+
+
+def literal(lowering: Lowering, value: Attribute, type_: Attribute) -> SSAValue:
+    """The constant ``value`` of type ``type_``, one per block."""
+    return lowering.once((value, type_), lambda: lowering.insert(ConstantOp(value, type_)).result)

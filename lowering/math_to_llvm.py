@@ -23,7 +23,7 @@ from crosstile.dialects import llvm
 from crosstile.dialects.arith import element_type
 from crosstile.lowering.arith_to_llvm import fastmath
 from crosstile.lowering.driver import Lowering, Rule
-from crosstile.lowering.llvm_types import constant
+from crosstile.lowering.llvm_types import constant, literal
 from crosstile.lowering.vector_to_llvm import lanes, splat
 
 
@@ -57,7 +57,7 @@ def lower_rsqrt(op: math.RsqrtOp, lowering: Lowering) -> None:
     value, flags = lowering.value(op.operand), fastmath(op)
     root = lowering.insert(xllvm.FSqrtOp(value, flags)).res
     element: Any = element_type(value.type)
-    one = lowering.insert(xllvm.ConstantOp(FloatAttr(1.0, element), element)).result
+    one = literal(lowering, FloatAttr(1.0, element), element)
     if isa(value.type, VectorType):
         one = splat(lowering, one, value.type)
     lowering.replace(op, lowering.insert(xllvm.FDivOp(one, root, flags)).res)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import llvm as xllvm
-from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, MemRefType, i1, i8
+from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, IntegerAttr, MemRefType, i1, i8, i32
 from xdsl.ir import Attribute, SSAValue
 from xdsl.utils.hints import isa
 
@@ -21,6 +21,10 @@ from crosstile.lowering.driver import Lowering
 from crosstile.lowering.llvm_types import constant, memref_strides, scalar_or_vector
 
 Size = int | SSAValue
+
+_POINTER = xllvm.LLVMPointerType()
+_ONE_DYNAMIC_INDEX = DenseArrayBase.from_list(i32, [xllvm.GEP_USE_SSA_VAL])
+_NO_FLAGS = IntegerAttr(0, 32)
 
 
 def as_size(value: SSAValue) -> Size:
@@ -137,8 +141,15 @@ def advance(lowering: Lowering, pointer: SSAValue, offset: Size, element: Attrib
     """``pointer`` moved by ``offset`` elements."""
     if offset == 0:
         return pointer
-    index = offset if not isinstance(offset, int) or -(2**31) < offset < 2**31 else constant(lowering, offset)
-    return lowering.insert(xllvm.GEPOp.from_mixed_indices(pointer, [index], element)).result
+    if isinstance(offset, int) and -(2**31) < offset < 2**31:
+        return lowering.insert(xllvm.GEPOp(pointer, [offset], element)).result
+    # What the constructor makes, without its checks: address arithmetic is a good part of all operations.
+    new_op = xllvm.GEPOp.create(
+        operands=[pointer, as_value(lowering, offset)],
+        result_types=[_POINTER],
+        properties={"rawConstantIndices": _ONE_DYNAMIC_INDEX, "elem_type": element, "noWrapFlags": _NO_FLAGS},
+    )
+    return lowering.insert(new_op).result
 
 
 def map_memref(

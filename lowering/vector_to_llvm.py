@@ -13,6 +13,7 @@ halves, lanes ``i`` and ``i + n/2`` first, so that its value is the same whereve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from xdsl.dialects import llvm as xllvm
 from xdsl.dialects import vector
@@ -34,7 +35,7 @@ from crosstile.dialects import llvm
 from crosstile.dialects.arith import element_type
 from crosstile.dialects.vector import ConstantMaskOp
 from crosstile.lowering.driver import Lowering, Rule
-from crosstile.lowering.llvm_types import constant, element_bytes, scalar_or_vector
+from crosstile.lowering.llvm_types import constant, element_bytes, literal, scalar_or_vector
 from crosstile.lowering.memref_descriptor import MemRef
 
 SGT = IntegerAttr(4, i64)
@@ -89,18 +90,19 @@ def lower_masked_store(op: vector.MaskedStoreOp, lowering: Lowering) -> None:
 
 def splat(lowering: Lowering, value: SSAValue, type_: Attribute) -> SSAValue:
     """A vector of type ``type_`` with ``value`` in every lane."""
-    poison = lowering.insert(llvm.PoisonOp(type_)).res
-    first = lowering.insert(xllvm.InsertElementOp(poison, value, constant(lowering, 0, i32))).res
-    if lanes(type_) == 1:
-        return first
-    return shuffle(lowering, first, poison, [0] * lanes(type_))
+
+    def make() -> SSAValue:
+        poison = lowering.once((llvm.PoisonOp, type_), lambda: lowering.insert(llvm.PoisonOp(type_)).res)
+        first = lowering.insert(xllvm.InsertElementOp(poison, value, constant(lowering, 0, i32))).res
+        return first if lanes(type_) == 1 else shuffle(lowering, first, poison, [0] * lanes(type_))
+
+    return lowering.once((splat, value, type_), make)
 
 
 def shuffle(lowering: Lowering, lhs: SSAValue, rhs: SSAValue, mask: Sequence[int]) -> SSAValue:
     """The lanes ``mask`` of ``lhs`` and ``rhs`` one after the other."""
     result_type = VectorType(element_type(lhs.type), [len(mask)])
-    mask_attribute = DenseArrayBase.from_list(i32, mask)
-    return lowering.insert(xllvm.ShuffleVectorOp(lhs, rhs, mask_attribute, result_type)).res
+    return lowering.insert(xllvm.ShuffleVectorOp(lhs, rhs, lane_mask(*mask), result_type)).res
 
 
 def lower_broadcast(op: vector.BroadcastOp, lowering: Lowering) -> None:
@@ -123,6 +125,20 @@ def lower_fma(op: vector.FMAOp, lowering: Lowering) -> None:
     lowering.replace(op, lowering.insert(xllvm.FMAOp(lhs, rhs, accumulator)).res)
 
 
+@cache
+def lane_numbers(count: int) -> tuple[IntegerType, VectorType[IntegerType], DenseIntOrFPElementsAttr[IntegerType]]:
+    """The integer type in which ``count`` lanes are compared, the vector type of that, and the numbers of the lanes."""
+    counter = IntegerType(32 if count <= 16 else 16 if count <= 32 or count > 127 else 8)
+    counters = VectorType(counter, [count])
+    return counter, counters, DenseIntOrFPElementsAttr.from_list(counters, list(range(count)))
+
+
+@cache
+def lane_mask(*mask: int) -> DenseArrayBase[IntegerType]:
+    """A shuffle's mask."""
+    return DenseArrayBase.from_list(i32, mask)
+
+
 def lower_create_mask(op: vector.CreateMaskOp, lowering: Lowering) -> None:
     """``vector.create_mask``: lanes below the count; none for a count of zero or less."""
     type_ = scalar_or_vector(op.mask_vector.type)
@@ -130,11 +146,9 @@ def lower_create_mask(op: vector.CreateMaskOp, lowering: Lowering) -> None:
     (size,) = lowering.flatten(op.mask_dim_sizes)
     clamped = lowering.insert(llvm.SMaxOp(size, constant(lowering, 0))).res
     clamped = lowering.insert(llvm.SMinOp(clamped, constant(lowering, count))).res
-    counter = IntegerType(32 if count <= 16 else 16 if count <= 32 or count > 127 else 8)
+    counter, counters, numbers = lane_numbers(count)
     narrow = lowering.insert(xllvm.TruncOp(clamped, counter)).res
-    counters = VectorType(counter, [count])
-    numbers = DenseIntOrFPElementsAttr.from_list(counters, list(range(count)))
-    numbers_value = lowering.insert(xllvm.ConstantOp(numbers, counters)).result
+    numbers_value = literal(lowering, numbers, counters)
     lowering.replace(op, lowering.insert(xllvm.ICmpOp(splat(lowering, narrow, counters), numbers_value, SGT)).res)
 
 
@@ -144,7 +158,7 @@ def lower_constant_mask(op: ConstantMaskOp, lowering: Lowering) -> None:
     assert isa(type_, VectorType[IntegerType])
     (size,) = op.mask_dim_sizes.get_values()
     bits = DenseIntOrFPElementsAttr.from_list(type_, [int(lane < size) for lane in range(lanes(type_))])
-    lowering.replace(op, lowering.insert(xllvm.ConstantOp(bits, type_)).result)
+    lowering.replace(op, literal(lowering, bits, type_))
 
 
 def static_position(lowering: Lowering, op: vector.ExtractOp | vector.InsertOp) -> SSAValue:
