@@ -20,8 +20,10 @@ One matrix product with its epilogue, as one kernel::
     }
 
 Files: ``attributes`` (iterators, combiner names), ``schedule`` (schedules and their guards), ``index_maps`` (text of
-affine maps over named iterators), ``generic`` and ``kernel`` (the operations), ``combiners`` (the rows behind the
-names), ``analysis`` (what lowerings ask of a nest), ``meaning`` (what it computes, in NumPy).
+affine maps over named iterators), ``generic`` and ``kernel`` (the operations), ``verification`` (their rules),
+``combiners`` (the rows behind the names) and ``block_forms`` (the same in tile operations), ``meaning`` (what a nest
+computes, in NumPy), ``analysis``, ``shared_iterators``, ``axes`` and ``contraction_roles`` (what passes and lowerings
+ask of nests), ``merging`` (fewer nests with the same results), ``kernel_names``.
 """
 
 from xdsl.ir import Dialect
