@@ -18,6 +18,7 @@ from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Operation, SSAValue
 
 Index = SSAValue | int
+BinaryOp = type[arith.SignlessIntegerBinaryOperation]
 
 
 class IndexBuilder:
@@ -30,7 +31,7 @@ class IndexBuilder:
         """``index`` as an SSA value; a known one becomes an ``arith.constant``."""
         if isinstance(index, SSAValue):
             return index
-        return self._place(arith.ConstantOp.from_int_and_width(index, IndexType()))
+        return self._constant(index)
 
     def values(self, indices: Sequence[Index]) -> list[SSAValue]:
         """Each of ``indices`` as an SSA value."""
@@ -42,7 +43,7 @@ class IndexBuilder:
             return lhs + rhs
         if lhs == 0 or rhs == 0:
             return rhs if lhs == 0 else lhs
-        return self._place(arith.AddiOp(self.value(lhs), self.value(rhs)))
+        return self._binary(arith.AddiOp, lhs, rhs)
 
     def sub(self, lhs: Index, rhs: Index) -> Index:
         """``lhs - rhs``."""
@@ -50,7 +51,7 @@ class IndexBuilder:
             return lhs - rhs
         if rhs == 0:
             return lhs
-        return 0 if lhs is rhs else self._place(arith.SubiOp(self.value(lhs), self.value(rhs)))
+        return 0 if lhs is rhs else self._binary(arith.SubiOp, lhs, rhs)
 
     def mul(self, lhs: Index, rhs: Index) -> Index:
         """``lhs * rhs``."""
@@ -60,19 +61,19 @@ class IndexBuilder:
             return 0
         if lhs == 1 or rhs == 1:
             return rhs if lhs == 1 else lhs
-        return self._place(arith.MuliOp(self.value(lhs), self.value(rhs)))
+        return self._binary(arith.MuliOp, lhs, rhs)
 
     def floor_div(self, lhs: Index, rhs: int) -> Index:
         """``lhs // rhs`` for ``lhs >= 0`` and a known ``rhs > 0``."""
         if isinstance(lhs, int):
             return lhs // rhs
-        return lhs if rhs == 1 else self._place(arith.DivUIOp(lhs, self.value(rhs)))
+        return lhs if rhs == 1 else self._binary(arith.DivUIOp, lhs, rhs)
 
     def remainder(self, lhs: Index, rhs: int) -> Index:
         """``lhs % rhs`` for ``lhs >= 0`` and a known ``rhs > 0``."""
         if isinstance(lhs, int):
             return lhs % rhs
-        return 0 if rhs == 1 else self._place(arith.RemUIOp(lhs, self.value(rhs)))
+        return 0 if rhs == 1 else self._binary(arith.RemUIOp, lhs, rhs)
 
     def round_up(self, lhs: Index, multiple: int) -> Index:
         """The least multiple of ``multiple`` that is not below ``lhs``, for ``lhs >= 0``."""
@@ -82,13 +83,13 @@ class IndexBuilder:
         """The lesser of two."""
         if isinstance(lhs, int) and isinstance(rhs, int):
             return min(lhs, rhs)
-        return lhs if lhs is rhs else self._place(arith.MinSIOp(self.value(lhs), self.value(rhs)))
+        return lhs if lhs is rhs else self._binary(arith.MinSIOp, lhs, rhs)
 
     def maximum(self, lhs: Index, rhs: Index) -> Index:
         """The greater of two."""
         if isinstance(lhs, int) and isinstance(rhs, int):
             return max(lhs, rhs)
-        return lhs if lhs is rhs else self._place(arith.MaxSIOp(self.value(lhs), self.value(rhs)))
+        return lhs if lhs is rhs else self._binary(arith.MaxSIOp, lhs, rhs)
 
     def sum(self, indices: Sequence[Index]) -> Index:
         """The sum of all ``indices``; 0 for none."""
@@ -98,6 +99,14 @@ class IndexBuilder:
         """The product of all ``indices``; 1 for none."""
         return reduce(self.mul, indices, 1)
 
-    def _place(self, op: arith.ConstantOp | arith.SignlessIntegerBinaryOperation) -> SSAValue:
+    def _constant(self, value: int) -> SSAValue:
+        """A new constant."""
+        op = arith.ConstantOp.from_int_and_width(value, IndexType())
         self._insert(op)
-        return op.results[0]
+        return op.result
+
+    def _binary(self, kind: BinaryOp, lhs: Index, rhs: Index) -> SSAValue:
+        """A new operation of ``kind`` on two indices."""
+        op = kind(self.value(lhs), self.value(rhs))
+        self._insert(op)
+        return op.result

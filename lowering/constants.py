@@ -31,10 +31,11 @@ def scalar_attribute(value: Number, type_: Attribute) -> FloatAttr[AnyFloat] | I
     raise CrosstileError(f"there are no constants of type {type_}")
 
 
-def vector_attribute(values: Sequence[Number], type_: VectorType[Attribute]) -> DenseIntOrFPElementsAttr[Any]:
+def vector_attribute(values: Sequence[Number], type_: VectorType[Any]) -> DenseIntOrFPElementsAttr[Any]:
     """The elements of a constant vector; one number stands for all."""
-    if isa(type_, VectorType[AnyFloat]):
+    element: Attribute = type_.element_type
+    if isinstance(element, AnyFloat):
         return DenseIntOrFPElementsAttr.from_list(type_, [float(value) for value in values])
-    if isa(type_, VectorType[IntegerType | IndexType]):
+    if isinstance(element, IntegerType | IndexType):
         return DenseIntOrFPElementsAttr.from_list(type_, [int(value) for value in values])
     raise CrosstileError(f"there are no constants of type {type_}")

@@ -12,19 +12,25 @@ depend on while it is built, and an equal operation is built only once as long a
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from typing import TypeVar
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IntegerAttr, UnknownLoc
+from xdsl.dialects.builtin import IndexType, UnknownLoc
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
-from crosstile.ir.index_math import Index, IndexBuilder
+from crosstile.ir.index_math import BinaryOp, Index, IndexBuilder
 from crosstile.lowering.driver import Lowering
 
 OperationT = TypeVar("OperationT", bound=Operation)
 Key = tuple[type[Operation], tuple[SSAValue, ...], tuple[tuple[str, Attribute], ...], tuple[Attribute, ...]]
+
+
+def defining_block(value: SSAValue) -> Block | None:
+    """The block in which ``value`` is defined."""
+    owner = value.owner
+    return owner if isinstance(owner, Block) else owner.parent
 
 
 class Hoister(IndexBuilder):
@@ -38,18 +44,19 @@ class Hoister(IndexBuilder):
         super().__init__(self._unused_insert)
         self.lowering = lowering
         self._known: dict[Key, Operation] = {}
+        self._values: dict[Hashable, SSAValue] = {}
         self._outermost: int | None = None
 
     @contextmanager
     def function(self, entry: Block) -> Generator[None]:
         """Build inside the function whose first block ``entry`` is: operations stay in it."""
-        saved = self._outermost, self._known
-        self._outermost, self._known = len(self.lowering.open_blocks), {}
+        saved = self._outermost, self._known, self._values
+        self._outermost, self._known, self._values = len(self.lowering.open_blocks), {}, {}
         try:
             with self.lowering.at(entry):
                 yield
         finally:
-            self._outermost, self._known = saved
+            self._outermost, self._known, self._values = saved
 
     def build(self, op: OperationT) -> OperationT:
         """``op`` inserted, or an equal operation that already is; outside of a function always inserted, in place."""
@@ -68,21 +75,29 @@ class Hoister(IndexBuilder):
         self._known[key] = op
         return op
 
+    def once(self, key: Hashable, build: Callable[[], SSAValue]) -> SSAValue:
+        """The value for ``key`` while the block it is defined in is open; else a new one that ``build`` makes."""
+        known = self._values.get(key)
+        if known is not None and defining_block(known) in self.lowering.open_blocks:
+            return known
+        value = build()
+        if self._outermost is not None:
+            self._values[key] = value
+        return value
+
     def bounds(self, lower: Index, upper: Index, step: Index) -> tuple[SSAValue, SSAValue, SSAValue]:
         """The bounds and the step of a loop as SSA values."""
         return self.value(lower), self.value(upper), self.value(step)
 
     def depth(self, value: SSAValue) -> int:
         """How many blocks enclose the definition of ``value`` and are still open; 0 outside the function."""
-        owner = value.owner
-        block = owner if isinstance(owner, Block) else owner.parent
+        block = defining_block(value)
         blocks = self.lowering.open_blocks
         return blocks.index(block) if block is not None and block in blocks else 0
 
     def is_innermost(self, value: SSAValue) -> bool:
         """Whether ``value`` is defined in the block that is being filled, so that it may change in every trip."""
-        owner = value.owner
-        return (owner if isinstance(owner, Block) else owner.parent) is self.lowering.block
+        return defining_block(value) is self.lowering.block
 
     def _block_for(self, op: Operation, blocks: list[Block]) -> Block:
         """The innermost open block that defines an operand of ``op``."""
@@ -91,11 +106,18 @@ class Hoister(IndexBuilder):
         }
         return next((block for block in reversed(blocks) if block in defining), blocks[0])
 
-    def _place(self, op: arith.ConstantOp | arith.SignlessIntegerBinaryOperation) -> SSAValue:
-        result = self.build(op).results[0]
-        if isinstance(op, arith.ConstantOp) and isinstance(op.value, IntegerAttr) and result.name_hint is None:
-            result.name_hint = f"c{op.value.value.data}".replace("-", "m")
-        return result
+    def _constant(self, value: int) -> SSAValue:
+        def build() -> SSAValue:
+            result = self.build(arith.ConstantOp.from_int_and_width(value, IndexType())).result
+            if result.name_hint is None:
+                result.name_hint = f"c{value}".replace("-", "m")
+            return result
+
+        return self.once(value, build)
+
+    def _binary(self, kind: BinaryOp, lhs: Index, rhs: Index) -> SSAValue:
+        operands = self.value(lhs), self.value(rhs)
+        return self.once((kind, *operands), lambda: self.build(kind(*operands)).result)
 
     def _unused_insert(self, op: Operation) -> None:
         raise AssertionError("a Hoister places every operation itself")

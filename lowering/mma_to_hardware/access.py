@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from xdsl.dialects import arith, vector
 from xdsl.dialects.builtin import VectorType, i1
@@ -244,7 +245,7 @@ class Access:
             return rhs if lhs else False
         if isinstance(rhs, bool):
             return lhs if rhs else False
-        return self.lowering.index.build(arith.AndIOp(lhs, rhs)).result
+        return self._and(lhs, rhs)
 
     def mask(self, start: Sequence[int]) -> SSAValue | bool:
         """The valid lanes of the register that begins at ``start``, consecutive in memory: all, none, or a mask."""
@@ -254,15 +255,14 @@ class Access:
         if valid is False:
             return False
         low, high = self._lane_range(place, lane_dim)
-        if low is None and high is None:
-            if valid is True:
-                return True
-            high = lanes
-        mask = None if high is None else self._first_lanes(self._if_valid(valid, high))
+        masks: list[SSAValue] = []
+        if high is not None:
+            masks.append(self._first_lanes(high))
         if low is not None:
-            from_low = self._not(self._first_lanes(low))
-            mask = from_low if mask is None else self.lowering.index.build(arith.AndIOp(mask, from_low)).result
-        return True if mask is None else mask
+            masks.append(self._not(self._first_lanes(low)))
+        if valid is not True:
+            masks.append(self.lowering.broadcast(valid, VectorType(i1, [lanes])))
+        return reduce(self._and, masks) if masks else True
 
     def _lane_range(self, place: Sequence[Linear], lane_dim: int) -> tuple[Index | None, Index | None]:
         """The first valid lane and the one after the last, None where nothing limits them."""
@@ -279,11 +279,8 @@ class Access:
                 low = bound if low is None else index.maximum(low, bound)
         return low, high
 
-    def _if_valid(self, valid: SSAValue | bool, count: Index) -> Index:
-        if isinstance(valid, bool):
-            return count if valid else 0
-        index = self.lowering.index
-        return index.build(arith.SelectOp(valid, index.value(count), index.value(0))).result
+    def _and(self, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+        return self.lowering.index.build(arith.AndIOp(lhs, rhs)).result
 
     def _first_lanes(self, count: Index) -> SSAValue:
         type_ = VectorType(i1, [self.registers.lanes])

@@ -11,6 +11,7 @@ A reduction combines registers in increasing order, then lanes in a butterfly: 8
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from xdsl.dialects import arith, vector
 from xdsl.dialects.builtin import (
@@ -109,6 +110,7 @@ def _instantiate(
     raise lowering.error("its body yields nothing")
 
 
+@cache
 def with_lanes(type_: Attribute, lanes: VectorType) -> VectorType:
     """A register of elements of ``type_``, as many as ``lanes`` has."""
     found = with_element_type(lanes, type_)

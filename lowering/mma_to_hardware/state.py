@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
+from typing import Any, cast
 
 from xdsl.dialects import arith, memref, vector
 from xdsl.dialects.builtin import (
@@ -63,6 +65,7 @@ def scratch_bytes(kernel: mma.KernelOp) -> int:
     return sum(buffer_bytes(op.result.type) for op in kernel.walk() if isinstance(op, mma.AllocOp))
 
 
+@cache
 def vector_type(fragment: mma.FragmentType) -> VectorType:
     """The type of one register of a fragment."""
     return VectorType(fragment.element_type, [registers_of(fragment.layout.data).lanes])
@@ -221,11 +224,15 @@ class HardwareLowering(Lowering):
 
     def constant(self, value: float | int, type_: Attribute) -> SSAValue:
         """A constant of a scalar type or, in every lane, of a vector type."""
-        if isa(type_, VectorType):
-            return self.constant_vector([value], type_)
-        return self.index.build(arith.ConstantOp(scalar_attribute(value, type_))).result
 
-    def constant_vector(self, values: Sequence[float | int], type_: VectorType[Attribute]) -> SSAValue:
+        def build() -> SSAValue:
+            if isinstance(type_, VectorType):
+                return self.constant_vector([value], cast("VectorType[Attribute]", type_))
+            return self.index.build(arith.ConstantOp(scalar_attribute(value, type_))).result
+
+        return self.index.once((repr(value), type_), build)  # 0.0 and -0.0 are equal and not the same
+
+    def constant_vector(self, values: Sequence[float | int], type_: VectorType[Any]) -> SSAValue:
         """A register with known lanes; one number stands for all."""
         return self.index.build(arith.ConstantOp(vector_attribute(values, type_))).result
 
