@@ -23,7 +23,7 @@ from crosstile.dialects.host import ARENA_SUFFIX, INPUTS, host_signature, is_hos
 from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError, op_error
 from crosstile.ir.parsing import parse_module
-from crosstile.ir.passes import run_passes
+from crosstile.ir.passes import run_pass, run_passes
 from crosstile.ir.pipeline import make_pass, parse_pipeline
 from crosstile.ir.registry import did_you_mean
 from crosstile.ir.verification import verify_module
@@ -119,7 +119,10 @@ class Program:
         for text in steps(self.machine.name, level):
             begin = perf_counter()
             passes = [make_pass(spec) for spec in parse_pipeline(text)]
-            run_passes(self.context, module, passes, verify_each=verify_each)
+            if verify_each:
+                run_passes(self.context, module, passes)
+            for module_pass in () if verify_each else passes:
+                run_pass(self.context, module, module_pass)
             name = passes[0].name
             self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - begin
 
@@ -139,6 +142,7 @@ class Program:
         kernels = [op.sym_name.data for op in module.ops if isinstance(op, tile.KernelOp | mma.KernelOp)]
         for level in LEVELS[first + 1 :]:
             self._lower(module, level, verify_each=False)
+        verify_module(module)
         compiled = compile_module(module, self.machine)
         begin = perf_counter()
         loaded = LoadedObject(compiled.code, [self.entry + ENTRY_SUFFIX, self.entry + ARENA_SUFFIX])
