@@ -156,6 +156,11 @@ class KernelOp(IRDLOperation):
                 f"'{self.sym_name.data}' has {len(parallels)} mma.parallel; expects at most one, since what needs all "
                 "instances to meet is two kernels"
             )
+        for op in self.body.block.ops:
+            if parallels and op.name in ("mma.alloc", "mma.ring"):
+                raise VerifyException(
+                    f"'{self.sym_name.data}' has {op.name} outside its mma.parallel; scratch belongs to one instance"
+                )
         if self.target is not None:
             from crosstile.targets.model import UnknownNameError, machine
 

@@ -24,8 +24,9 @@ from crosstile.dialects.mma import access, fragments, kernel, products
 from crosstile.dialects.mma.asynchrony import Machine
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.memory import Access, Accesses, View, located_read, located_write, whole
-from crosstile.dialects.mma.reduction import COMBINE, identity, reduce
+from crosstile.dialects.mma.reduction import reduce
 from crosstile.dialects.mma.ring_meaning import MEANINGS as RING_MEANINGS
+from crosstile.dialects.reductions import COMBINE, identity
 from crosstile.dialects.tile.blocks import blocks, sample_positions, worker_ranges
 
 MEANINGS = Meanings(RING_MEANINGS)

@@ -6,34 +6,17 @@ then lane l and lane l xor 8 add theirs, then xor 4, 2, 1, after which all lanes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any
 
 import numpy as np
 
-from crosstile.dialects.element_types import Array, is_float
+from crosstile.dialects.element_types import Array
+from crosstile.dialects.reductions import COMBINE
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.layout import Layout
-
-COMBINE: dict[str, Callable[[Any, Any], Any]] = {
-    "add": np.add,
-    "mul": np.multiply,
-    "max": np.maximum,
-    "min": np.minimum,
-}
-
-
-def identity(kind: str, dtype: np.dtype[Any]) -> Any:
-    """The value that a reduction of ``kind`` ignores."""
-    if kind in ("add", "mul"):
-        return dtype.type(0 if kind == "add" else 1)
-    if is_float(dtype):
-        return dtype.type("-inf" if kind == "max" else "inf")
-    limits = np.iinfo(dtype)
-    return limits.min if kind == "max" else limits.max
 
 
 def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int]) -> Array:

@@ -18,10 +18,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from crosstile.dialects.arith_meaning import attribute_value, float_maximum, float_minimum
+from crosstile.dialects.arith_meaning import attribute_value
 from crosstile.dialects.assembly import dense_values
-from crosstile.dialects.element_types import Array, dtype_of, is_float
+from crosstile.dialects.element_types import Array, dtype_of
 from crosstile.dialects.interpreter import Interpreter, Meanings
+from crosstile.dialects.reductions import COMBINE, identity
 from crosstile.dialects.tile.blocks import blocks, ceil_divide, sample_positions, worker_ranges
 from crosstile.dialects.tile.compute import ContractOp, MapOp, ReduceOp
 from crosstile.dialects.tile.coverage import Coverage, NeedsMissing
@@ -216,24 +217,6 @@ def map_(interpreter: Interpreter, op: MapOp, operands: Sequence[Any]) -> Sequen
     return (result if result.shape == type_.get_shape() else np.array(np.broadcast_to(result, type_.get_shape())),)
 
 
-_COMBINE: dict[str, Callable[[Any, Any], Any]] = {
-    "add": lambda lhs, rhs: lhs + rhs,
-    "mul": lambda lhs, rhs: lhs * rhs,
-    "max": float_maximum,
-    "min": float_minimum,
-}
-
-
-def identity(kind: str, dtype: np.dtype[Any]) -> Any:
-    """What a reduction of no elements gives."""
-    if kind in ("add", "mul"):
-        return dtype.type(kind == "mul")
-    if is_float(dtype):
-        return dtype.type(-np.inf if kind == "max" else np.inf)
-    limits = np.iinfo(dtype)
-    return dtype.type(limits.min if kind == "max" else limits.max)
-
-
 @MEANINGS.of(ReduceOp)
 def reduce(interpreter: Interpreter, op: ReduceOp, operands: Sequence[Any]) -> Sequence[Any]:
     """A balanced tree over the elements inside the extents, one dimension after the other."""
@@ -245,7 +228,7 @@ def reduce(interpreter: Interpreter, op: ReduceOp, operands: Sequence[Any]) -> S
         if not 0 <= extent <= value.shape[dim]:
             raise op_error(op, f"extent {extent} of dimension {dim} is not between 0 and {value.shape[dim]}")
     value = value[tuple(slice(0, extents.get(dim, size)) for dim, size in enumerate(value.shape))]
-    combine = _COMBINE[op.kind.data]
+    combine = COMBINE[op.kind.data]
     for dim in dims:
         value = _reduce_dim(np.moveaxis(value, dim, 0), combine, identity(op.kind.data, value.dtype))
         value = np.moveaxis(value, 0, dim)

@@ -47,6 +47,14 @@ mma.kernel @f(%n: index) {
 
 // -----
 
+// expected-error @+1 {{'f' has mma.ring outside its mma.parallel; scratch belongs to one instance}}
+mma.kernel @f(%n: index) {
+  %ring = mma.ring : !mma.ring<4 x 8x8xf32>
+  mma.parallel %a to %b = %n to %n grain 8 {}
+}
+
+// -----
+
 mma.kernel @f(%n: index) {
   // expected-error @+1 {{has 2 lower and 2 upper bounds; expects 1 of each, one per dimension}}
   mma.parallel (%i, %j), (%mc, %nc) = (%n, %n) to (%n, %n) step (128) {}

@@ -15,7 +15,8 @@ from round_trip import parse
 from crosstile.dialects import upstream_meaning
 from crosstile.dialects.interpreter import Interpreter
 from crosstile.dialects.mma import meaning
-from crosstile.dialects.mma.reduction import COMBINE, reduce
+from crosstile.dialects.mma.reduction import reduce
+from crosstile.dialects.reductions import COMBINE
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.layout import Layout
 
