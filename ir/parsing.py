@@ -40,7 +40,7 @@ from xdsl.utils.exceptions import (
     UnregisteredConstructException,
 )
 from xdsl.utils.lexer import Span
-from xdsl.utils.mlir_lexer import MLIRTokenKind
+from xdsl.utils.mlir_lexer import MLIRLexer, MLIRTokenKind
 
 from crosstile.ir.diagnostics import CrosstileError, Note
 from crosstile.ir.registry import did_you_mean
@@ -57,6 +57,12 @@ class DenseElement(Parser._TensorLiteralElement):  # pyright: ignore[reportPriva
                 parser.raise_error(f"{self.span.text} has more bits than {type}", self.span)
             return type.unpack(bits.to_bytes(type.compile_time_size, "little"), 1)[0]
         return super().to_type(parser, type)
+
+
+# xDSL's pattern for string literals takes exponential time on a quote that is never closed; this one is linear and
+# matches the same strings.
+_STRING = re.compile(r'"(?:[^"\\\n\v\f]|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*"')
+setattr(MLIRLexer, "_unescaped_characters_regex", _STRING)  # noqa: B010 - the attribute is private
 
 
 class LocationParser(Parser):

@@ -33,6 +33,8 @@ def verify_module(module: Operation) -> None:
         raise CrosstileError("the program is nested too deeply to verify", module.location) from error
     except Exception as error:
         op = _verified_op(error.__traceback__) or module
+        if type(error) is Exception:  # all that some of xDSL's verifiers say
+            raise CrosstileError(f"'{op.name}' op {error}", op.location) from error
         message = f"'{op.name}' op internal error in its verifier: {type(error).__name__}: {error}"
         raise CrosstileError(message, op.location) from error
 
