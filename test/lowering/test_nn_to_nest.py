@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp
 
 from crosstile.dialects.interpreter import Interpreter
 from crosstile.dialects.nest import meaning as nest
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nn import meaning as nn
+from crosstile.dialects.nn.dims import argument_shapes, dim_names
 from crosstile.dialects.upstream_meaning import MEANINGS as UPSTREAM
 from crosstile.ir.context import make_context
 from crosstile.ir.parsing import parse_module
@@ -20,6 +23,7 @@ from crosstile.lowering.nn_to_nest import NnToNestPass
 from crosstile.passes.decompose import DecomposePass
 from crosstile.passes.fuse import FusePass
 
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS: dict[str, tuple[str, list[tuple[int | str, ...]], int]] = {
     "digits": (
         """
@@ -171,3 +175,28 @@ def test_every_level_gives_the_same_numbers(name: str, size: int):
             np.testing.assert_allclose(value, reference, rtol=2e-5, atol=2e-6, err_msg=f"{name} after pass {level}")
     for nested, fused in zip(found[1], found[2], strict=True):
         np.testing.assert_array_equal(nested, fused)
+
+
+EXAMPLES = sorted([*(ROOT / "examples").glob("*.mlir"), ROOT / "examples" / "digits" / "digits.mlir"])
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 18])
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_give_the_same_numbers(path: Path, size: int):
+    rng = np.random.default_rng(2)
+    module = parse_module(path.read_text(), str(path), make_context())
+    cases: list[tuple[str, list[Any], tuple[Any, ...]]] = []
+    for function in module.ops:
+        assert isinstance(function, FuncOp)
+        names = dim_names(function)
+        shapes = argument_shapes(function, dict.fromkeys(names, size))
+        arguments = [rng.standard_normal(shapes[position]).astype(np.float32) for position in sorted(shapes)]
+        name = function.sym_name.data
+        cases.append((name, arguments, Interpreter(module, UPSTREAM, nn.MEANINGS).call(name, arguments)))
+    for pass_type in (DecomposePass, NnToNestPass, FusePass):
+        pass_type().apply(make_context(), module)
+        verify_module(module)
+        for name, arguments, expected in cases:
+            found = Interpreter(module, UPSTREAM, nn.MEANINGS, nest.MEANINGS).call(name, arguments)
+            for value, reference in zip(found, expected, strict=True):
+                np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-4, err_msg=f"{name}, {pass_type.name}")

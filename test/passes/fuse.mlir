@@ -270,3 +270,50 @@ func.func @kept(%x: tensor<8xf32>) -> tensor<8xf32> {
   }
   func.return %e : tensor<8xf32>
 }
+
+// A copy in another order becomes the order in which its producer writes, in three dimensions too.
+
+// CHECK-LABEL: func.func @write_in_another_order
+// CHECK-NEXT:    nest.kernel @sum (
+// CHECK-NEXT:      nest.generic [i : parallel, j : parallel, k : parallel, l : reduction]
+// CHECK-SAME:        ins(%x_1 (i, j, k, l) : tensor<2x3x4x5xf32>) -> (j, k, i) : tensor<3x4x2xf32>
+// CHECK-NOT:       nest.generic
+// CHECK:         func.return
+func.func @write_in_another_order(%x: tensor<2x3x4x5xf32>) -> tensor<3x4x2xf32> {
+  %s = nest.generic [i : parallel, j : parallel, k : parallel, l : reduction] combiner<add> accumulate f32
+      ins(%x (i, j, k, l) : tensor<2x3x4x5xf32>) -> (i, j, k) : tensor<2x3x4xf32> {
+  ^bb0(%p: f32):
+    nest.yield %p : f32
+  }
+  %t = nest.generic [a : parallel, b : parallel, c : parallel] ins(%s (c, a, b) : tensor<2x3x4xf32>)
+      -> (a, b, c) : tensor<3x4x2xf32> {
+  ^bb0(%p: f32):
+    nest.yield %p : f32
+  }
+  func.return %t : tensor<3x4x2xf32>
+}
+
+// Iterators of size 1 disappear, in bodies too; layers that keep a dimension of size 1 then share their loops.
+
+// CHECK-LABEL: func.func @unit_dimensions
+// CHECK-NEXT:    nest.kernel @
+// CHECK:           nest.generic [i : parallel, j : reduction]
+// CHECK:           nest.generic [i : parallel] ins({{.*}} (i, 0) : tensor<?x1xi32>) -> (i, 0) : tensor<?x1xi32>
+// CHECK:             arith.constant 0 : index
+// CHECK-NOT:     nest.kernel
+// CHECK:         func.return
+func.func @unit_dimensions(%x: tensor<?x8xi32>) -> tensor<?x1xi32> {
+  %s = nest.generic [i : parallel, j : reduction] combiner<add> accumulate i32 ins(%x (i, j) : tensor<?x8xi32>)
+      -> (i, 0) : tensor<?x1xi32> {
+  ^bb0(%p: i32):
+    nest.yield %p : i32
+  }
+  %t = nest.generic [i : parallel, j : parallel] ins(%s (i, j) : tensor<?x1xi32>) -> (i, j) : tensor<?x1xi32> {
+  ^bb0(%p: i32):
+    %j = nest.index j
+    %c = arith.index_cast %j : index to i32
+    %r = arith.addi %p, %c : i32
+    nest.yield %r : i32
+  }
+  func.return %t : tensor<?x1xi32>
+}
