@@ -44,5 +44,6 @@ $(VENV)/.installed: pyproject.toml
 # The link lets type checkers, which do not see import hooks of editable installs, find the package.
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip download --quiet --no-deps --no-binary xdsl --dest $(VENV)/share xdsl==0.74.0
 	@mkdir -p .typings && ln -sfn .. .typings/crosstile
 	@touch $@

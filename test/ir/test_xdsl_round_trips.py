@@ -1,12 +1,12 @@
 """xDSL's own round-trip tests give through crosstile-opt exactly what they give through xdsl-opt.
 
-``inputs/xdsl-0.74.0-filecheck.tar.xz`` holds, unchanged, the ``.mlir`` files of ``dialects``, ``mlir-conversion`` and
-``parser-printer`` of ``tests/filecheck`` in xDSL's source distribution (Apache-2.0 with LLVM exception), which its
-wheel lacks. ``pip download xdsl==0.74.0 --no-deps --no-binary :all:`` fetches that distribution.
+They are the ``.mlir`` files of ``dialects``, ``mlir-conversion`` and ``parser-printer`` under ``tests/filecheck`` of
+xDSL's source distribution, which its wheel lacks; ``make test`` downloads it into the environment.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import tarfile
 import warnings
@@ -21,15 +21,17 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 
 from crosstile.tools import opt
 
-ARCHIVE = Path(__file__).parent / "inputs" / "xdsl-0.74.0-filecheck.tar.xz"
+ARCHIVE = Path(sys.prefix) / "share" / "xdsl-0.74.0.tar.gz"
+FETCH = f"pip download --no-deps --no-binary xdsl --dest {ARCHIVE.parent} xdsl==0.74.0"
+TESTS = re.compile(r"[^/]+/tests/filecheck/(dialects|mlir-conversion|parser-printer)/.*\.mlir")
 
 
 def folders() -> dict[str, list[str]]:
-    """The files of the archive by folder."""
+    """The files of the archive by folder; none if it has not been downloaded."""
     result: dict[str, list[str]] = {}
-    with tarfile.open(ARCHIVE) as archive:
-        for name in sorted(archive.getnames()):
-            if name.endswith(".mlir"):
+    if ARCHIVE.exists():
+        with tarfile.open(ARCHIVE) as archive:
+            for name in sorted(filter(TESTS.fullmatch, archive.getnames())):
                 result.setdefault(str(Path(name).parent), []).append(name)
     return result
 
@@ -43,7 +45,8 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive's files."""
     folder = tmp_path_factory.mktemp("xdsl")
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+        members = [member for member in archive.getmembers() if TESTS.fullmatch(member.name)]
+        archive.extractall(folder, members, filter="data")
     return folder
 
 
@@ -93,5 +96,6 @@ def test_both_tools_print_the_same(folder: str, unpacked: Path):
 
 
 def test_the_archive_covers_most_dialects():
+    assert ARCHIVE.exists(), f"xDSL's source distribution is missing; fetch it with '{FETCH}'"
     assert len(FOLDERS) >= 50
     assert sum(len(names) for names in FOLDERS.values()) >= 350
