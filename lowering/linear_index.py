@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
 
-from xdsl.dialects import arith
+from xdsl.dialects import affine, arith
 from xdsl.dialects.builtin import IndexType
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import (
@@ -82,7 +82,15 @@ class LinearBuilder:
             return self.of(op.lhs) + self.of(op.rhs).scale(-1)
         if isinstance(op, arith.MuliOp) and (factor := constant_value(op.rhs)) is not None:
             return self.of(op.lhs).scale(factor)
+        if isinstance(op, affine.ApplyOp):
+            return self.apply(op)
         return Linear(0, (Term(self.index.lowering.value(old), 1, known_multiple(old)),))
+
+    def apply(self, op: affine.ApplyOp) -> Linear:
+        """The result of an ``affine.apply``."""
+        operands = [self.of(operand) for operand in op.mapOperands]
+        dims = op.map.data.num_dims
+        return self.evaluate(op.map.data.results[0], operands[:dims], operands[dims:])
 
     def of_new(self, value: Index, multiple: int = 1) -> Linear:
         """A value of the new level."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from xdsl.dialects import func, memref
+from xdsl.dialects import affine, func, memref
 from xdsl.ir import Operation
 
 from crosstile.dialects import mma, tile
@@ -40,6 +40,7 @@ RULES: Mapping[type[Operation], Rule] = {
     mma.ParallelOp: control.lower_parallel,
     mma.AllocOp: control.lower_alloc,
     memref.DimOp: control.lower_dim,
+    affine.ApplyOp: control.lower_apply,
     mma.LoadOp: lower_load,
     mma.StoreOp: lower_store,
     mma.MmaOp: product.lower_product,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from math import prod
 
-from xdsl.dialects import arith, func, memref, scf
+from xdsl.dialects import affine, arith, func, memref, scf
 from xdsl.dialects.builtin import IntegerAttr, MemRefType
 from xdsl.ir import Block, Region, SSAValue
 
@@ -147,6 +147,11 @@ def lower_alloc(op: mma.AllocOp, lowering: HardwareLowering) -> None:
     offset = lowering.index.value(kernel.used)
     kernel.used += buffer_bytes(type_)
     lowering.replace(op, lowering.index.build(memref.ViewOp(kernel.scratch, offset, [], flat)).result)
+
+
+def lower_apply(op: affine.ApplyOp, lowering: HardwareLowering) -> None:
+    """Index arithmetic, outside of the loops that it does not depend on."""
+    lowering.replace(op, lowering.index.value(lowering.linear.value(lowering.linear.apply(op))))
 
 
 def lower_dim(op: memref.DimOp, lowering: HardwareLowering) -> None:

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from xdsl.dialects import affine
 from xdsl.ir import Operation
 
 from crosstile.dialects import tile
@@ -54,6 +55,7 @@ RULES: Mapping[type[Operation], Rule] = {
     tile.TransposeOp: arithmetic.lower_transpose,
     tile.ReshapeOp: arithmetic.lower_reshape,
     tile.LaunchOp: keep,
+    affine.ApplyOp: control.lower_apply,
 }
 
 
@@ -63,7 +65,7 @@ class TileToMmaPass(LoweringPass):
 
     name = "tile-to-mma"
     rules: ClassVar[Mapping[type[Operation], Rule]] = RULES
-    kept_dialects: ClassVar[frozenset[str]] = frozenset(("arith", "math", "scf", "cf", "func", "memref", "affine"))
+    kept_dialects: ClassVar[frozenset[str]] = frozenset(("arith", "cf", "func", "math", "memref", "scf"))
 
     target: str
 

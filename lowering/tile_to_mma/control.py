@@ -9,7 +9,7 @@ scf.for %k = %zero to %K step %c512 {
 
 from __future__ import annotations
 
-from xdsl.dialects import arith, memref, scf
+from xdsl.dialects import affine, arith, memref, scf
 from xdsl.ir import Block, Region
 
 from crosstile.dialects import mma, tile
@@ -42,6 +42,11 @@ def lower_dim(op: tile.DimOp, lowering: TileLowering) -> None:
         lowering.replace(op, index.value(size))
         return
     lowering.replace(op, index.build(memref.DimOp(lowering.value(op.source), index.value(dim))).result)
+
+
+def lower_apply(op: affine.ApplyOp, lowering: TileLowering) -> None:
+    """Index arithmetic, outside of the loops that it does not depend on."""
+    lowering.replace(op, lowering.index.value(lowering.linear.value(lowering.linear.apply(op))))
 
 
 def lower_parallel(op: tile.ParallelOp, lowering: TileLowering) -> None:

@@ -51,7 +51,7 @@ def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
     limits = [_limit(op, dim, lowering) for dim in range(2)]
     fill = Filling(lowering, source, target, element, number(op.pad))
     transposed = _runs_along(source.map, 0) and not _runs_along(source.map, 1)
-    cut = panels or Panels(1, _width(shape[1], lowering))
+    cut = panels or Panels(1, shape[1])
     if cut.dim == 0 or transposed:
         fill.by_elements(cut, limits)
     else:
@@ -71,12 +71,10 @@ def _limit(op: tile.StageOp, dim: int, lowering: TileLowering) -> Index:
     return lowering.as_index(extent)
 
 
-def _width(columns: int, lowering: TileLowering) -> int:
-    """How many columns to copy at once where no contraction asks for panels."""
-    lanes = lowering.lanes
-    if columns % lanes:
-        return 1
-    return next(vectors * lanes for vectors in (4, 2, 1) if columns % (vectors * lanes) == 0)
+def _piece(columns: int, lowering: TileLowering) -> int:
+    """How many columns to copy at once: a few registers, or one element where no register fits."""
+    pieces = (vectors * lowering.lanes for vectors in (4, 2, 1))
+    return next((piece for piece in pieces if columns % piece == 0), 1)
 
 
 @dataclass(frozen=True)
@@ -90,14 +88,16 @@ class Filling:
     pad: float | int | None
 
     def by_rows(self, width: int, limits: Sequence[Index]) -> None:
-        """Pieces of ``width`` columns of one row at a time."""
+        """Some columns of one row at a time, all columns of a panel of ``width``."""
         rows, columns = limits
         source = self.source.without_extent(0) if self._is_valid_to(0, rows) else self.source
+        piece = _piece(width, self.lowering)
 
-        def panel(j: Index) -> None:
-            self._loop(0, rows, 1, lambda k: self._copy(source, (1, width), {0: k, 1: j}))
+        def copy(j: Index) -> None:
+            self._loop(0, rows, 1, lambda k: self._copy(source, (1, piece), {0: k, 1: j}))
 
-        self._loop(0, columns, width, panel)
+        end = columns if piece == width else self.lowering.index.round_up(columns, width)
+        self._loop(0, end, piece, copy)
 
     def by_elements(self, cut: Panels, limits: Sequence[Index]) -> None:
         """Element by element, panel after panel, the dimension that is not cut innermost."""
