@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crosstile.ir.diagnostics import CrosstileError as CrosstileError
+    from crosstile.tools.api import CompiledFunction as CompiledFunction
+    from crosstile.tools.api import compile as compile
 
 __version__ = "0.1.0"
-__all__ = ["CrosstileError", "__version__"]
+__all__ = ["CompiledFunction", "CrosstileError", "__version__", "compile"]
+
+_LAZY = {
+    "CompiledFunction": "crosstile.tools.api",
+    "CrosstileError": "crosstile.ir.diagnostics",
+    "compile": "crosstile.tools.api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "CrosstileError":
-        return import_module("crosstile.ir.diagnostics").CrosstileError
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'crosstile' has no attribute {name!r}")

@@ -50,6 +50,20 @@ def best_machine(triple: str, features: set[str]) -> Machine:
     return max(able, key=lambda row: row.peak(row.choose("f32", "f32", "f32")))
 
 
+def missing_features(row: Machine) -> list[str]:
+    """What this processor lacks to run code for ``row``: features, or the whole architecture."""
+    llvm: Any = import_module("llvmlite.binding")
+    triple = llvm.get_process_triple()
+    architecture = row.triple.partition("-")[0]
+    if architecture not in ("", triple.partition("-")[0]):
+        return [f"the architecture {architecture}"]
+    try:
+        present = {name for name, has in llvm.get_host_cpu_features().items() if has}
+    except RuntimeError:  # LLVM cannot tell on this kind of processor
+        present = set[str]()
+    return [feature for feature in row.features if feature not in present]
+
+
 def _measured(row: Machine) -> Machine:
     """``row`` with this machine's cores, caches, memory and clock."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

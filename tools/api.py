@@ -16,7 +16,7 @@ import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.targets.x86.launch import ArgumentRule, Array
+from crosstile.targets.x86.launch import ArgumentRule, Array, is_plain
 from crosstile.tools.program import Compiled, Program
 
 SMALL_ELEMENTS = 1 << 16
@@ -31,6 +31,15 @@ def default_threads() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise CrosstileError(f"CROSSTILE_NUM_THREADS must be a positive number, found '{text}'")
     return int(text)
+
+
+def choose_workers(threads: int | None, arrays: Sequence[Array]) -> int:
+    """How many workers run a call on ``arrays``: ``threads``, or by default one for small ones and else all."""
+    if threads is None:
+        return 1 if sum(array.size for array in arrays) <= SMALL_ELEMENTS else default_threads()
+    if threads < 1:
+        raise CrosstileError(f"threads must be a positive number, found {threads}")
+    return threads
 
 
 class CompiledFunction:
@@ -51,11 +60,11 @@ class CompiledFunction:
         inputs = function.check_inputs(arguments)
         results = function.new_outputs(inputs)
         given = self._given_outputs(out, results)
-        outputs = [
-            result if array is None or not _is_usable(array, inputs) else array
-            for array, result in zip(given, results, strict=True)
-        ]
-        function(inputs, outputs, self._workers(threads, [*inputs, *outputs]))
+        outputs: list[Array] = []
+        for array, result in zip(given, results, strict=True):
+            usable = array is not None and _is_usable(array, [*inputs, *outputs])
+            outputs.append(array if array is not None and usable else result)
+        function(inputs, outputs, choose_workers(threads, [*inputs, *outputs]))
         for array, output in zip(given, outputs, strict=True):
             if array is not None and array is not output:
                 array[...] = output
@@ -71,13 +80,6 @@ class CompiledFunction:
     def compile_seconds(self) -> dict[str, float]:
         """The seconds each phase of the compilation took."""
         return dict(self._compiled.seconds)
-
-    def _workers(self, threads: int | None, arrays: list[Array]) -> int:
-        if threads is None:
-            return 1 if sum(array.size for array in arrays) <= SMALL_ELEMENTS else default_threads()
-        if threads < 1:
-            raise CrosstileError(f"threads must be a positive number, found {threads}")
-        return threads
 
     def _given_outputs(self, out: Any, results: list[Array]) -> list[Array | None]:
         """The arrays of ``out``, checked; None for each that was not given."""
@@ -98,9 +100,9 @@ class CompiledFunction:
         return array
 
 
-def _is_usable(array: Array, inputs: list[Array]) -> bool:
-    """Whether results may be written straight to ``array``: contiguous, and no input's memory."""
-    return array.flags.c_contiguous and not any(np.may_share_memory(array, other) for other in inputs)
+def _is_usable(array: Array, others: Sequence[Array]) -> bool:
+    """Whether results may be written straight to ``array``: contiguous, and nobody else's memory."""
+    return is_plain(array) and not any(np.may_share_memory(array, other) for other in others)
 
 
 def compile(

@@ -11,13 +11,15 @@ Exit codes: 0 right, 1 an error of any kind, 130 interrupted, 141 the reader of 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from crosstile.ir.diagnostics import CrosstileError, Diagnostic, handle_diagnostics
@@ -27,6 +29,9 @@ from crosstile.ir.rendering import error_diagnostic, render
 STDIN = "<stdin>"
 RECURSION_LIMIT = 20_000
 """Deep enough for some hundred nested regions; Python's own limit of 1000 ends at about forty."""
+
+PATIENCE = 0.3
+"""Seconds after which a terminal is told what takes so long."""
 
 
 class UsageError(CrosstileError):
@@ -202,6 +207,46 @@ def _write_file(path: str, data: bytes) -> None:
         raise
 
 
+def check_writable(path: str) -> None:
+    """Raise the :class:`UsageError` that ``write_output`` would, before long work instead of after it."""
+    if path == "-":
+        return
+    folder = os.path.dirname(os.path.realpath(path))
+    reason = ""
+    if os.path.isdir(path):
+        reason = os.strerror(errno.EISDIR)
+    elif not os.path.isdir(folder):
+        reason = os.strerror(errno.ENOENT)
+    elif not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        reason = os.strerror(errno.EACCES)
+    if reason:
+        raise UsageError(f"cannot write '{path}': {reason}")
+
+
+@contextmanager
+def progress(what: str) -> Generator[None]:
+    """Say on a terminal what is being done, if it takes long enough to be read; nothing is left of it."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    shown = threading.Event()
+
+    def show() -> None:
+        shown.set()
+        _say(f"{what} ...")
+
+    timer = threading.Timer(PATIENCE, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if shown.is_set():
+            _say("\r\x1b[K")
+
+
 def _decode(name: str, data: bytes) -> str:
     if data.startswith(b"ML\xefR"):
         raise UsageError(f"'{name}' is MLIR bytecode; its textual form is needed (mlir-opt prints it)")
@@ -246,8 +291,10 @@ __all__ = [
     "ArgumentParser",
     "ReportedError",
     "UsageError",
+    "check_writable",
     "handle_diagnostics",
     "os_error_text",
+    "progress",
     "read_text",
     "run_tool",
     "show_diagnostics",

@@ -10,28 +10,33 @@ at a level (each step is run once), ``compile`` makes it callable::
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from xdsl.context import Context
 from xdsl.dialects import cf, func
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.host import ARENA_SUFFIX, INPUTS, host_signature, is_host, stage_count
 from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError, op_error
 from crosstile.ir.parsing import parse_module
-from crosstile.ir.passes import run_pass, run_passes
+from crosstile.ir.passes import AfterPass, run_pass, run_passes
 from crosstile.ir.pipeline import make_pass, parse_pipeline
 from crosstile.ir.registry import did_you_mean
 from crosstile.ir.verification import verify_module
 from crosstile.targets.cpu_pipeline import LEVELS, steps
-from crosstile.targets.host import resolve_machine
+from crosstile.targets.host import missing_features, resolve_machine
 from crosstile.targets.model import Machine, UnknownNameError
 from crosstile.targets.x86.launch import HostFunction
 from crosstile.targets.x86.run import ENTRY_SUFFIX, LoadedObject, compile_module
+from crosstile.tools.command_line import read_text
 
 Source = str | os.PathLike[str] | ModuleOp
 """A path, the text of a program (anything with a line break or a brace), or a module."""
@@ -63,7 +68,10 @@ class Compiled:
 
 @dataclass
 class Program:
-    """A module that starts at level ``start``, bound for ``machine``. ``entry`` is the function to run."""
+    """A module that starts at level ``start``, bound for ``machine``. ``entry`` is the function to run.
+
+    ``seconds`` are the phases so far: reading the text, then each pass by name.
+    """
 
     source: str
     context: Context
@@ -74,75 +82,76 @@ class Program:
     _modules: dict[str, ModuleOp] = field(default_factory=dict[str, ModuleOp])
 
     @classmethod
-    def load(
-        cls,
-        source: str | os.PathLike[str] | ModuleOp,
-        target: str = "host",
-        start: str = "nn",
-        entry: str | None = None,
-    ) -> Program:
+    def load(cls, source: Source, target: str = "host", start: str = "nn", entry: str | None = None) -> Program:
         """Parse and verify ``source``: a path, text (anything with a line break or ``{``), or a module."""
-        if start not in LEVELS:
-            raise CrosstileError(
-                f"unknown level '{start}'{did_you_mean(start, list(LEVELS))}; levels: {', '.join(LEVELS)}"
-            )
+        check_level(start)
         machine = find_machine(target)
         context = make_context()
         begin = perf_counter()
         if isinstance(source, ModuleOp):
             name, module = "<module>", source.clone()
-            verify_module(module)
         else:
             name, text = _read(source)
             module = parse_module(text, name, context)
-        program = cls(name, context, machine, start, _entry(module, entry), {"parse": perf_counter() - begin})
+        verify_module(module)
+        program = cls(name, context, machine, start, _entry(module, entry), {"read": perf_counter() - begin})
         program._modules[start] = module
         return program
 
     def at(self, level: str) -> ModuleOp:
         """The module at ``level``; the caller must not change it."""
-        if level not in LEVELS:
-            raise CrosstileError(
-                f"unknown level '{level}'{did_you_mean(level, list(LEVELS))}; levels: {', '.join(LEVELS)}"
-            )
+        check_level(level)
         if LEVELS.index(level) < LEVELS.index(self.start):
             raise CrosstileError(f"a program that starts at level {self.start} has no level {level}")
         if level not in self._modules:
-            above = self.at(LEVELS[LEVELS.index(level) - 1])
-            module = above.clone()
-            self._lower(module, level, verify_each=True)
-            self._modules[level] = module
+            for _, module in self.trace(level):
+                self._modules[level] = module
         return self._modules[level]
 
-    def _lower(self, module: ModuleOp, level: str, verify_each: bool) -> None:
-        """Take ``module`` from the level above to ``level`` in place."""
-        for text in steps(self.machine.name, level):
-            begin = perf_counter()
-            passes = [make_pass(spec) for spec in parse_pipeline(text)]
-            if verify_each:
-                run_passes(self.context, module, passes)
-            for module_pass in () if verify_each else passes:
-                run_pass(self.context, module, module_pass)
-            name = passes[0].name
-            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - begin
+    def trace(self, level: str) -> Iterator[tuple[str, ModuleOp]]:
+        """Each pass on the way to ``level`` from the one above, with the module it left, verified.
+
+        It is one module, rewritten in place: look at it before taking the next.
+        """
+        module = self.at(LEVELS[LEVELS.index(level) - 1]).clone()
+        for module_pass in self._passes(level):
+            run_passes(self.context, module, [module_pass], self._clock())
+            yield module_pass.name, module
+
+    def replace(self, level: str, module: ModuleOp) -> None:
+        """Go on with ``module`` as the program at ``level``; the levels below follow from it."""
+        check_level(level)
+        verify_module(module)
+        self._modules = {
+            known: kept for known, kept in self._modules.items() if LEVELS.index(known) < LEVELS.index(level)
+        }
+        self._modules[level] = module
 
     def compile(self) -> Compiled:
-        """Take the program to machine code, verifying at the start and at the end only, and load it."""
-        first = max(LEVELS.index(self.start), LEVELS.index("tile"))
-        if first > LEVELS.index("mma"):
+        """Take the program from the lowest level it was taken to so far to machine code, and load it.
+
+        The module is verified at the end only: it was when it was read.
+        """
+        levels = LEVELS[: LEVELS.index("mma") + 1]
+        if self.start not in levels:
             raise CrosstileError(
-                f"a program that starts at level {self.start} cannot be compiled: {', '.join(LEVELS[:4])} can"
+                f"a program that starts at level {self.start} cannot be compiled: {', '.join(levels)} can"
             )
-        module = self._modules[self.start].clone()
-        for level in LEVELS[LEVELS.index(self.start) + 1 : first + 1]:
-            self._lower(module, level, verify_each=False)
-        host = find_host(module, self.entry)
-        signature, stages, names = host_signature(host), stage_count(host), argument_names(host)
-        checks = [check.msg.data for check in host.walk() if isinstance(check, cf.AssertOp)]
-        kernels = [op.sym_name.data for op in module.ops if isinstance(op, tile.KernelOp | mma.KernelOp)]
-        for level in LEVELS[first + 1 :]:
-            self._lower(module, level, verify_each=False)
-        verify_module(module)
+        if missing := missing_features(self.machine):
+            raise CrosstileError(
+                f"code for {self.machine.name} does not run on this machine, which lacks {', '.join(missing)}; "
+                "'crosstile-translate' writes it as text or as an object file"
+            )
+        lowest = next(level for level in reversed(levels) if level in self._modules)
+        module = self._modules[lowest].clone()
+        with _paused_collector():
+            self._lower(module, lowest, "tile")
+            host = find_host(module, self.entry)
+            signature, stages, names = host_signature(host), stage_count(host), argument_names(host)
+            checks = [check.msg.data for check in host.walk() if isinstance(check, cf.AssertOp)]
+            kernels = [op.sym_name.data for op in module.ops if isinstance(op, tile.KernelOp | mma.KernelOp)]
+            self._lower(module, max(lowest, "tile", key=LEVELS.index), "llvm")
+            verify_module(module)
         compiled = compile_module(module, self.machine)
         begin = perf_counter()
         loaded = LoadedObject(compiled.code, [self.entry + ENTRY_SUFFIX, self.entry + ARENA_SUFFIX])
@@ -150,19 +159,53 @@ class Program:
         self.seconds["load"] = perf_counter() - begin
         return Compiled(HostFunction(signature, loaded, checks, stages, names), self.seconds, kernels, compiled.code)
 
+    def lowered(self) -> ModuleOp:
+        """The module in the ``llvm`` dialect, verified at the end only."""
+        module = self._modules[self.start].clone()
+        with _paused_collector():
+            self._lower(module, self.start, "llvm")
+            verify_module(module)
+        return module
+
+    def _passes(self, level: str) -> list[ModulePass]:
+        return [make_pass(spec) for text in steps(self.machine.name, level) for spec in parse_pipeline(text)]
+
+    def _lower(self, module: ModuleOp, above: str, below: str) -> None:
+        """Take ``module`` from one level to another in place, without verifying."""
+        for level in LEVELS[LEVELS.index(above) + 1 : LEVELS.index(below) + 1]:
+            for module_pass in self._passes(level):
+                clock = self._clock()
+                run_pass(self.context, module, module_pass)
+                clock(module_pass, module)
+
+    def _clock(self) -> AfterPass:
+        """What notes the seconds since now as those of the pass it is given."""
+        begin = perf_counter()
+
+        def stop(module_pass: ModulePass, _: ModuleOp) -> None:
+            name = module_pass.name
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - begin
+
+        return stop
+
+
+@contextmanager
+def _paused_collector() -> Generator[None]:
+    """A compilation makes many small objects that live to its end: collecting cycles meanwhile finds nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
 
 def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
     """The name and the text of a program: the contents of a path, or the text itself."""
     if isinstance(source, str) and ("\n" in source or "{" in source):
         return "<string>", source
-    path = os.fspath(source)
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return path, stream.read()
-    except OSError as error:
-        raise CrosstileError(f"cannot read '{path}': {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise CrosstileError(f"'{path}' is not a text file") from error
+    return read_text(os.fspath(source))
 
 
 def _entry(module: ModuleOp, name: str | None) -> str:

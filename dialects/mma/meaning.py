@@ -26,8 +26,13 @@ from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.memory import Access, Accesses, View, located_read, located_write, whole
 from crosstile.dialects.mma.reduction import reduce
 from crosstile.dialects.mma.ring_meaning import MEANINGS as RING_MEANINGS
+<<<<<<< HEAD
 from crosstile.dialects.reductions import COMBINE, identity
 from crosstile.dialects.tile.blocks import blocks, sample_positions, worker_ranges
+=======
+from crosstile.dialects.tile.blocks import blocks, ceil_divide, sample_positions, worker_ranges
+from crosstile.dialects.tile.coverage import Coverage
+>>>>>>> cf18102 (Run and translate programs from the command line)
 
 MEANINGS = Meanings(RING_MEANINGS)
 
@@ -51,7 +56,15 @@ def parallel(interpreter: Interpreter, op: kernel.ParallelOp, operands: Sequence
         instances = [(*(start for start, _ in tile), *(extent for _, extent in tile)) for tile in tiles]
     else:
         grain = 1 if op.grain is None else op.grain.value.data
-        instances = list[tuple[int, ...]](worker_ranges(lower[0], upper[0], grain, interpreter.workers))
+        # As at the tile level, a sample takes single grains.
+        grains = ceil_divide(max(0, upper[0] - lower[0]), grain)
+        workers = interpreter.workers if interpreter.sample is None else grains
+        ranges: list[tuple[int, ...]] = [*worker_ranges(lower[0], upper[0], grain, workers)]
+        chosen = sample_positions([len(ranges)], len(ranges) if interpreter.sample is None else interpreter.sample)
+        instances = [ranges[position] for position in chosen]
+        coverage = interpreter.state(Coverage)
+        coverage.instances += len(ranges)
+        coverage.instances_run += len(chosen)
     machine = interpreter.state(Machine)
     for instance in instances:
         machine.start(_warps(op))

@@ -8,9 +8,10 @@ each, from a pool of threads, as calls release the interpreter lock.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -37,6 +38,11 @@ EVERYTHING = -1
 def _pool(workers: int) -> ThreadPoolExecutor:
     """Threads that are kept for the life of the process."""
     return ThreadPoolExecutor(workers, thread_name_prefix="crosstile")
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads do not survive in the child of a fork: it makes its own.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,16 @@ class ArgumentRule:
     def __str__(self) -> str:
         sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
         return f"{self.dtype} of shape ({sizes}{',' if len(self.shape) == 1 else ''})"
+
+
+def is_plain(array: Array) -> bool:
+    """Whether machine code can take ``array`` as it is: row-major, contiguous and aligned."""
+    return array.flags.c_contiguous and array.flags.aligned
+
+
+def plain(array: Array) -> Array:
+    """``array``, copied only if it is not contiguous or not aligned."""
+    return array if is_plain(array) else np.array(array, order="C")
 
 
 @dataclass
@@ -113,7 +129,7 @@ class HostFunction:
             raise CrosstileError(
                 f"@{self.signature.name} takes {len(self.input_rules)} arguments ({expected}), found {len(inputs)}"
             )
-        return [np.ascontiguousarray(rule.check(value)) for rule, value in zip(self.input_rules, inputs, strict=True)]
+        return [plain(rule.check(value)) for rule, value in zip(self.input_rules, inputs, strict=True)]
 
     def new_outputs(self, inputs: Sequence[Array]) -> list[Array]:
         """Uninitialised arrays for the results."""
@@ -137,7 +153,10 @@ class HostFunction:
         pool = _pool(workers - 1)
         for stage in range(self.stages):
             others = [pool.submit(self._run, words, stage, part, workers) for part in range(1, workers)]
-            self._run(words, stage, 0, workers)
+            try:
+                self._run(words, stage, 0, workers)
+            finally:
+                wait(others)
             for other in others:
                 other.result()
 

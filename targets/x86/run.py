@@ -43,10 +43,10 @@ class CompiledModule:
 
 
 def compile_module(module: ModuleOp, machine: Machine) -> CompiledModule:
-    """Object code of a module in the ``llvm`` dialect; phases ``print``, ``parse`` and ``codegen`` are timed."""
+    """Object code of a module in the ``llvm`` dialect; phases ``llvm-text``, ``llvm-parse``, ``codegen`` are timed."""
     seconds: dict[str, float] = {}
-    text = _timed(seconds, "print", lambda: llvm_ir(module, machine))
-    parsed = _timed(seconds, "parse", lambda: llvm_codegen.parse(text))
+    text = _timed(seconds, "llvm-text", lambda: llvm_ir(module, machine))
+    parsed = _timed(seconds, "llvm-parse", lambda: llvm_codegen.parse(text))
     code = _timed(seconds, "codegen", lambda: llvm_codegen.object_code(parsed, machine))
     return CompiledModule(code, machine, seconds)
 

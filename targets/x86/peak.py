@@ -1,0 +1,121 @@
+"""The peak of this machine, measured: a loop of nothing but fma in registers, compiled as kernels are.
+
+In: a machine row that this process can run, an element type, a number of threads. Out: operations per second, to hold
+a kernel's speed against. The loop is ``CHAINS`` independent sums, enough to hide the latency of every core so far and
+few enough for 16 registers::
+
+    %s0 = vector.fma %a0, %x, %y : vector<16xf32>        (scalar arith.mulf, arith.addf where the row has no fma)
+    %s1 = vector.fma %a1, %x, %y : vector<16xf32>  ...
+
+A clock that changes under load, or a neighbour on the same core, changes the peak as it changes kernels; measure both
+close together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from time import perf_counter
+
+import numpy as np
+
+from crosstile.dialects.element_types import Array
+from crosstile.ir.context import make_context
+from crosstile.ir.parsing import parse_module
+from crosstile.ir.passes import run_passes
+from crosstile.ir.pipeline import make_pass, parse_pipeline
+from crosstile.targets.model import Machine, MmaIntrinsic
+from crosstile.targets.numerics import SequentialFma
+from crosstile.targets.x86.run import LoadedObject, compile_module
+
+CHAINS = 12
+SECONDS = 0.01
+"""How long one measurement takes, about; the best of ``REPEAT`` counts."""
+REPEAT = 7
+
+
+@cache
+def measured_peak(machine: Machine, element: str = "f32", threads: int = 1) -> float:
+    """Operations per second of ``threads`` threads that multiply and add numbers of type ``element`` in registers.
+
+    Measured once per process and argument. Raises UnknownNameError if the machine has no intrinsic for ``element``.
+    """
+    row = machine.choose(element, element, element)
+    loop = _compile(machine, row, element)
+    steps = 1000
+    while (elapsed := _seconds(loop, steps, 1)) < SECONDS:
+        steps = int(steps * min(16.0, 1.25 * SECONDS / max(elapsed, 1e-7))) + 1
+    best = min(_seconds(loop, steps, threads) for _ in range(REPEAT))
+    return row.operations * CHAINS * steps * threads / best
+
+
+def peak_module(row: MmaIntrinsic, element: str) -> str:
+    """The text of the loop for one intrinsic row, at the hardware level."""
+    fused = isinstance(row.numerics, SequentialFma)
+    type_ = f"vector<{row.n}x{element}>" if row.n > 1 else element
+
+    def literal(number: float) -> str:
+        return f"dense<{number}>" if row.n > 1 else str(number)
+
+    names = [f"%a{chain}" for chain in range(CHAINS)]
+    starts = [f"%i{chain} = arith.constant {literal(1.0 + chain / CHAINS)} : {type_}" for chain in range(CHAINS)]
+    if fused:
+        body = [f"%s{chain} = vector.fma {name}, %x, %y : {type_}" for chain, name in enumerate(names)]
+    else:
+        body = [
+            f"%p{chain} = arith.mulf {name}, %x : {type_}\n      %s{chain} = arith.addf %p{chain}, %y : {type_}"
+            for chain, name in enumerate(names)
+        ]
+    sums = [f"%t0 = arith.addf %r#0, %r#1 : {type_}"]
+    sums += [f"%t{at} = arith.addf %t{at - 1}, %r#{at + 1} : {type_}" for at in range(1, CHAINS - 1)]
+    last = f"%t{CHAINS - 2}"
+    store = f"vector.store {last}, %out[%zero] : memref<?x{element}>, {type_}"
+    if row.n == 1:
+        store = f"memref.store {last}, %out[%zero] : memref<?x{element}>"
+    separator = "\n      "
+    carried = ", ".join(f"{name} = %i{chain}" for chain, name in enumerate(names))
+    return f"""func.func @peak(%out : memref<?x{element}>, %steps : index) -> i32 attributes {{crosstile.entry}} {{
+      %zero = arith.constant 0 : index
+      %one = arith.constant 1 : index
+      %status = arith.constant 0 : i32
+      %x = arith.constant {literal(0.75)} : {type_}
+      %y = arith.constant {literal(0.25)} : {type_}
+      {separator.join(starts)}
+      %r:{CHAINS} = scf.for %i = %zero to %steps step %one iter_args({carried}) -> ({", ".join([type_] * CHAINS)}) {{
+      {separator.join(body)}
+      scf.yield {", ".join(f"%s{chain}" for chain in range(CHAINS))} : {", ".join([type_] * CHAINS)}
+      }}
+      {separator.join(sums)}
+      {store}
+      func.return %status : i32
+    }}"""
+
+
+def _compile(machine: Machine, row: MmaIntrinsic, element: str) -> Callable[[int], object]:
+    """The loop as a function of its number of steps."""
+    context = make_context()
+    module = parse_module(peak_module(row, element), "peak.mlir", context)
+    passes = [make_pass(spec) for spec in parse_pipeline("convert-scf-to-cf,convert-to-llvm")]
+    run_passes(context, module, passes, verify_each=False)
+    loaded = LoadedObject(compile_module(module, machine).code, ["peak.entry"])
+    entry = loaded.entry("peak")
+
+    def run(steps: int) -> object:
+        out: Array = np.zeros(max(row.n, 8), np.float64)
+        words = np.array([out.ctypes.data, row.n, steps], np.int64)
+        return entry(words.ctypes.data)
+
+    return run
+
+
+def _seconds(loop: Callable[[int], object], steps: int, threads: int) -> float:
+    if threads == 1:
+        begin = perf_counter()
+        loop(steps)
+        return perf_counter() - begin
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(loop, [1] * threads))
+        begin = perf_counter()
+        list(pool.map(loop, [steps] * threads))
+        return perf_counter() - begin

@@ -1,0 +1,284 @@
+"""``crosstile run``: compile a program for this machine, run it, and say how fast it was.
+
+In: a program, and arguments from a file or random ones. Out: shapes, times, operations per second next to the measured
+peak of this machine, as text or JSON, and the results in ``--outputs``. With ``--level`` the program runs in NumPy at
+that level instead. Docs: docs/run.md.
+
+    crosstile run examples/matmul.mlir --dim M=1000 --dim N=999 --dim K=1001 --random 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from crosstile.ir.diagnostics import handle_diagnostics
+from crosstile.tools.command_line import (
+    ArgumentParser,
+    UsageError,
+    check_writable,
+    progress,
+    run_tool,
+    show_diagnostics,
+    write_output,
+)
+
+if TYPE_CHECKING:
+    from crosstile.dialects.element_types import Array
+    from crosstile.tools.program import Program
+
+PROG = "crosstile run"
+LONG_RUN = 0.5
+"""Seconds; without ``--repeat`` a run that takes less is repeated until so many have passed, ``MOST_REPEATS`` times."""
+MOST_REPEATS = 20
+SAMPLES = {"tile": (1e8, 8), "mma": (1e7, 2)}
+"""In NumPy, programs of more operations than the first run about as many instances of each kernel as the second."""
+
+Report = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool on ``argv`` and return its exit code."""
+    return run_tool(PROG, _run, argv)
+
+
+def add_program_flags(parser: ArgumentParser) -> None:
+    """The flags that say which program, for which machine, on which arguments; ``check`` has them too."""
+    from crosstile.tools.arguments import add_input_flags
+
+    parser.add_argument("input", nargs="?", metavar="FILE", help="the program, '-' is standard input")
+    parser.add_argument("--entry", metavar="NAME", help="the function to run (main, or the only one)")
+    parser.add_argument("--target", default="host", metavar="NAME", help="the machine to compile for (host: this one)")
+    parser.add_argument("--from", dest="start", default="nn", metavar="LEVEL", help="the level of the program")
+    add_input_flags(parser)
+    parser.add_argument("--threads", metavar="N", help="how many threads share each kernel")
+    parser.add_argument("--sample", metavar="N", help="in NumPy: run about N instances of each kernel, or 'all'")
+    parser.add_argument("--json", action="store_true", help="write the report as JSON")
+    parser.add_argument("--debug", action="store_true", help="show a Python traceback with every error")
+    parser.add_argument("-h", "--help", action="store_true", help="print this help and exit")
+
+
+def load_program(parser: ArgumentParser, arguments: argparse.Namespace) -> Program:
+    """The program that the flags name."""
+    from crosstile.tools.program import Program
+
+    if arguments.input is None:
+        parser.error("which program? give a file, or '-' for standard input")
+    return Program.load(_Path(arguments.input), arguments.target, arguments.start, arguments.entry)
+
+
+class _Path(str):
+    """A path, whatever characters it has."""
+
+    def __fspath__(self) -> str:
+        return str(self)
+
+
+def positive(flag: str, text: str | None) -> int | None:
+    """The number that a flag gives, None if it was not given."""
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"{flag} needs a number from 1, found '{text}'")
+    return int(text)
+
+
+def sample_size(text: str | None, level: str, operations: int) -> int | None:
+    """How many instances of a kernel to run in NumPy, None for all; by default that depends on the work."""
+    if text == "all" or level not in SAMPLES:
+        return None
+    most, sample = SAMPLES[level]
+    return positive("--sample", text) or (sample if operations > most else None)
+
+
+def _run(argv: list[str]) -> int:
+    parser = ArgumentParser(PROG, "Compile a program for this machine, run it, and say how fast it was.")
+    add_program_flags(parser)
+    parser.add_argument("--outputs", metavar="FILE.npz", help="write the results, as arr_0, arr_1, ...")
+    parser.add_argument("--level", metavar="LEVEL", help="run this level in NumPy instead of machine code")
+    parser.add_argument("--repeat", metavar="N", help="time so many runs, after one that is not timed")
+    arguments = parser.parse(argv)
+    if arguments.help:
+        write_output(None, parser.format_help())
+        return 0
+    threads, repeat = positive("--threads", arguments.threads), positive("--repeat", arguments.repeat)
+    if arguments.outputs is not None:
+        check_writable(arguments.outputs)
+    with handle_diagnostics(show_diagnostics({})):
+        program = load_program(parser, arguments)
+        from crosstile.tools.arguments import program_inputs
+
+        inputs = program_inputs(arguments, program)
+        if arguments.level is None:
+            report, results = _run_compiled(program, inputs, threads, repeat)
+        else:
+            report, results = _run_level(program, inputs, arguments, threads, repeat)
+    if arguments.outputs is not None:
+        write_arrays(arguments.outputs, results)
+    write_output(None, json.dumps(report, indent=2) + "\n" if arguments.json else _text(report))
+    return 0
+
+
+def operations_of(program: Program, inputs: Sequence[Array]) -> int | None:
+    """The operations that the program asks for; None if it starts below the level they are counted at."""
+    if program.start not in ("nn", "nest"):
+        return None
+    from crosstile.tools.operation_count import count_operations
+
+    return count_operations(program.at("nest"), program.entry, [array.shape for array in inputs])
+
+
+def _run_compiled(
+    program: Program, inputs: list[Array], threads: int | None, repeat: int | None
+) -> tuple[Report, list[Array]]:
+    from crosstile.targets.x86.peak import measured_peak
+    from crosstile.tools.api import choose_workers
+
+    with progress("compiling"):
+        compiled = program.compile()
+    phases = dict(compiled.seconds)
+    function = compiled.function
+    results = function.new_outputs(inputs)
+    workers = choose_workers(threads, [*inputs, *results])
+    with progress("running"):
+        times = _times(lambda: function(inputs, results, workers), repeat)
+    report: Report = {
+        **_description(program, inputs, results),
+        "threads": workers,
+        "kernels": compiled.kernels,
+        "compile_seconds": {**phases, "total": sum(phases.values())},
+        "seconds": {"best": min(times), "median": median(times), "runs": len(times)},
+    }
+    operations = operations_of(program, inputs)
+    report["operations"] = operations
+    if operations:
+        element = "f64" if any(array.dtype.itemsize == 8 for array in results) else "f32"
+        with progress("measuring the peak"):
+            peak = measured_peak(program.machine, element, workers)
+        speed = operations / min(times)
+        report["gflops"], report["peak_gflops"], report["share_of_peak"] = speed / 1e9, peak / 1e9, speed / peak
+    return report, results
+
+
+def _run_level(
+    program: Program, inputs: list[Array], arguments: argparse.Namespace, threads: int | None, repeat: int | None
+) -> tuple[Report, list[Array]]:
+    from crosstile.tools.evaluate import evaluate
+
+    module = program.at(arguments.level)
+    operations = operations_of(program, inputs)
+    sample = sample_size(arguments.sample, arguments.level, operations or 0)
+    begin = perf_counter()
+    with progress(f"running level {arguments.level} in NumPy"):
+        evaluation = evaluate(module, program.entry, inputs, threads or 1, sample)
+    times = [perf_counter() - begin]
+    report: Report = {
+        **_description(program, inputs, evaluation.results),
+        "level": arguments.level,
+        "seconds": {"best": min(times), "median": median(times), "runs": len(times)},
+        "operations": operations,
+        "sampled": evaluation.sampled,
+    }
+    if evaluation.instances:
+        report["instances"], report["instances_run"] = evaluation.instances, evaluation.instances_run
+    return report, evaluation.results
+
+
+def _times(call: Any, repeat: int | None) -> list[float]:
+    """The seconds of each timed run; the first run, which meets cold memory, is not one of them."""
+    call()
+    times: list[float] = []
+    while len(times) < (repeat or MOST_REPEATS):
+        begin = perf_counter()
+        call()
+        times.append(perf_counter() - begin)
+        if repeat is None and sum(times) > LONG_RUN:
+            break
+    return times
+
+
+def _description(program: Program, inputs: Sequence[Array], results: Sequence[Array]) -> Report:
+    from crosstile.tools.arguments import Parameters
+
+    def row(name: str, array: Array) -> Report:
+        return {"name": name, "type": str(array.dtype), "shape": list(array.shape)}
+
+    names = Parameters.of(program).names
+    return {
+        "program": program.source,
+        "entry": program.entry,
+        "machine": program.machine.name,
+        "inputs": [row(*pair) for pair in zip(names, inputs, strict=True)],
+        "results": [row(f"arr_{position}", array) for position, array in enumerate(results)],
+    }
+
+
+def write_arrays(path: str, results: Sequence[Array]) -> None:
+    """Write arrays as ``arr_0``, ``arr_1`` ... of an ``.npz`` file, completely or not at all."""
+    import numpy as np
+
+    stream = io.BytesIO()
+    np.savez(stream, *results)
+    write_output(path, stream.getvalue())
+
+
+def _text(report: Report) -> str:
+    lines = [f"@{report['entry']} of {os.path.basename(report['program'])} on {report['machine']}"]
+    for what in ("inputs", "results"):
+        for row in report[what]:
+            shape = "x".join(map(str, row["shape"])) or "rank 0"
+            lines.append(f"  {what[:-1]:<8} {row['name']:<10} {row['type']:<8} {shape}")
+    if "kernels" in report:
+        lines.append(f"  kernels  {', '.join(report['kernels']) or 'none'}")
+        lines += _compile_lines(report["compile_seconds"])
+    seconds = report["seconds"]
+    where = f"level {report['level']}, in NumPy" if "level" in report else _count(report["threads"], "thread")
+    runs = "" if seconds["runs"] == 1 else f" (best of {seconds['runs']}, median {duration(seconds['median'])})"
+    lines.append(f"  time     {duration(seconds['best'])}{runs}, {where}")
+    if report.get("sampled"):
+        run, instances = report["instances_run"], report["instances"]
+        lines.append(f"  sampled  {run} of {instances} instances were run; the others' results were not computed")
+    if "gflops" in report:
+        lines.append(
+            f"  speed    {_three(report['gflops'])} GFLOP/s, {100 * report['share_of_peak']:.3g} % of the "
+            f"{_three(report['peak_gflops'])} measured with {_count(report['threads'], 'thread')}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _compile_lines(seconds: dict[str, float]) -> list[str]:
+    phases = [f"{name} {1e3 * spent:.3g}" for name, spent in seconds.items() if name != "total"]
+    lines = [f"  compile  {duration(seconds['total'])}; milliseconds:"]
+    for phase in phases:
+        if len(lines[-1]) + len(phase) > 108:
+            lines.append("          ")
+        lines[-1] += f" {phase}" if phase == phases[-1] else f" {phase},"
+    return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _three(number: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}" if number >= 0.001 else f"{number:.1g}"
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale or unit == "us":
+            return f"{seconds / scale:.3g} {unit}"
+    raise AssertionError
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""``crosstile-translate``: a program as LLVM IR, assembly or an object file, for this machine or another.
+
+In: a program at any level down to ``mma``. Out: text, or an object file, on standard output or in ``-o FILE``, whole or
+not at all. Docs: docs/translate.md.
+
+    crosstile-translate program.mlir --to asm
+    crosstile-translate program.mlir --target x86-64-avx2 --to obj -o program.o
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from crosstile.ir.diagnostics import CrosstileError, handle_diagnostics
+from crosstile.tools.command_line import (
+    ArgumentParser,
+    UsageError,
+    run_tool,
+    show_diagnostics,
+    write_output,
+)
+
+PROG = "crosstile-translate"
+FORMATS = {
+    "llvmir": "LLVM IR text, complete with target and processor",
+    "asm": "assembly text",
+    "obj": "a relocatable object file",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool on ``argv`` and return its exit code."""
+    return run_tool(PROG, _run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    formats = "".join(f"\n  {name:<8} {text}" for name, text in FORMATS.items())
+    parser = ArgumentParser(PROG, "Compile a program and write it down.", f"forms of --to:{formats}")
+    parser.add_argument("input", nargs="?", metavar="FILE", help="the program, '-' is standard input")
+    parser.add_argument("-o", dest="output", metavar="FILE", help="output file, '-' is standard output")
+    parser.add_argument("--to", metavar="FORM", help="what to write")
+    parser.add_argument("--target", default="host", metavar="NAME", help="the machine to compile for (host: this one)")
+    parser.add_argument("--from", dest="start", default="nn", metavar="LEVEL", help="the level of the program")
+    parser.add_argument("--entry", metavar="NAME", help="the function that the program starts with")
+    parser.add_argument("--debug", action="store_true", help="show a Python traceback with every error")
+    parser.add_argument("-h", "--help", action="store_true", help="print this help and exit")
+    arguments = parser.parse(argv)
+    if arguments.help:
+        write_output(None, parser.format_help())
+        return 0
+    if arguments.input is None:
+        parser.error("which program? give a file, or '-' for standard input")
+    _check_form(arguments.to, arguments.output)
+
+    from crosstile.targets.x86.emit import emit
+    from crosstile.tools.program import Program
+
+    with handle_diagnostics(show_diagnostics({})):
+        program = Program.load(arguments.input, arguments.target, arguments.start, arguments.entry)
+        try:
+            data = emit(program.lowered(), program.machine, arguments.to)
+        except CrosstileError as error:
+            raise error.with_note(f"the program is lowered for {program.machine.name}") from error
+    write_output(arguments.output, data)
+    return 0
+
+
+def _check_form(form: str | None, output: str | None) -> None:
+    legal = f"--to is one of {', '.join(FORMATS)}"
+    if form is None:
+        raise UsageError(f"which form? {legal}")
+    if form not in FORMATS:
+        from crosstile.ir.registry import did_you_mean
+
+        raise UsageError(f"unknown form '{form}'{did_you_mean(form, list(FORMATS))}; {legal}")
+    if form == "obj" and output in (None, "-") and sys.stdout.isatty():
+        raise UsageError("an object file is not written to a terminal: give -o FILE")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
