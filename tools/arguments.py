@@ -148,9 +148,10 @@ def _refuse_huge(rule: ArgumentRule, shape: tuple[int, ...]) -> None:
 def _load(path: str) -> dict[str, Array]:
     """The arrays of an ``.npz`` file by name; a UsageError for anything else."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UsageError(f"'{path}' holds one array; --inputs needs an .npz file (numpy.savez) of named arrays")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise UsageError(f"'{path}' holds one array; --inputs needs an .npz file (numpy.savez) of named arrays")
+        with loaded as archive:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from error

@@ -32,11 +32,12 @@ from crosstile.ir.pipeline import make_pass, parse_pipeline
 from crosstile.ir.registry import did_you_mean
 from crosstile.ir.verification import verify_module
 from crosstile.targets.cpu_pipeline import LEVELS, steps
-from crosstile.targets.host import missing_features, resolve_machine
-from crosstile.targets.model import Machine, UnknownNameError
+from crosstile.targets.host import missing_features
+from crosstile.targets.model import Machine
 from crosstile.targets.x86.launch import HostFunction
 from crosstile.targets.x86.run import ENTRY_SUFFIX, LoadedObject, compile_module
 from crosstile.tools.command_line import read_text
+from crosstile.tools.targets import find_machine
 
 Source = str | os.PathLike[str] | ModuleOp
 """A path, the text of a program (anything with a line break or a brace), or a module."""
@@ -46,14 +47,6 @@ def check_level(level: str) -> None:
     """Raise a CrosstileError for a level that there is not."""
     if level not in LEVELS:
         raise CrosstileError(f"unknown level '{level}'{did_you_mean(level, list(LEVELS))}; levels: {', '.join(LEVELS)}")
-
-
-def find_machine(target: str) -> Machine:
-    """The machine row for ``--target``; a CrosstileError for an unknown name."""
-    try:
-        return resolve_machine(target)
-    except UnknownNameError as error:
-        raise CrosstileError(f"--target: {error}") from error
 
 
 @dataclass

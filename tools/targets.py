@@ -7,10 +7,13 @@ function ``pipeline(machine: str) -> str``. ``host`` stands for the machine at h
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.registry import did_you_mean, load_object
+
+if TYPE_CHECKING:
+    from crosstile.targets.model import Machine
 
 PIPELINES: dict[str, str] = {
     "generic": "crosstile.targets.cpu_pipeline:pipeline",
@@ -19,21 +22,33 @@ PIPELINES: dict[str, str] = {
 """The pipeline of each family that has one."""
 
 
-def target_pipeline(name: str) -> str:
-    """All passes of the target ``name``; a CrosstileError if there is no such machine, or no pipeline for it yet."""
+def find_machine(name: str) -> Machine:
+    """The machine called ``name``, which has a pipeline; a CrosstileError for others."""
     from crosstile.targets.host import resolve_machine
-    from crosstile.targets.model import UnknownNameError, families, family_machines
+    from crosstile.targets.model import UnknownNameError
 
-    names = {row.name: family for family in families() for row in family_machines(family)}
+    names = _families()
     runnable = ["host", *(known for known, family in names.items() if family in PIPELINES)]
     note = f"targets with a pipeline: {', '.join(runnable)}"
     try:
         machine = resolve_machine(name)
     except UnknownNameError as error:
-        raise CrosstileError(f"unknown target '{name}'{did_you_mean(name, ['host', *names])}").with_note(
-            note
-        ) from error
-    row = PIPELINES.get(names[machine.name])
-    if row is None:
-        raise CrosstileError(f"target '{name}' has no pipeline yet; its kernels are written by hand").with_note(note)
+        message = f"unknown target '{name}'{did_you_mean(name, ['host', *names])}"
+        raise CrosstileError(message).with_note(note) from error
+    if names[machine.name] not in PIPELINES:
+        message = f"target '{name}' has no pipeline yet; its kernels are written by hand"
+        raise CrosstileError(message).with_note(note)
+    return machine
+
+
+def target_pipeline(name: str) -> str:
+    """All passes of the target ``name``; a CrosstileError if there is no such machine, or no pipeline for it yet."""
+    row = PIPELINES[_families()[find_machine(name).name]]
     return cast(Callable[[str], str], load_object(row))(name)
+
+
+def _families() -> dict[str, str]:
+    """The family of every machine."""
+    from crosstile.targets.model import families, family_machines
+
+    return {row.name: family for family in families() for row in family_machines(family)}

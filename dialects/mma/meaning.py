@@ -26,13 +26,9 @@ from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.memory import Access, Accesses, View, located_read, located_write, whole
 from crosstile.dialects.mma.reduction import reduce
 from crosstile.dialects.mma.ring_meaning import MEANINGS as RING_MEANINGS
-<<<<<<< HEAD
 from crosstile.dialects.reductions import COMBINE, identity
-from crosstile.dialects.tile.blocks import blocks, sample_positions, worker_ranges
-=======
 from crosstile.dialects.tile.blocks import blocks, ceil_divide, sample_positions, worker_ranges
 from crosstile.dialects.tile.coverage import Coverage
->>>>>>> cf18102 (Run and translate programs from the command line)
 
 MEANINGS = Meanings(RING_MEANINGS)
 

@@ -211,9 +211,12 @@ class HardwareLowering(Lowering):
 
     def view(self, memory: Memory, offset: Index) -> SSAValue:
         """The part of a memory that starts at element ``offset``."""
-        size = self.index.sub(self.index.mul(memory.sizes[0], memory.strides[0]), offset)
         type_ = memory.flat.type
         assert isa(type_, MemRefType)
+        (stored,) = type_.get_shape()
+        # A packed buffer is stored in another shape than its own; its flat type knows.
+        elements = self.index.mul(memory.sizes[0], memory.strides[0]) if stored == DYNAMIC_INDEX else stored
+        size = self.index.sub(elements, offset)
         result = MemRefType(type_.element_type, [DYNAMIC_INDEX], StridedLayoutAttr([1], NONE), type_.memory_space)
         operands = self.index.values([offset, size])
         return self.index.build(
