@@ -15,6 +15,7 @@ import argparse
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from xdsl.dialects import func
@@ -148,8 +149,8 @@ def _refuse_huge(rule: ArgumentRule, shape: tuple[int, ...]) -> None:
 def _load(path: str) -> dict[str, Array]:
     """The arrays of an ``.npz`` file by name; a UsageError for anything else."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
+        loaded: Any = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
             raise UsageError(f"'{path}' holds one array; --inputs needs an .npz file (numpy.savez) of named arrays")
         with loaded as archive:
             return {name: archive[name] for name in archive.files}
