@@ -98,13 +98,19 @@ def _builder(
     return PrimitiveBuilder(rewriter, op, tensor_of(operand).element_type, fastmath)
 
 
+def _replace(rewriter: PatternRewriter, op: Operation, result: SSAValue) -> None:
+    """Use ``result`` in place of ``op``, under the name that the program gave it."""
+    result.name_hint = op.results[0].name_hint or result.name_hint
+    rewriter.replace(op, (), (result,))
+
+
 class DecomposeRelu(RewritePattern):
     """``nn.relu`` -> a maximum."""
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: ReluOp, rewriter: PatternRewriter) -> None:
         """Integers and floats alike."""
-        rewriter.replace(op, (), (composites.relu(_builder(rewriter, op, op.operand, op.fastmath), op.operand),))
+        _replace(rewriter, op, composites.relu(_builder(rewriter, op, op.operand, op.fastmath), op.operand))
 
 
 class DecomposeSilu(RewritePattern):
@@ -113,7 +119,7 @@ class DecomposeSilu(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: SiluOp, rewriter: PatternRewriter) -> None:
         """Every float type."""
-        rewriter.replace(op, (), (composites.silu(_builder(rewriter, op, op.operand, op.fastmath), op.operand),))
+        _replace(rewriter, op, composites.silu(_builder(rewriter, op, op.operand, op.fastmath), op.operand))
 
 
 class DecomposeGelu(RewritePattern):
@@ -123,7 +129,7 @@ class DecomposeGelu(RewritePattern):
     def match_and_rewrite(self, op: GeluOp, rewriter: PatternRewriter) -> None:
         """Both forms."""
         builder = _builder(rewriter, op, op.operand, op.fastmath)
-        rewriter.replace(op, (), (composites.gelu(builder, op.operand, op.approximate.data),))
+        _replace(rewriter, op, composites.gelu(builder, op.operand, op.approximate.data))
 
 
 class DecomposeSoftmax(RewritePattern):
@@ -133,7 +139,7 @@ class DecomposeSoftmax(RewritePattern):
     def match_and_rewrite(self, op: SoftmaxOp, rewriter: PatternRewriter) -> None:
         """Along any dimension."""
         builder = _builder(rewriter, op, op.operand, op.fastmath)
-        rewriter.replace(op, (), (composites.softmax(builder, op.operand, op.dim.value.data),))
+        _replace(rewriter, op, composites.softmax(builder, op.operand, op.dim.value.data))
 
 
 class DecomposeLayerNorm(RewritePattern):
@@ -145,7 +151,7 @@ class DecomposeLayerNorm(RewritePattern):
         builder = _builder(rewriter, op, op.operand, op.fastmath)
         dim = tensor_of(op.operand).get_num_dims() - 1
         result = composites.layer_norm(builder, op.operand, op.gamma, op.beta, dim, op.epsilon.value.data)
-        rewriter.replace(op, (), (result,))
+        _replace(rewriter, op, result)
 
 
 class MatmulToContract(RewritePattern):

@@ -10,7 +10,9 @@ Values are builtin tensors and any dimension may be ``?``. A two-layer network o
     }
 
 Files: ``elementwise``, ``contraction``, ``reduction`` and ``reshaping`` (the operations), ``shapes`` (inference),
-``syntax`` (their common text), ``canonicalization`` and its patterns, ``dims`` (names of dynamic dimensions).
+``syntax`` (their common text), ``canonicalization`` and its patterns, ``dims`` (names of dynamic dimensions),
+``composites`` (softmax and the like in primitives), ``meaning`` (what is computed, in NumPy), ``error_bound`` with
+``bounded`` and ``bounded_sums`` (how far a result may be off).
 """
 
 from xdsl.ir import Dialect
