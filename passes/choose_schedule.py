@@ -50,8 +50,8 @@ COLUMN_BLOCK = 4096
 """Columns packed together; a block of them stays in the last-level cache while all rows pass by."""
 FEW_ROWS = 16
 """Up to so many rows, packing the right-hand side costs more than reading it in place."""
-ACCUMULATOR_VECTORS = 16
-"""More do not raise the rate: two units of latency four need eight in flight."""
+ACCUMULATOR_VECTORS = 24
+"""Two units of latency four need eight in flight; more of them reuse each row of the panel, which streams from L2."""
 MOST_ROWS = 12
 """Rows of a register tile of one vector: more only add broadcasts."""
 EFFICIENCY = {4: 1.0, 2: 0.97, 1: 0.85}

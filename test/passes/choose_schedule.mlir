@@ -7,8 +7,8 @@
 // CHECK:         nest.kernel @product
 // CHECK-SAME:    schedules [
 // CHECK-SAME:      n <= 16 : #nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : {{[0-9]+}}, n : 16, m : 12], parallel = m grain 12, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">,
-// CHECK-SAME:      m <= 16 : #nest.schedule<loops = [k : 32 balanced 8, n : 64, m : 4], parallel = n grain 64, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
-// CHECK-SAME:      #nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : {{[0-9]+}}, n : 64, m : 4], parallel = m grain 4, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">]
+// CHECK-SAME:      m <= 16 : #nest.schedule<loops = [k : 32 balanced 8, n : 64, m : 6], parallel = n grain 64, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
+// CHECK-SAME:      #nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : {{[0-9]+}}, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">]
 // AVX2-LABEL:  func.func @product
 // AVX2:          {{.*}}n : 16, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx2.fma.1x8x1.f32">]
 func.func @product(%x : tensor<?x?xf32>, %w : tensor<?x?xf32>) -> tensor<?x?xf32> {
