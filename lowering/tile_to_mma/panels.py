@@ -75,13 +75,12 @@ def is_read_beyond(stage: tile.StageOp, dim: int, extent: SSAValue) -> bool:
 def _reads_beyond(reader: Reader, dim: int, extent: SSAValue) -> bool:
     contract, is_rhs, window = reader
     is_k = dim == (0 if is_rhs else 1)
-    if window is None:  # of rows or columns it reads one panel, which is filled to its end
-        return is_k and not same_index(contract.extent, extent)
-    indices, constant = _parts(window, dim)
-    at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)
+    indices, constant = ([], 0) if window is None else _parts(window, dim)
     if is_k:
+        at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)
         return not at_zero or not same_index(contract.extent, extent)
-    return not at_zero and not (constant == 0 and len(indices) == 1 and _runs_to(indices[0], extent))
+    # Rows or columns: panels are filled to their end, so it is enough that the panel begins below the extent.
+    return constant != 0 or len(indices) != 1 or not _runs_to(indices[0], extent)
 
 
 def _runs_to(index: SSAValue, extent: SSAValue) -> bool:

@@ -89,3 +89,19 @@ mma.kernel @row_sum(%x : memref<1x32xf32>, %y : memref<1x1xf32>) target "x86-64-
   %m = mma.reduce add %s dims [1] : !s -> !m
   mma.store %m, %y[%zero, %zero] : !m, memref<1x1xf32>
 }
+
+// -----
+
+!b = !mma.fragment<1x16xf32, #mma.layout<tile(1, 16) lane(16:1)>>
+!p = !mma.buffer<4x32xf32, affine_map<(d0, d1) -> (d1 floordiv 16, d0, d1 mod 16)>>
+
+// A register that may straddle two panels is stored element by element.
+// CHECK-LABEL: func.func private @straddles(
+// CHECK-NOT:     vector.store
+// CHECK:         memref.store
+mma.kernel @straddles(%B : memref<4x?xf32>, %j : index) target "x86-64-avx512" {
+  %zero = arith.constant 0 : index
+  %panel = mma.alloc : !p
+  %f = mma.load %B[%zero, %j] : memref<4x?xf32> -> !b
+  mma.store %f, %panel[%zero, %j] : !b, !p
+}
