@@ -271,7 +271,8 @@ def test_grid_of_blocks(target: str, parts: int):
 def test_padding_takes_part_where_something_depends_on_it(target: str):
     """The product goes beyond what is valid of both factors and is stored whole: padding is zero, not what is there."""
     intrinsic = resolve_machine(target).choose("f32", "f32", "f32").name
-    text = f"""tile.kernel @k(%A : memref<3x5xf32>, %B : memref<5xWxf32>, %C : memref<3xWxf32>, %m : index, %n : index) {{
+    text = f"""tile.kernel @k(%A : memref<3x5xf32>, %B : memref<5xWxf32>, %C : memref<3xWxf32>,
+                    %m : index, %n : index) {{
       %zero = arith.constant 0 : index
       %aw = tile.window %A[%zero, %zero] extent [%m, _] : memref<3x5xf32> -> !tile.window<3x5xf32>
       %bw = tile.window %B[%zero, %zero] extent [%m, %n] : memref<5xWxf32> -> !tile.window<5xWxf32>
