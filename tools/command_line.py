@@ -18,8 +18,9 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
 from typing import NoReturn
 
 from crosstile.ir.diagnostics import CrosstileError, Diagnostic, handle_diagnostics
@@ -30,6 +31,7 @@ STDIN = "<stdin>"
 RECURSION_LIMIT = 20_000
 """Deep enough for some hundred nested regions; Python's own limit of 1000 ends at about forty."""
 
+CLEAR_LINE = "\r\x1b[K"
 PATIENCE = 0.3
 """Seconds after which a terminal is told what takes so long."""
 
@@ -223,28 +225,41 @@ def check_writable(path: str) -> None:
         raise UsageError(f"cannot write '{path}': {reason}")
 
 
-@contextmanager
-def progress(what: str) -> Generator[None]:
-    """Say on a terminal what is being done, if it takes long enough to be read; nothing is left of it."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    shown = threading.Event()
+class Progress:
+    """Says on a terminal what is being done, if it takes long enough to be read; nothing is left of it at the end.
 
-    def show() -> None:
-        shown.set()
-        _say(f"{what} ...")
+    with Progress("compiling") as progress:
+        ...
+        progress.say("running")
+    """
 
-    timer = threading.Timer(PATIENCE, show)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-        if shown.is_set():
-            _say("\r\x1b[K")
+    def __init__(self, what: str = "working"):
+        self._what = what
+        self._shown = False
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Progress:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        if self._thread is not None:
+            self._thread.join()
+            if self._shown:
+                _say(CLEAR_LINE)
+
+    def say(self, what: str) -> None:
+        """What is done from now on."""
+        self._what = what
+
+    def _show(self) -> None:
+        begin = monotonic()
+        while not self._done.wait(PATIENCE):
+            self._shown = True
+            _say(f"{CLEAR_LINE}{self._what} ... {monotonic() - begin:.0f} s")
 
 
 def _decode(name: str, data: bytes) -> str:
@@ -289,12 +304,12 @@ def _forget_stdout() -> None:
 __all__ = [
     "STDIN",
     "ArgumentParser",
+    "Progress",
     "ReportedError",
     "UsageError",
     "check_writable",
     "handle_diagnostics",
     "os_error_text",
-    "progress",
     "read_text",
     "run_tool",
     "show_diagnostics",

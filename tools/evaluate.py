@@ -13,18 +13,18 @@ instances of each kernel of the tile and mma levels: the first and last, ragged 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
-from crosstile.dialects.element_types import Array, dtype_of, is_poison, poisoned
+from crosstile.dialects.element_types import Array, dtype_of, is_poison, poison_of, poisoned
 from crosstile.dialects.host import ARENA_SUFFIX, host_signature, is_host
 from crosstile.dialects.interpreter import Interpreter, Observer
 from crosstile.dialects.tile.coverage import Coverage
-from crosstile.tools.program import find_function
+from crosstile.tools.program import Program, find_function
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ class Evaluation:
     instances: int
     """The instances that the kernels of the tile and mma levels have, 0 at other levels."""
     instances_run: int
+
+    @property
+    def share(self) -> float:
+        """The share of the elements that was computed."""
+        size = sum(mask.size for mask in self.computed)
+        return sum(int(np.count_nonzero(mask)) for mask in self.computed) / size if size else 1.0
 
     @property
     def sampled(self) -> bool:
@@ -75,6 +81,39 @@ def evaluate(
     else:
         computed = [coverage.mask(result) if coverage.sampled else ~is_poison(result) for result in results]
     return Evaluation(results, computed, coverage.instances, coverage.instances_run)
+
+
+def evaluate_level(
+    program: Program,
+    level: str,
+    inputs: Sequence[Array],
+    workers: int = 1,
+    sample: int | None = None,
+    observe: Observer | None = None,
+) -> Evaluation:
+    """Run ``program`` as it is at ``level``; a sample that computes nothing of a result gives way to all instances.
+
+    That happens where a kernel needs all of what another computes. What a sample leaves out is poison.
+    """
+    module, entry = program.at(level), program.entry
+    if sample is None or level not in ("tile", "mma"):
+        return evaluate(module, entry, inputs, workers, None, observe)
+    masks: list[Array] | None = None
+    if level == "mma" and program.start != "mma":
+        # Only the tile level keeps track of who reads what; the same instances are run below it.
+        masks = evaluate(program.at("tile"), entry, inputs, workers, sample).computed
+        if not _is_useful(masks):
+            return evaluate(module, entry, inputs, workers, None, observe)
+    found = evaluate(module, entry, inputs, workers, sample, observe)
+    if masks is None:
+        return found if _is_useful(found.computed) else evaluate(module, entry, inputs, workers, None, observe)
+    for result, mask in zip(found.results, masks, strict=True):
+        result[~mask] = poison_of(result.dtype)
+    return replace(found, computed=masks)
+
+
+def _is_useful(masks: Sequence[Array]) -> bool:
+    return all(mask.any() or not mask.size for mask in masks)
 
 
 def _run_host(interpreter: Interpreter, function: FuncOp, inputs: Sequence[Array]) -> list[Array]:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from crosstile.ir.diagnostics import handle_diagnostics
 from crosstile.tools.command_line import (
     ArgumentParser,
+    Progress,
     UsageError,
     check_writable,
-    progress,
     run_tool,
     show_diagnostics,
     write_output,
@@ -141,13 +141,13 @@ def _run_compiled(
     from crosstile.targets.x86.peak import measured_peak
     from crosstile.tools.api import choose_workers
 
-    with progress("compiling"):
+    with Progress("compiling"):
         compiled = program.compile()
     phases = dict(compiled.seconds)
     function = compiled.function
     results = function.new_outputs(inputs)
     workers = choose_workers(threads, [*inputs, *results])
-    with progress("running"):
+    with Progress("running"):
         times = _times(lambda: function(inputs, results, workers), repeat)
     report: Report = {
         **_description(program, inputs, results),
@@ -160,7 +160,7 @@ def _run_compiled(
     report["operations"] = operations
     if operations:
         element = "f64" if any(array.dtype.itemsize == 8 for array in results) else "f32"
-        with progress("measuring the peak"):
+        with Progress("measuring the peak"):
             peak = measured_peak(program.machine, element, workers)
         speed = operations / min(times)
         report["gflops"], report["peak_gflops"], report["share_of_peak"] = speed / 1e9, peak / 1e9, speed / peak
@@ -170,14 +170,14 @@ def _run_compiled(
 def _run_level(
     program: Program, inputs: list[Array], arguments: argparse.Namespace, threads: int | None, repeat: int | None
 ) -> tuple[Report, list[Array]]:
-    from crosstile.tools.evaluate import evaluate
+    from crosstile.tools.evaluate import evaluate_level
 
-    module = program.at(arguments.level)
+    program.at(arguments.level)
     operations = operations_of(program, inputs)
     sample = sample_size(arguments.sample, arguments.level, operations or 0)
     begin = perf_counter()
-    with progress(f"running level {arguments.level} in NumPy"):
-        evaluation = evaluate(module, program.entry, inputs, threads or 1, sample)
+    with Progress(f"running level {arguments.level} in NumPy"):
+        evaluation = evaluate_level(program, arguments.level, inputs, threads or 1, sample)
     times = [perf_counter() - begin]
     report: Report = {
         **_description(program, inputs, evaluation.results),
@@ -185,6 +185,7 @@ def _run_level(
         "seconds": {"best": min(times), "median": median(times), "runs": len(times)},
         "operations": operations,
         "sampled": evaluation.sampled,
+        "share_computed": evaluation.share,
     }
     if evaluation.instances:
         report["instances"], report["instances_run"] = evaluation.instances, evaluation.instances_run
@@ -244,7 +245,8 @@ def _text(report: Report) -> str:
     lines.append(f"  time     {duration(seconds['best'])}{runs}, {where}")
     if report.get("sampled"):
         run, instances = report["instances_run"], report["instances"]
-        lines.append(f"  sampled  {run} of {instances} instances were run; the others' results were not computed")
+        share = f"{100 * report['share_computed']:.3g} % of the results"
+        lines.append(f"  sampled  {run} of {instances} instances of the kernels were run: {share}, the rest is NaN")
     if "gflops" in report:
         lines.append(
             f"  speed    {_three(report['gflops'])} GFLOP/s, {100 * report['share_of_peak']:.3g} % of the "
