@@ -117,18 +117,21 @@ def subtract_instead(module: ModuleOp) -> None:
 def sabotage(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, Callable[[ModuleOp], None]], None]:
     """Insert a pass that makes a mistake into the steps to a level."""
 
+    load = registry.load_object
+
+    def find(target: str) -> object:
+        return SabotagePass if target == row.target else load(target)
+
+    row = PassRow("sabotage", f"{__name__}:SabotagePass", "any", "make a mistake")
+
     def insert(level: str, position: int, mistake: Callable[[ModuleOp], None]) -> None:
         steps = list(cpu_pipeline.STEPS[level])
         steps.insert(position, "sabotage")
         monkeypatch.setitem(cpu_pipeline.STEPS, level, tuple(steps))
         monkeypatch.setattr(SabotagePass, "mistake", staticmethod(mistake), raising=False)
-        row = PassRow("sabotage", f"{__name__}:SabotagePass", "any", "make a mistake")
         monkeypatch.setattr(registry, "PASSES", (*registry.PASSES, row))
-        monkeypatch.setattr(
-            registry, "load_object", lambda target: SabotagePass if "Sabotage" in target else load(target)
-        )
+        monkeypatch.setattr(registry, "load_object", find)
 
-    load = registry.load_object
     return insert
 
 
