@@ -74,7 +74,9 @@ def _negate(body: ScalarBody, operands: Sequence[SSAValue], flags: FastMathFlags
 
 SCALARS: dict[type[Operation], Scalar] = {
     elementwise.NegOp: _negate,
+    elementwise.AbsOp: _unary(math.AbsFOp),
     elementwise.ExpOp: _unary(math.ExpOp),
+    elementwise.LogOp: _unary(math.LogOp),
     elementwise.TanhOp: _unary(math.TanhOp),
     elementwise.ErfOp: _unary(math.ErfOp),
     elementwise.SqrtOp: _unary(math.SqrtOp),

@@ -10,7 +10,8 @@ Level: nn, after ``decompose``. In: a program of primitives. Out: one ``nest.gen
 
 A constant of one value becomes a scalar in the bodies that use it; other constants are ``arith.constant``. A reshape
 moves nothing, as tensors are contiguous: it becomes ``tensor.collapse_shape`` and ``tensor.expand_shape``. Sizes that
-no operand has come in through a ``tensor.empty`` that is never read. ``func``, ``tensor`` and ``arith`` stay.
+no operand has come in through a ``tensor.empty`` that is never read. ``func``, ``tensor`` and ``arith`` stay, but a
+``tensor.dim`` of what a nest computes reads the size from where that nest has it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
+from crosstile.dialects.nest.analysis import SizeSource, trace_size
 from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nn import elementwise
@@ -280,6 +282,26 @@ def _expand(op: ReshapeOp, flat: SSAValue, lowering: Lowering) -> SSAValue:
     return lowering.insert(tensor.ExpandShapeOp(flat, sizes, grouped, shape, target)).result
 
 
+def _lower_dim(op: tensor.DimOp, lowering: Lowering) -> None:
+    """The size read where no nest computes it, so that a tensor need not be in memory for its size's sake."""
+    source, dim = lowering.value(op.source), constant_index(op.index)
+    if dim is None:
+        lowering.replace(op, lowering.insert(tensor.DimOp(source, lowering.value(op.index))).result)
+        return
+    size = trace_size(SizeSource(source, dim))
+    if isinstance(size, int):
+        lowering.replace(op, _index(size, lowering))
+    else:
+        lowering.replace(op, lowering.insert(tensor.DimOp(size.value, _index(size.dim, lowering))).result)
+
+
+def constant_index(value: SSAValue) -> int | None:
+    """The number that an index is, if an ``arith.constant`` says it."""
+    owner = value.owner
+    constant = owner.value if isinstance(owner, arith.ConstantOp) else None
+    return constant.value.data if isinstance(constant, IntegerAttr) else None
+
+
 def _index(value: int, lowering: Lowering) -> SSAValue:
     return lowering.insert(arith.ConstantOp(IntegerAttr.from_index_int_value(value))).result
 
@@ -293,8 +315,9 @@ RULES: dict[type[Operation], Rule] = {
     TransposeOp: _lower_transpose,
     BroadcastOp: _lower_broadcast,
     ReshapeOp: _lower_reshape,
+    tensor.DimOp: _lower_dim,
 }
-"""One rule for each primitive."""
+"""One rule for each primitive, and one for sizes."""
 
 
 class NnToNestPass(LoweringPass):

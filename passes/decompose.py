@@ -1,15 +1,15 @@
 """``decompose``: composite operators of the ``nn`` level become primitives of the same level.
 
-Level: nn. In: any nn program. Out: one of nn.constant, neg, exp, tanh, erf, sqrt, rsqrt, add, sub, mul, div, max, min,
-contract, reduce, transpose, reshape, broadcast and cast::
+Level: nn. In: any nn program. Out: one of nn.constant, neg, abs, exp, log, tanh, erf, sqrt, rsqrt, add, sub, mul,
+div, max, min, contract, reduce, transpose, reshape, broadcast and cast::
 
     %y = nn.relu %x : tensor<?x4xf32>    =>    %zero = nn.constant dense<0.0> : tensor<f32>
                                                %y = nn.max %x, %zero : tensor<?x4xf32>, tensor<f32>
 
-Matrix products become contractions, gelu, silu and relu elementwise chains, softmax and layer_norm reductions with
-elementwise operations between them; the formulas are those of ``dialects/nn/composites.py``, and the attribute
-``nn.origin`` of a primitive names the composite, for kernels to be named after. A dynamic row length that
-layer_norm divides by is read with ``tensor.dim`` and becomes a tensor of rank 0. ``fastmath`` flags are inherited.
+Matrix products become contractions, gelu, silu, sigmoid and relu elementwise chains, softmax, layer_norm and rms_norm
+reductions with elementwise operations between them; the formulas are those of ``dialects/nn/composites.py``, and the
+attribute ``nn.origin`` of a primitive names the composite, for kernels to be named after. A dynamic row length that a
+norm divides by is read with ``tensor.dim`` and becomes a tensor of rank 0. ``fastmath`` flags are inherited.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from xdsl.pattern_rewriter import (
 )
 
 from crosstile.dialects.nn import composites
-from crosstile.dialects.nn.contraction import ContractOp, MatmulOp
-from crosstile.dialects.nn.elementwise import BINARY, UNARY, ConstantOp, GeluOp, ReluOp, SiluOp
-from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, SoftmaxOp
+from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp, MatrixProductOp
+from crosstile.dialects.nn.elementwise import BINARY, UNARY, ConstantOp, GeluOp, ReluOp, SigmoidOp, SiluOp
+from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.shapes import tensor_of
 from crosstile.dialects.nn.syntax import NnOp
 
@@ -113,6 +113,15 @@ class DecomposeRelu(RewritePattern):
         _replace(rewriter, op, composites.relu(_builder(rewriter, op, op.operand, op.fastmath), op.operand))
 
 
+class DecomposeSigmoid(RewritePattern):
+    """``nn.sigmoid`` -> a quotient by an exponential."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: SigmoidOp, rewriter: PatternRewriter) -> None:
+        """Every float type."""
+        _replace(rewriter, op, composites.sigmoid(_builder(rewriter, op, op.operand, op.fastmath), op.operand))
+
+
 class DecomposeSilu(RewritePattern):
     """``nn.silu`` -> a quotient by an exponential."""
 
@@ -154,14 +163,38 @@ class DecomposeLayerNorm(RewritePattern):
         _replace(rewriter, op, result)
 
 
+class DecomposeRmsNorm(RewritePattern):
+    """``nn.rms_norm`` -> a mean of squares, a scale, a product."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: RmsNormOp, rewriter: PatternRewriter) -> None:
+        """Along the last dimension."""
+        builder = _builder(rewriter, op, op.operand, op.fastmath)
+        dim = tensor_of(op.operand).get_num_dims() - 1
+        _replace(rewriter, op, composites.rms_norm(builder, op.operand, op.gamma, dim, op.epsilon.value.data))
+
+
+def _to_contract(rewriter: PatternRewriter, op: MatrixProductOp) -> None:
+    element = tensor_of(op.result).element_type
+    rewriter.replace(op, ContractOp(op.lhs, op.rhs, op.indexing_maps, op.accumulator_type, op.fastmath, element))
+
+
 class MatmulToContract(RewritePattern):
     """``nn.matmul`` -> ``nn.contract`` over m, n, k."""
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: MatmulOp, rewriter: PatternRewriter) -> None:
         """Transposed operands are a matter of the index maps."""
-        element = tensor_of(op.result).element_type
-        rewriter.replace(op, ContractOp(op.lhs, op.rhs, op.indexing_maps, op.accumulator_type, op.fastmath, element))
+        _to_contract(rewriter, op)
+
+
+class BatchMatmulToContract(RewritePattern):
+    """``nn.batch_matmul`` -> ``nn.contract`` over the batches and m, n, k."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: BatchMatmulOp, rewriter: PatternRewriter) -> None:
+        """Transposed operands are a matter of the index maps."""
+        _to_contract(rewriter, op)
 
 
 @dataclass(frozen=True)
@@ -174,11 +207,14 @@ class DecomposePass(ModulePass):
         """Rewrite every composite of the module ``op`` in place."""
         patterns: list[RewritePattern] = [
             DecomposeRelu(),
+            DecomposeSigmoid(),
             DecomposeSilu(),
             DecomposeGelu(),
             DecomposeSoftmax(),
             DecomposeLayerNorm(),
+            DecomposeRmsNorm(),
             MatmulToContract(),
+            BatchMatmulToContract(),
         ]
         applier = GreedyRewritePatternApplier(patterns, dce_enabled=False)
         PatternRewriteWalker(applier, apply_recursively=False).rewrite_module(op)

@@ -17,9 +17,9 @@ Files: ``elementwise``, ``contraction``, ``reduction`` and ``reshaping`` (the op
 
 from xdsl.ir import Dialect
 
-from crosstile.dialects.nn.contraction import ContractOp, MatmulOp
+from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp
 from crosstile.dialects.nn.elementwise import BINARY, UNARY, CastOp, ConstantOp
-from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, SoftmaxOp
+from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
 
 Nn = Dialect(
@@ -30,10 +30,12 @@ Nn = Dialect(
         *BINARY,
         CastOp,
         MatmulOp,
+        BatchMatmulOp,
         ContractOp,
         ReduceOp,
         SoftmaxOp,
         LayerNormOp,
+        RmsNormOp,
         TransposeOp,
         ReshapeOp,
         BroadcastOp,

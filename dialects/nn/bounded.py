@@ -173,6 +173,11 @@ def negate(format_: Format, x: Bounded) -> Bounded:
     return Bounded(-x.value, x.error, x.overflowed)
 
 
+def absolute(format_: Format, x: Bounded) -> Bounded:
+    """Exact."""
+    return Bounded(np.abs(x.value), x.error, x.overflowed)
+
+
 def add(format_: Format, x: Bounded, y: Bounded) -> Bounded:
     """The errors add up."""
     least = np.maximum(x.least - y.largest, y.least - x.largest) if _lost(x, y) else None
@@ -225,6 +230,14 @@ def exp(format_: Format, x: Bounded) -> Bounded:
         carried = np.where(np.isfinite(x.error), carried, np.where(tiny, value + np.exp(-x.least), np.inf))
     least = np.where(x.value > 0, np.exp(x.least), 0.0) if _lost(x) else None
     return rounded(format_, value, carried, (x,), _roundings("exp", format_), least)
+
+
+def log(format_: Format, x: Bounded) -> Bounded:
+    """Steepest at the lower end; infinite if that may be zero or negative."""
+    low = x.interval[0]
+    carried = np.where(low > 0, np.log(x.value / low), np.inf)
+    carried = np.where(x.error == 0, 0.0, carried)
+    return rounded(format_, np.log(x.value), carried, (x,), _roundings("log", format_))
 
 
 def _saturating(

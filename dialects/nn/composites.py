@@ -52,6 +52,11 @@ def relu(on: Primitives[ValueT], x: ValueT) -> ValueT:
     return on.binary("max", x, on.constant(0.0))
 
 
+def sigmoid(on: Primitives[ValueT], x: ValueT) -> ValueT:
+    """``1 / (1 + exp(-x))``: where the exponential overflows the quotient is the zero it should be."""
+    return on.binary("div", on.constant(1.0), on.binary("add", on.unary("exp", on.unary("neg", x)), on.constant(1.0)))
+
+
 def silu(on: Primitives[ValueT], x: ValueT) -> ValueT:
     """``x / (1 + exp(-x))``: where the exponential overflows the quotient is the zero it should be."""
     return on.binary("div", x, on.binary("add", on.unary("exp", on.unary("neg", x)), on.constant(1.0)))
@@ -81,3 +86,10 @@ def layer_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, beta: ValueT, d
     variance = on.binary("div", on.reduce("add", on.binary("mul", centred, centred), dim), count)
     scale = on.unary("rsqrt", on.binary("add", variance, on.constant(epsilon)))
     return on.binary("add", on.binary("mul", on.binary("mul", centred, scale), gamma), beta)
+
+
+def rms_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, dim: int, epsilon: float) -> ValueT:
+    """One over the root of the mean square, times ``gamma``."""
+    square = on.binary("div", on.reduce("add", on.binary("mul", x, x), dim), on.size(x, dim))
+    scale = on.unary("rsqrt", on.binary("add", square, on.constant(epsilon)))
+    return on.binary("mul", on.binary("mul", x, scale), gamma)

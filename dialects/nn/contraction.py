@@ -1,13 +1,16 @@
-"""Sums of products: the matrix product and the general contraction it is a case of.
+"""Sums of products: matrix products and the general contraction that they are cases of.
 
 %c = nn.matmul %a, %b {transpose_b} accumulate f32 : tensor<?x64xf32>, tensor<10x64xf32> -> tensor<?x10xf32>
+%s = nn.batch_matmul %q, %k {transpose_b} accumulate f32 : tensor<8x?x64xf32>, tensor<8x?x64xf32> -> tensor<8x?x?xf32>
 %c = nn.contract [m, n, k] %a (m, k), %b (n, k) -> (m, n) accumulate f32
     : tensor<?x64xf32>, tensor<10x64xf32> -> tensor<?x10xf32>
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 from xdsl.dialects.arith import FastMathFlagsAttr
 from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, TensorType, UnitAttr
@@ -48,15 +51,11 @@ def _result_element(element: Attribute, accumulator: Attribute, result: Attribut
     return result
 
 
-@irdl_op_definition
-class MatmulOp(NnOp):
-    """The product of two matrices, either of them read transposed.
+class MatrixProductOp(NnOp, ABC):
+    """Products of the matrices in the last two dimensions of both operands, either of them read transposed.
 
-    Without ``fastmath<reassoc>`` each element is one chain: k = 0, 1, 2, ... in the accumulator type, rounded once to
-    the result's element type, which is the operands' unless the result type says the accumulator's. K = 0 gives 0.
+    Dimensions before those are batches: one product for each, of equal sizes in both operands.
     """
-
-    name = "nn.matmul"
 
     lhs = operand_def(TensorType)
     rhs = operand_def(TensorType)
@@ -90,8 +89,14 @@ class MatmulOp(NnOp):
             },
         )
 
-    @staticmethod
+    @classmethod
+    @abstractmethod
+    def check_ranks(cls, lhs: AnyTensor, rhs: AnyTensor) -> None:
+        """Raise unless operands of these types are of legal ranks."""
+
+    @classmethod
     def infer(
+        cls,
         lhs: SSAValue,
         rhs: SSAValue,
         accumulator_type: Attribute,
@@ -99,16 +104,19 @@ class MatmulOp(NnOp):
         transpose_b: bool = False,
         result_element: Attribute | None = None,
     ) -> AnyTensor:
-        """``M x N`` of ``result_element``, or of the operands' element type."""
+        """``[batches x] M x N`` of ``result_element``, or of the operands' element type."""
         types = [tensor_of(lhs), tensor_of(rhs)]
         for type_ in types:
             require_float("matrices", type_)
-            require_rank("matrices", type_, 2)
+        cls.check_ranks(*types)
         element = _result_element(require_same_elements(types), accumulator_type, result_element)
-        m, lhs_k = reversed(types[0].get_shape()) if transpose_a else types[0].get_shape()
-        rhs_k, n = reversed(types[1].get_shape()) if transpose_b else types[1].get_shape()
+        shapes = [type_.get_shape() for type_ in types]
+        m, lhs_k = reversed(shapes[0][-2:]) if transpose_a else shapes[0][-2:]
+        rhs_k, n = reversed(shapes[1][-2:]) if transpose_b else shapes[1][-2:]
         merge_sizes("the summed dimension (K)", (lhs_k, rhs_k))
-        return TensorType(element, [m, n])
+        batches = zip(shapes[0][:-2], shapes[1][:-2], strict=True)
+        sizes = [merge_sizes(f"batch dimension {position}", pair) for position, pair in enumerate(batches)]
+        return TensorType(element, [*sizes, m, n])
 
     def inferred_type(self) -> AnyTensor:
         return self.infer(
@@ -122,14 +130,17 @@ class MatmulOp(NnOp):
 
     @property
     def indexing_maps(self) -> tuple[AffineMap, AffineMap, AffineMap]:
-        """Operands and result as maps over the iterators m, n, k."""
-        m, n, k = (AffineDimExpr(position) for position in range(3))
+        """Operands and result as maps over the iterators of the batches, then m, n, k."""
+        count = tensor_of(self.result).get_num_dims() + 1
+        *batches, m, n, k = (AffineDimExpr(position) for position in range(count))
         lhs = (k, m) if self.transpose_a is not None else (m, k)
         rhs = (n, k) if self.transpose_b is not None else (k, n)
-        return AffineMap(3, 0, lhs), AffineMap(3, 0, rhs), AffineMap(3, 0, (m, n))
+        along = ((*batches, *matrix) for matrix in (lhs, rhs, (m, n)))
+        lhs_map, rhs_map, result_map = (AffineMap(count, 0, iterators) for iterators in along)
+        return lhs_map, rhs_map, result_map
 
     @classmethod
-    def parse(cls, parser: Parser) -> MatmulOp:
+    def parse(cls, parser: Parser) -> Self:
         parsed = Parsed(parser, cls)
         operands = parsed.operands(2)
         parsed.attributes = parser.parse_optional_attr_dict()
@@ -149,6 +160,41 @@ class MatmulOp(NnOp):
         printer.print_string(" accumulate ")
         printer.print_attribute(self.accumulator_type)
         self.print_end(printer, self.operands)
+
+
+@irdl_op_definition
+class MatmulOp(MatrixProductOp):
+    """The product of two matrices, either of them read transposed.
+
+    Without ``fastmath<reassoc>`` each element is one chain: k = 0, 1, 2, ... in the accumulator type, rounded once to
+    the result's element type, which is the operands' unless the result type says the accumulator's. K = 0 gives 0.
+    """
+
+    name = "nn.matmul"
+
+    @classmethod
+    def check_ranks(cls, lhs: AnyTensor, rhs: AnyTensor) -> None:
+        for type_ in (lhs, rhs):
+            require_rank("matrices", type_, 2)
+
+
+@irdl_op_definition
+class BatchMatmulOp(MatrixProductOp):
+    """The products of matrices in the last two dimensions of tensors with the same batch dimensions before those.
+
+    Each product is as ``nn.matmul`` says. Batch dimensions do not broadcast; ``nn.broadcast`` repeats them.
+    """
+
+    name = "nn.batch_matmul"
+
+    @classmethod
+    def check_ranks(cls, lhs: AnyTensor, rhs: AnyTensor) -> None:
+        ranks = lhs.get_num_dims(), rhs.get_num_dims()
+        if ranks[0] != ranks[1] or ranks[0] < 3:
+            raise VerifyException(
+                f"expects operands of one rank of at least 3, batches before the two dimensions of matrices, "
+                f"got {lhs} and {rhs}"
+            )
 
 
 def parse_float_type(parser: Parser) -> TypeAttribute:

@@ -127,10 +127,24 @@ class NegOp(UnaryOp):
 
 
 @irdl_op_definition
+class AbsOp(UnaryOp):
+    """``|x|``, the sign bit cleared."""
+
+    name = "nn.abs"
+
+
+@irdl_op_definition
 class ExpOp(UnaryOp):
     """``e ** x``."""
 
     name = "nn.exp"
+
+
+@irdl_op_definition
+class LogOp(UnaryOp):
+    """The natural logarithm; minus infinity at zero, NaN below."""
+
+    name = "nn.log"
 
 
 @irdl_op_definition
@@ -167,6 +181,13 @@ class ReluOp(UnaryOp):
 
     name = "nn.relu"
     TAKES_INTEGERS: ClassVar[bool] = True
+
+
+@irdl_op_definition
+class SigmoidOp(UnaryOp):
+    """``1 / (1 + exp(-x))``."""
+
+    name = "nn.sigmoid"
 
 
 @irdl_op_definition
@@ -350,5 +371,18 @@ class CastOp(NnOp):
         self.print_end(printer, [self.operand], always_result=True)
 
 
-UNARY: Sequence[type[UnaryOp]] = (NegOp, ExpOp, TanhOp, ErfOp, SqrtOp, RsqrtOp, ReluOp, SiluOp, GeluOp)
+UNARY: Sequence[type[UnaryOp]] = (
+    NegOp,
+    AbsOp,
+    ExpOp,
+    LogOp,
+    TanhOp,
+    ErfOp,
+    SqrtOp,
+    RsqrtOp,
+    ReluOp,
+    SigmoidOp,
+    SiluOp,
+    GeluOp,
+)
 BINARY: Sequence[type[BinaryOp]] = (AddOp, SubOp, MulOp, DivOp, MaxOp, MinOp)

@@ -30,18 +30,19 @@ from crosstile.dialects.element_types import Array, dtype_of
 from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.nn import bounded, bounded_sums, composites
 from crosstile.dialects.nn.bounded import Bounded, Format, exactly, format_of, format_of_dtype
-from crosstile.dialects.nn.contraction import ContractOp, MatmulOp, positions_of
+from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp, MatrixProductOp, positions_of
 from crosstile.dialects.nn.elementwise import (
     BinaryOp,
     CastOp,
     ConstantOp,
     GeluOp,
     ReluOp,
+    SigmoidOp,
     SiluOp,
     UnaryOp,
 )
 from crosstile.dialects.nn.meaning import broadcast_array, reference, reshaped_shape
-from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, SoftmaxOp
+from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
 from crosstile.dialects.nn.shapes import tensor_of
 from crosstile.dialects.upstream_meaning import MEANINGS as UPSTREAM
@@ -132,7 +133,9 @@ BOUNDS = Meanings()
 
 _UNARY: dict[str, Callable[[Format, Bounded], Bounded]] = {
     "neg": bounded.negate,
+    "abs": bounded.absolute,
     "exp": bounded.exp,
+    "log": bounded.log,
     "tanh": bounded.tanh,
     "erf": bounded.erf,
     "sqrt": bounded.square_root,
@@ -199,6 +202,8 @@ def _unary(interpreter: Interpreter, op: UnaryOp, operands: Sequence[Any]) -> Se
     match op:
         case ReluOp():
             return (composites.relu(on, operands[0]),)
+        case SigmoidOp():
+            return (composites.sigmoid(on, operands[0]),)
         case SiluOp():
             return (composites.silu(on, operands[0]),)
         case GeluOp():
@@ -218,8 +223,8 @@ def _cast(interpreter: Interpreter, op: CastOp, operands: Sequence[Any]) -> Sequ
     return (bounded.convert(target, source, operands[0]),)
 
 
-@BOUNDS.of(MatmulOp, ContractOp)
-def _contract(interpreter: Interpreter, op: MatmulOp | ContractOp, operands: Sequence[Any]) -> Sequence[Any]:
+@BOUNDS.of(MatmulOp, BatchMatmulOp, ContractOp)
+def _contract(interpreter: Interpreter, op: MatrixProductOp | ContractOp, operands: Sequence[Any]) -> Sequence[Any]:
     positions = op.positions if isinstance(op, ContractOp) else positions_of(op.indexing_maps)
     accumulator, result = format_of(op.accumulator_type), format_of(tensor_of(op.result).element_type)
     reassoc = FastMathFlag.REASSOC in op.fastmath.data
@@ -243,6 +248,13 @@ def _layer_norm(interpreter: Interpreter, op: LayerNormOp, operands: Sequence[An
     x, gamma, beta = operands
     on = BoundedPrimitives(op.operand, op.fastmath)
     return (composites.layer_norm(on, x, gamma, beta, len(x.shape) - 1, op.epsilon.value.data),)
+
+
+@BOUNDS.of(RmsNormOp)
+def _rms_norm(interpreter: Interpreter, op: RmsNormOp, operands: Sequence[Any]) -> Sequence[Any]:
+    x, gamma = operands
+    on = BoundedPrimitives(op.operand, op.fastmath)
+    return (composites.rms_norm(on, x, gamma, len(x.shape) - 1, op.epsilon.value.data),)
 
 
 @BOUNDS.of(TransposeOp)

@@ -106,12 +106,15 @@ def _gelu(op: elementwise.GeluOp, x: Array) -> Array:
 
 _UNARY: dict[type[Operation], Callable[[Any], Any]] = {
     elementwise.NegOp: np.negative,
+    elementwise.AbsOp: np.abs,
     elementwise.ExpOp: np.exp,
+    elementwise.LogOp: np.log,
     elementwise.TanhOp: np.tanh,
     elementwise.ErfOp: erf,
     elementwise.SqrtOp: np.sqrt,
     elementwise.RsqrtOp: lambda x: 1.0 / np.sqrt(x),
     elementwise.ReluOp: _relu,
+    elementwise.SigmoidOp: lambda x: 1.0 / (1.0 + np.exp(-x)),
     elementwise.SiluOp: lambda x: x / (1.0 + np.exp(-x)),
 }
 _BINARY: dict[type[Operation], Callable[[Any, Any], Any]] = {
@@ -179,16 +182,20 @@ def contract(lhs: Array, rhs: Array, positions: Sequence[tuple[int, ...]]) -> Ar
     return np.einsum(lhs, list(positions[0]), rhs, list(positions[1]), list(positions[2]), optimize=True)
 
 
-def _matmul(op: contraction.MatmulOp, lhs: Array, rhs: Array) -> Array:
-    lhs = lhs.T if op.transpose_a is not None else lhs
-    rhs = rhs.T if op.transpose_b is not None else rhs
-    if lhs.shape[1] != rhs.shape[0]:
-        raise CrosstileError(f"the summed dimension (K) has size {lhs.shape[1]} in lhs and {rhs.shape[0]} in rhs")
+def _matmul(op: contraction.MatrixProductOp, lhs: Array, rhs: Array) -> Array:
+    lhs = np.swapaxes(lhs, -1, -2) if op.transpose_a is not None else lhs
+    rhs = np.swapaxes(rhs, -1, -2) if op.transpose_b is not None else rhs
+    if lhs.shape[-1] != rhs.shape[-2]:
+        raise CrosstileError(f"the summed dimension (K) has size {lhs.shape[-1]} in lhs and {rhs.shape[-2]} in rhs")
+    if lhs.shape[:-2] != rhs.shape[:-2]:
+        found = ["x".join(map(str, array.shape[:-2])) for array in (lhs, rhs)]
+        raise CrosstileError(f"the batches have the sizes {found[0]} in lhs and {found[1]} in rhs; they must be equal")
     return lhs @ rhs
 
 
 MEANINGS[contraction.ContractOp] = _computed(_contract)
-MEANINGS[contraction.MatmulOp] = _computed(_matmul)
+for _op in (contraction.MatmulOp, contraction.BatchMatmulOp):
+    MEANINGS[_op] = _computed(_matmul)
 
 
 # Rows
@@ -227,9 +234,18 @@ def _layer_norm(op: reduction.LayerNormOp, x: Array, gamma: Array, beta: Array) 
     return centred / np.sqrt(variance + op.epsilon.value.data) * gamma + beta
 
 
+def _rms_norm(op: reduction.RmsNormOp, x: Array, gamma: Array) -> Array:
+    if x.shape[-1] != gamma.shape[0]:
+        raise CrosstileError(f"the last dimension has size {x.shape[-1]}, and gamma has {gamma.shape[0]}")
+    if not x.size:
+        return x
+    return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + op.epsilon.value.data) * gamma
+
+
 MEANINGS[reduction.ReduceOp] = _computed(_reduce)
 MEANINGS[reduction.SoftmaxOp] = _computed(_softmax)
 MEANINGS[reduction.LayerNormOp] = _computed(_layer_norm)
+MEANINGS[reduction.RmsNormOp] = _computed(_rms_norm)
 
 
 # Shapes

@@ -3,15 +3,17 @@
 %s = nn.reduce add %x dims [1] keep_dims : tensor<?x64xf32> -> tensor<?x1xf32>
 %p = nn.softmax %x dim 1 : tensor<?x64xf32>
 %y = nn.layer_norm %x, %gamma, %beta epsilon 1.0e-05 : tensor<?x64xf32>, tensor<64xf32>, tensor<64xf32>
+%z = nn.rms_norm %x, %gamma epsilon 1.0e-05 : tensor<?x64xf32>, tensor<64xf32>
 
 Their order of summation is free (``fastmath<reassoc>``) unless ``fastmath<none>`` asks for one chain.
 """
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from xdsl.dialects.arith import FastMathFlagsAttr
 from xdsl.dialects.builtin import DenseArrayBase, FloatAttr, IntegerAttr, StringAttr, TensorType, UnitAttr, f64, i64
@@ -170,49 +172,37 @@ class SoftmaxOp(NnOp):
         self.print_end(printer, [self.operand])
 
 
-@irdl_op_definition
-class LayerNormOp(NnOp):
-    """``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` along the last dimension.
+class NormOp(NnOp, ABC):
+    """A normalisation along the last dimension, then scaled by vectors as long as that: ``operand, gamma, ...``."""
 
-    The variance is the mean of the squares of ``x - mean``. Source: Ba, Kiros and Hinton, arXiv 1607.06450.
-    """
-
-    name = "nn.layer_norm"
     DEFAULT_FASTMATH: ClassVar[FastMathFlagsAttr] = REASSOC
 
-    operand = operand_def(TensorType)
-    gamma = operand_def(TensorType)
-    beta = operand_def(TensorType)
     epsilon = prop_def(FloatAttr.constr(type=f64))
     fastmath = prop_def(FastMathFlagsAttr, default_value=REASSOC)
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
 
-    def __init__(
-        self,
-        operand: SSAValue | Operation,
-        gamma: SSAValue | Operation,
-        beta: SSAValue | Operation,
-        epsilon: float,
-        fastmath: FastMathFlagsAttr = REASSOC,
-    ):
-        values = [SSAValue.get(value) for value in (operand, gamma, beta)]
+    VECTORS: ClassVar[tuple[str, ...]]
+    """The names of the vectors."""
+
+    def __init__(self, *operands: SSAValue | Operation, epsilon: float, fastmath: FastMathFlagsAttr = REASSOC):
+        values = [SSAValue.get(value) for value in operands]
         super().__init__(
             operands=values,
             result_types=[self.infer(*values)],
             properties={"epsilon": FloatAttr(epsilon, f64), "fastmath": fastmath},
         )
 
-    @staticmethod
-    def infer(operand: SSAValue, gamma: SSAValue, beta: SSAValue) -> AnyTensor:
-        """The operand's type; its last dimension is as long as the vectors ``gamma`` and ``beta``."""
-        types = [tensor_of(value) for value in (operand, gamma, beta)]
+    @classmethod
+    def infer(cls, *operands: SSAValue) -> AnyTensor:
+        """The operand's type; its last dimension is as long as the vectors."""
+        types = [tensor_of(value) for value in operands]
         require_float("an operand", types[0])
         require_same_elements(types)
         if not types[0].get_num_dims():
             raise VerifyException(f"expects an operand with a last dimension to normalise along, got {types[0]}")
-        for what, type_ in zip(("gamma", "beta"), types[1:], strict=True):
+        for what, type_ in zip(cls.VECTORS, types[1:], strict=True):
             require_rank(what, type_, 1)
         last = merge_sizes("the last dimension", (type_.get_shape()[-1] for type_ in types))
         return TensorType(types[0].element_type, [*types[0].get_shape()[:-1], last])
@@ -220,23 +210,51 @@ class LayerNormOp(NnOp):
     def inferred_type(self) -> AnyTensor:
         if not 0 <= self.epsilon.value.data < inf:
             raise VerifyException(f"expects a finite epsilon of at least 0, got {self.epsilon.value.data}")
-        return self.infer(self.operand, self.gamma, self.beta)
+        return self.infer(*self.operands)
 
     @classmethod
-    def parse(cls, parser: Parser) -> LayerNormOp:
+    def parse(cls, parser: Parser) -> Self:
         parsed = Parsed(parser, cls)
-        operands = parsed.operands(3)
+        operands = parsed.operands(1 + len(cls.VECTORS))
         parser.parse_keyword("epsilon")
         epsilon = float(parser.parse_number())
         parsed.flags_and_attributes()
-        operand, gamma, beta = parsed.types(operands)
-        return parsed.finish(cls(operand, gamma, beta, epsilon, parsed.fastmath))
+        return parsed.finish(cls(*parsed.types(operands), epsilon=epsilon, fastmath=parsed.fastmath))
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_list(self.operands, printer.print_operand)
         printer.print_string(f" epsilon {_decimal(self.epsilon.value.data)}")
         self.print_end(printer, self.operands)
+
+
+@irdl_op_definition
+class LayerNormOp(NormOp):
+    """``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` along the last dimension.
+
+    The variance is the mean of the squares of ``x - mean``. Source: Ba, Kiros and Hinton, arXiv 1607.06450.
+    """
+
+    name = "nn.layer_norm"
+    VECTORS: ClassVar[tuple[str, ...]] = ("gamma", "beta")
+
+    operand = operand_def(TensorType)
+    gamma = operand_def(TensorType)
+    beta = operand_def(TensorType)
+
+
+@irdl_op_definition
+class RmsNormOp(NormOp):
+    """``x / sqrt(mean of x^2 + epsilon) * gamma`` along the last dimension.
+
+    Source: Zhang and Sennrich, Root Mean Square Layer Normalization, arXiv 1910.07467.
+    """
+
+    name = "nn.rms_norm"
+    VECTORS: ClassVar[tuple[str, ...]] = ("gamma",)
+
+    operand = operand_def(TensorType)
+    gamma = operand_def(TensorType)
 
 
 def _decimal(value: float) -> str:

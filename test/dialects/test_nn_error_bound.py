@@ -44,11 +44,11 @@ def function_of(module: ModuleOp) -> FuncOp:
 
 
 def random_inputs(module: ModuleOp, seed: int, **sizes: int) -> list[Array]:
-    """Normal numbers in the shapes that the sizes of named dimensions give."""
+    """Normal numbers in the shapes that the sizes of named dimensions give; those without a size have 2."""
     random = np.random.default_rng(seed)
     function = function_of(module)
     names = dim_names(function)
-    shapes = argument_shapes(function, {name: size for name, size in sizes.items() if name in names})
+    shapes = argument_shapes(function, {name: sizes.get(name, 2) for name in names})
     dtypes = [
         np.float64 if isinstance(type_, ShapedType) and "f64" in str(type_) else np.float32
         for type_ in function.function_type.inputs
@@ -84,12 +84,16 @@ OPERATORS: dict[str, str] = {
     "contract": f"nn.contract [m, n, k] %a (k, m), %b (k, n) -> (m, n) accumulate f32 : {_MATRIX}, {_MATRIX}",
     "softmax": f"nn.softmax %a dim 1 : {_MATRIX}",
     "layer_norm": f"nn.layer_norm %a, %v, %v epsilon 1.0e-5 : {_MATRIX}, {_ROW}, {_ROW}",
+    "rms_norm": f"nn.rms_norm %a, %v epsilon 1.0e-5 : {_MATRIX}, {_ROW}",
     "reduce": f"nn.reduce add %a dims [1] keep_dims : {_MATRIX} -> tensor<?x1xf32>",
-    **{name: f"nn.{name} %a : {_MATRIX}" for name in ("neg", "exp", "tanh", "erf", "gelu", "silu", "relu")},
+    **{
+        name: f"nn.{name} %a : {_MATRIX}"
+        for name in ("neg", "abs", "exp", "tanh", "erf", "gelu", "silu", "sigmoid", "relu")
+    },
     **{name: f"nn.{name} %a, %v : {_MATRIX}, {_ROW}" for name in ("add", "sub", "mul", "div")},
     **{name: f"nn.{name} %a, %b : {_MATRIX}, {_MATRIX}" for name in ("max", "min")},
 }
-SUMS = ("matmul", "matmul_transposed", "contract", "softmax", "layer_norm", "reduce")
+SUMS = ("matmul", "matmul_transposed", "contract", "softmax", "layer_norm", "rms_norm", "reduce")
 
 
 def operator_program(name: str, epilogue: str = "") -> ModuleOp:
@@ -270,7 +274,7 @@ def test_binary_rules_cover_every_value_inside_the_operands_bounds(
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.sampled_from(["exp", "tanh", "erf", "square_root", "reciprocal_root"]),
+    st.sampled_from(["exp", "log", "tanh", "erf", "square_root", "reciprocal_root"]),
     FLOATS,
     st.floats(0, 0.5),
     st.floats(-1, 1),
@@ -278,6 +282,7 @@ def test_binary_rules_cover_every_value_inside_the_operands_bounds(
 def test_unary_rules_cover_every_value_inside_the_operands_bounds(name: str, value: float, error: float, place: float):
     exact: dict[str, Callable[[Any], Any]] = {
         "exp": np.exp,
+        "log": np.log,
         "tanh": np.tanh,
         "erf": bounded.erf_of,
         "square_root": np.sqrt,

@@ -39,10 +39,12 @@ def elementwise(function: Any, x: Array) -> Array:
 
 SCALAR: dict[str, Callable[[float], float]] = {
     "nn.neg {}": lambda x: -x,
+    "nn.abs {}": abs,
     "nn.exp {}": math.exp,
     "nn.tanh {}": math.tanh,
     "nn.erf {}": math.erf,
     "nn.relu {}": lambda x: x if x > 0 else 0.0,
+    "nn.sigmoid {}": lambda x: 0.5 + 0.5 * math.tanh(x / 2),
     "nn.silu {}": lambda x: x * (0.5 + 0.5 * math.tanh(x / 2)),
     "nn.gelu {}": lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))),
     "nn.gelu {} approximate tanh": lambda x: (
@@ -69,6 +71,12 @@ def test_roots_and_their_special_values():
     np.testing.assert_array_equal(
         unary("nn.rsqrt {}", x), np.array([0.5, np.inf, -np.inf, np.nan, 0.0, np.nan], np.float32)
     )
+
+
+def test_logarithms_and_their_special_values():
+    x = np.array([1.0, np.e, 0.0, -0.0, -1.0, np.inf, np.nan])
+    expected = [0.0, 1.0, -np.inf, -np.inf, np.nan, np.inf, np.nan]
+    np.testing.assert_array_equal(unary("nn.log {}", x, "f64"), expected)
 
 
 def test_maximum_and_minimum_follow_ieee_2019():
@@ -114,6 +122,21 @@ def test_a_product_of_matrices_that_do_not_fit_is_an_error():
     x = np.zeros((2, 3), np.float32)
     with pytest.raises(CrosstileError, match=r"the summed dimension \(K\) has size 3 in lhs and 2 in rhs"):
         run(f"%a: {type_}", f"%r = nn.matmul %a, %a accumulate f32 : {type_}, {type_}", type_, x)
+
+
+def test_products_of_batches():
+    type_ = "tensor<?x?x?x?xf64>"
+    lhs, rhs = RANDOM.standard_normal((2, 3, 5, 4)), RANDOM.standard_normal((2, 3, 6, 5))
+    body = f"%r = nn.batch_matmul %a, %b {{transpose_a, transpose_b}} accumulate f64 : {type_}, {type_}"
+    found = run(f"%a: {type_}, %b: {type_}", body, type_, lhs, rhs)
+    expected = np.zeros((2, 3, 4, 6))
+    for i, j, m, n, k in np.ndindex(2, 3, 4, 6, 5):
+        expected[i, j, m, n] += lhs[i, j, k, m] * rhs[i, j, n, k]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    with pytest.raises(
+        CrosstileError, match="the batches have the sizes 2x3 in lhs and 2x1 in rhs; they must be equal"
+    ):
+        run(f"%a: {type_}, %b: {type_}", body, type_, lhs, rhs[:, :1])
 
 
 def test_contractions_with_batches_and_two_summed_iterators():
@@ -170,6 +193,19 @@ def test_layer_norm_of_numbers_with_a_large_mean():
     assert run(arguments, body, "tensor<?x?xf64>", x[:, :0], gamma[:0], beta[:0]).shape == (5, 0)
     with pytest.raises(CrosstileError, match="the last dimension has size 7, gamma has 6 and beta 7"):
         run(arguments, body, "tensor<?x?xf64>", x, gamma[:6], beta)
+
+
+def test_rms_norm():
+    x, gamma = RANDOM.standard_normal((5, 7)), RANDOM.standard_normal(7)
+    arguments, types = "%x: tensor<?x?xf64>, %g: tensor<?xf64>", "tensor<?x?xf64>, tensor<?xf64>"
+    body = f"%r = nn.rms_norm %x, %g epsilon 0.001 : {types}"
+    found = run(arguments, body, "tensor<?x?xf64>", x, gamma)
+    for row, result in zip(x, found, strict=True):
+        scale = math.sqrt(math.fsum(row * row) / 7 + 1e-3)
+        np.testing.assert_allclose(result, row / scale * gamma, rtol=1e-13)
+    assert run(arguments, body, "tensor<?x?xf64>", x[:, :0], gamma[:0]).shape == (5, 0)
+    with pytest.raises(CrosstileError, match="the last dimension has size 7, and gamma has 6"):
+        run(arguments, body, "tensor<?x?xf64>", x, gamma[:6])
 
 
 def test_shapes_move_elements_without_computing():

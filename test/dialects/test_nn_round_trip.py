@@ -26,9 +26,9 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 from xdsl.utils.exceptions import VerifyException
 
-from crosstile.dialects.nn.contraction import ContractOp, MatmulOp
+from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp
 from crosstile.dialects.nn.elementwise import BINARY, UNARY, BinaryOp, CastOp, ConstantOp, GeluOp, UnaryOp
-from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, SoftmaxOp
+from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
 
 FLAGS = st.sets(st.sampled_from(list(FastMathFlag))).map(FastMathFlagsAttr)
@@ -100,6 +100,14 @@ def make_matmul(draw: Draw, values: Values) -> Operation | None:
     return _if_legal(lambda: MatmulOp(lhs, rhs, f64, *transposed, draw(FLAGS), draw(st.sampled_from([None, f64]))))
 
 
+def make_batch_matmul(draw: Draw, values: Values) -> Operation | None:
+    operand = _float_tensor(draw, values, least=3)
+    if operand is None:
+        return None
+    transposed = draw(st.booleans())
+    return BatchMatmulOp(operand, operand, f64, transposed, not transposed, draw(FLAGS))
+
+
 def make_contract(draw: Draw, values: Values) -> Operation | None:
     operand = _float_tensor(draw, values, least=1)
     if operand is None:
@@ -129,7 +137,15 @@ def make_layer_norm(draw: Draw, values: Values) -> Operation | None:
     operand, vector = _float_tensor(draw, values, least=1), _float_tensor(draw, values, rank=1)
     if operand is None or vector is None:
         return None
-    return _if_legal(lambda: LayerNormOp(operand, vector, vector, draw(st.floats(0, 1)), draw(FLAGS)))
+    numbers = {"epsilon": draw(st.floats(0, 1)), "fastmath": draw(FLAGS)}
+    return _if_legal(lambda: LayerNormOp(operand, vector, vector, **numbers))
+
+
+def make_rms_norm(draw: Draw, values: Values) -> Operation | None:
+    operand, vector = _float_tensor(draw, values, least=1), _float_tensor(draw, values, rank=1)
+    if operand is None or vector is None:
+        return None
+    return _if_legal(lambda: RmsNormOp(operand, vector, epsilon=draw(st.floats(0, 1)), fastmath=draw(FLAGS)))
 
 
 def make_transpose(draw: Draw, values: Values) -> Operation | None:
@@ -165,10 +181,12 @@ MAKERS: list[Maker] = [
     *map(make_binary, BINARY),
     make_cast,
     make_matmul,
+    make_batch_matmul,
     make_contract,
     make_reduce,
     make_softmax,
     make_layer_norm,
+    make_rms_norm,
     make_transpose,
     make_reshape,
     make_broadcast,

@@ -139,3 +139,15 @@ func.func @casts(%x: tensor<4xf32>) -> tensor<4xf64> {
   %4 = nn.cast %3 : tensor<4xi32> -> tensor<4xf64>
   func.return %4 : tensor<4xf64>
 }
+
+// A size is read where no nest computes it.
+// CHECK-LABEL: func.func @size_of_a_sum
+func.func @size_of_a_sum(%x: tensor<?x?xf32>, %y: tensor<?x?xf32>) -> index {
+  // CHECK: nest.generic
+  // CHECK: %[[ONE:.*]] = arith.constant 1 : index
+  // CHECK-NEXT: tensor.dim %x, %[[ONE]] : tensor<?x?xf32>
+  %one = arith.constant 1 : index
+  %sum = nn.add %x, %y : tensor<?x?xf32>, tensor<?x?xf32>
+  %n = tensor.dim %sum, %one : tensor<?x?xf32>
+  func.return %n : index
+}

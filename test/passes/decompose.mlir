@@ -8,6 +8,13 @@ func.func @matmul(%a: tensor<?x8xbf16>, %b: tensor<4x8xbf16>) -> tensor<?x4xf32>
   func.return %0 : tensor<?x4xf32>
 }
 
+// CHECK-LABEL: func.func @batch_matmul
+func.func @batch_matmul(%a: tensor<2x?x?x8xf32>, %b: tensor<2x?x4x8xf32>) -> tensor<2x?x?x4xf32> {
+  // CHECK-NEXT: nn.contract [b0, b1, m, n, k] %a (b0, b1, m, k), %b (b0, b1, n, k) -> (b0, b1, m, n) accumulate f32
+  %0 = nn.batch_matmul %a, %b {transpose_b} accumulate f32 : tensor<2x?x?x8xf32>, tensor<2x?x4x8xf32>
+  func.return %0 : tensor<2x?x?x4xf32>
+}
+
 // CHECK-LABEL: func.func @relu
 func.func @relu(%x: tensor<4xf32>, %i: tensor<4xi32>) -> (tensor<4xf32>, tensor<4xi32>) {
   // CHECK-NEXT: %[[ZERO:.*]] = nn.constant dense<0.000000e+00> : tensor<f32>
@@ -60,4 +67,17 @@ func.func @layer_norm(%x: tensor<4x?xf32>, %g: tensor<?xf32>, %b: tensor<?xf32>)
   // CHECK-NEXT: nn.add %{{.*}}, %b{{.*}} : tensor<4x?xf32>, tensor<?xf32>
   %0 = nn.layer_norm %x, %g, %b epsilon 1.0e-5 : tensor<4x?xf32>, tensor<?xf32>, tensor<?xf32>
   func.return %0 : tensor<4x?xf32>
+}
+
+// CHECK-LABEL: func.func @rms_norm
+func.func @rms_norm(%x: tensor<?x8xf32>, %g: tensor<8xf32>) -> tensor<?x8xf32> {
+  // CHECK-NEXT: %[[SQUARE:.*]] = nn.mul %x, %x
+  // CHECK-NEXT: %[[SUM:.*]] = nn.reduce add %[[SQUARE]] dims [1] keep_dims{{.*}} : tensor<?x8xf32> -> tensor<?x1xf32>
+  // CHECK-NEXT: %[[SIZE:.*]] = nn.constant dense<8.000000e+00> : tensor<f32>
+  // CHECK-NEXT: %[[MEAN:.*]] = nn.div %[[SUM]], %[[SIZE]]
+  // CHECK: %[[SCALE:.*]] = nn.rsqrt
+  // CHECK-NEXT: %[[SCALED:.*]] = nn.mul %x, %[[SCALE]]
+  // CHECK-NEXT: nn.mul %[[SCALED]], %g
+  %0 = nn.rms_norm %x, %g epsilon 1.0e-5 : tensor<?x8xf32>, tensor<8xf32>
+  func.return %0 : tensor<?x8xf32>
 }

@@ -19,7 +19,17 @@ from crosstile.passes.decompose import DecomposePass
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PROGRAMS = sorted([*EXAMPLES.glob("*.mlir"), *EXAMPLES.glob("digits/*.mlir")])
-COMPOSITES = {"nn.matmul", "nn.relu", "nn.silu", "nn.gelu", "nn.softmax", "nn.layer_norm"}
+COMPOSITES = {
+    "nn.matmul",
+    "nn.batch_matmul",
+    "nn.relu",
+    "nn.sigmoid",
+    "nn.silu",
+    "nn.gelu",
+    "nn.softmax",
+    "nn.layer_norm",
+    "nn.rms_norm",
+}
 
 
 @pytest.mark.parametrize("size", [0, 1, 13])
@@ -49,6 +59,7 @@ def test_only_primitives_are_left():
     "operation",
     [
         "nn.relu %x",
+        "nn.sigmoid %x",
         "nn.silu %x",
         "nn.gelu %x",
         "nn.gelu %x approximate tanh",

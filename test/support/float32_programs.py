@@ -51,7 +51,9 @@ def run_float32(module: ModuleOp, symbol: str, inputs: Sequence[Any], execution:
 
 _UNARY: dict[str, Callable[[Array], Array]] = {
     "nn.neg": np.negative,
+    "nn.abs": np.abs,
     "nn.exp": np.exp,
+    "nn.log": np.log,
     "nn.tanh": np.tanh,
     "nn.erf": erf,
     "nn.sqrt": np.sqrt,
@@ -80,12 +82,15 @@ def _meanings(execution: Execution) -> Meanings:
 
     @meanings.of(ContractOp)
     def contract(interpreter: Interpreter, op: ContractOp, operands: Sequence[Any]) -> Sequence[Any]:
-        m, n, k = range(3)
-        assert op.positions[2] == (m, n)
+        *batches, m, n, k = range(op.maps[0].num_dims)
+        assert op.positions[2] == (*batches, m, n)
         lhs, rhs = operands
-        lhs = lhs.T if op.positions[0] == (k, m) else lhs
-        rhs = rhs.T if op.positions[1] == (n, k) else rhs
-        return (matrix_product(lhs, rhs, execution),)
+        lhs = np.swapaxes(lhs, -1, -2) if op.positions[0] == (*batches, k, m) else lhs
+        rhs = np.swapaxes(rhs, -1, -2) if op.positions[1] == (*batches, n, k) else rhs
+        result = np.empty((*lhs.shape[:-1], rhs.shape[-1]), lhs.dtype)
+        for batch in np.ndindex(*lhs.shape[:-2]):
+            result[batch] = matrix_product(lhs[batch], rhs[batch], execution)
+        return (result,)
 
     @meanings.of(ReduceOp)
     def reduce(interpreter: Interpreter, op: ReduceOp, operands: Sequence[Any]) -> Sequence[Any]:

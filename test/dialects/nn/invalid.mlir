@@ -125,6 +125,22 @@ func.func @result_element(%a: tensor<4x4xbf16>) {
 
 // -----
 
+func.func @batch_rank(%a: tensor<4x4xf32>) {
+  // expected-error @+1 {{expects operands of one rank of at least 3, batches before the two dimensions of matrices, got tensor<4x4xf32> and tensor<4x4xf32>}}
+  %c = nn.batch_matmul %a, %a accumulate f32 : tensor<4x4xf32>, tensor<4x4xf32>
+  func.return
+}
+
+// -----
+
+func.func @batch_size(%a: tensor<2x4x4xf32>, %b: tensor<1x4x4xf32>) {
+  // expected-error @+1 {{batch dimension 0 has size 2 in one operand and 1 in another}}
+  %c = nn.batch_matmul %a, %b accumulate f32 : tensor<2x4x4xf32>, tensor<1x4x4xf32>
+  func.return
+}
+
+// -----
+
 func.func @unknown_iterator(%a: tensor<4x4xf32>) {
   // expected-error @+1 {{no iterator is called 'l': expected one of m, n, k}}
   %c = nn.contract [m, n, k] %a (m, l), %a (k, n) -> (m, n) accumulate f32 : tensor<4x4xf32>, tensor<4x4xf32>
@@ -194,6 +210,14 @@ func.func @softmax(%x: tensor<f32>) {
 func.func @layer_norm(%x: tensor<?x8xf32>, %g: tensor<9xf32>) {
   // expected-error @+1 {{the last dimension has size 8 in one operand and 9 in another}}
   %y = nn.layer_norm %x, %g, %g epsilon 1.0e-5 : tensor<?x8xf32>, tensor<9xf32>, tensor<9xf32>
+  func.return
+}
+
+// -----
+
+func.func @rms_norm(%x: tensor<?x8xf32>, %g: tensor<1x8xf32>) {
+  // expected-error @+1 {{expects gamma of rank 1, got tensor<1x8xf32>}}
+  %y = nn.rms_norm %x, %g epsilon 1.0e-5 : tensor<?x8xf32>, tensor<1x8xf32>
   func.return
 }
 

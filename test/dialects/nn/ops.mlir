@@ -7,6 +7,9 @@ func.func @elementwise(%x: tensor<?x64xf32> {nn.dims = ["N", "_"]}, %b: tensor<6
   // CHECK: %half = nn.constant dense<5.000000e-01> : tensor<f32>
   %half = nn.constant dense<0.5> : tensor<f32>
   // CHECK-NEXT: nn.neg %x : tensor<?x64xf32>
+  // CHECK-NEXT: nn.abs %x : tensor<?x64xf32>
+  // CHECK-NEXT: nn.log %x : tensor<?x64xf32>
+  // CHECK-NEXT: nn.sigmoid %x : tensor<?x64xf32>
   // CHECK-NEXT: nn.exp %x fastmath<afn> : tensor<?x64xf32>
   // CHECK-NEXT: nn.tanh %x : tensor<?x64xf32>
   // CHECK-NEXT: nn.erf %x : tensor<?x64xf32>
@@ -19,6 +22,9 @@ func.func @elementwise(%x: tensor<?x64xf32> {nn.dims = ["N", "_"]}, %b: tensor<6
   // GENERIC: "nn.exp"(%x) <{fastmath = #arith.fastmath<afn>}>
   // GENERIC: "nn.gelu"(%x) <{fastmath = #arith.fastmath<none>, approximate = "none"}>
   %0 = nn.neg %x : tensor<?x64xf32>
+  %abs = nn.abs %x : tensor<?x64xf32>
+  %log = nn.log %x : tensor<?x64xf32>
+  %sigmoid = nn.sigmoid %x : tensor<?x64xf32>
   %1 = nn.exp %x fastmath<afn> : tensor<?x64xf32>
   %2 = nn.tanh %x : tensor<?x64xf32>
   %3 = nn.erf %x : tensor<?x64xf32>
@@ -56,6 +62,11 @@ func.func @contraction(%a: tensor<?x64xf32>, %b: tensor<10x64xf32>, %p: tensor<8
   %0 = nn.matmul %a, %b {transpose_b} accumulate f32 : tensor<?x64xf32>, tensor<10x64xf32>
   %1 = nn.matmul %b, %b {transpose_a, note} accumulate f64 fastmath<reassoc>
       : tensor<10x64xf32>, tensor<10x64xf32> -> tensor<64x64xf64>
+  // CHECK-NEXT: nn.batch_matmul %p, %q accumulate f32 : tensor<8x?x16xbf16>, tensor<8x16x?xbf16> -> tensor<8x?x?xbf16>
+  // CHECK-NEXT: nn.batch_matmul %p, %p {transpose_a} accumulate f32 : tensor<8x?x16xbf16>, tensor<8x?x16xbf16> -> tensor<8x16x16xf32>
+  %bmm = nn.batch_matmul %p, %q accumulate f32 : tensor<8x?x16xbf16>, tensor<8x16x?xbf16>
+  %gram = nn.batch_matmul %p, %p {transpose_a} accumulate f32
+      : tensor<8x?x16xbf16>, tensor<8x?x16xbf16> -> tensor<8x16x16xf32>
   // CHECK-NEXT: nn.contract [b, m, n, k] %p (b, m, k), %q (b, k, n) -> (b, m, n) accumulate f32 :
   // CHECK-SAME: tensor<8x?x16xbf16>, tensor<8x16x?xbf16> -> tensor<8x?x?xbf16>
   // CHECK-NEXT: nn.contract [k0, m, n, k1] %p (k0, m, k1), %q (k0, k1, n) -> (n, m) accumulate f32 :
@@ -74,11 +85,13 @@ func.func @reduction(%x: tensor<?x4x?xf32>, %v: tensor<?xf32>) {
   // CHECK-NEXT: nn.reduce max %x dims [0, 1] fastmath<none> : tensor<?x4x?xf32> -> tensor<?xf32>
   // CHECK-NEXT: nn.softmax %x dim 1 : tensor<?x4x?xf32>
   // CHECK-NEXT: nn.layer_norm %x, %v, %v epsilon 1.0e-05 : tensor<?x4x?xf32>, tensor<?xf32>, tensor<?xf32>
+  // CHECK-NEXT: nn.rms_norm %x, %v epsilon 0.0 fastmath<none> : tensor<?x4x?xf32>, tensor<?xf32>
   // GENERIC: "nn.reduce"(%x) <{kind = "add", dims = array<i64: 2>, keep_dims, fastmath = #arith.fastmath<reassoc>}>
   %0 = nn.reduce add %x dims [2] keep_dims : tensor<?x4x?xf32>
   %1 = nn.reduce max %x dims [0, 1] fastmath<none> : tensor<?x4x?xf32> -> tensor<?xf32>
   %2 = nn.softmax %x dim 1 fastmath<reassoc> : tensor<?x4x?xf32>
   %3 = nn.layer_norm %x, %v, %v epsilon 0.00001 : tensor<?x4x?xf32>, tensor<?xf32>, tensor<?xf32>
+  %4 = nn.rms_norm %x, %v epsilon 0.0 fastmath<none> : tensor<?x4x?xf32>, tensor<?xf32>
   func.return
 }
 
