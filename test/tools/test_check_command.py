@@ -38,6 +38,7 @@ PRODUCT = """func.func @main(%x: tensor<13x34xf32>, %w: tensor<34x21xf32>, %b: t
 """
 
 DIMS: dict[str, tuple[str, ...]] = {
+    "batch_matmul.mlir": ("--dim", "B=2", *ROW_SIZES),
     "broadcast_chain.mlir": ROW_SIZES,
     "gelu.mlir": ROW_SIZES,
     "layer_norm.mlir": ROW_SIZES,
@@ -45,6 +46,7 @@ DIMS: dict[str, tuple[str, ...]] = {
     "matmul_bias_gelu.mlir": SIZES,
     "matmul_transposed.mlir": SIZES,
     "mlp.mlir": ("--dim", "N=13"),
+    "rms_norm.mlir": ROW_SIZES,
     "row_sum.mlir": ROW_SIZES,
     "softmax.mlir": ROW_SIZES,
     "digits/digits.mlir": ("--dim", "N=13"),
