@@ -29,7 +29,6 @@ MEANINGS = Meanings()
 _INDEX_MASK = (1 << 64) - 1
 
 
-Unary = Callable[[Any], Any]
 Binary = Callable[[Any, Any], Any]
 
 

@@ -72,14 +72,6 @@ def sizes_from(
     return tuple(sizes)
 
 
-def kernel_sizes(generic: GenericOp) -> tuple[Size, ...]:
-    """The size of every iterator of a nest, dynamic ones traced to an input outside of the nests.
-
-    In a kernel the sources are its block arguments, elsewhere whatever no nest computes.
-    """
-    return tuple(trace_size(size) for size in iterator_sizes(generic) if size is not None)
-
-
 def trace_size(size: Size) -> Size:
     """Follow a size through the nests that compute its tensor, to a static size or a value that no nest computes."""
     while isinstance(size, SizeSource):

@@ -140,13 +140,6 @@ class WindowOp(IRDLOperation):
         """One entry per dimension of the window, None where the whole capacity is used."""
         return join_extents(self.extents, self.extent_dims, range(self.result.type.get_num_dims()))
 
-    @property
-    def gathered_dims(self) -> list[int]:
-        """The dimensions of the source whose coordinate is a tile of indices."""
-        tiles = {symbol for symbol, index in enumerate(self.indices) if isinstance(index.type, TileType)}
-        results = enumerate(self.map.data.results)
-        return [dim for dim, result in results if isinstance(result, AffineSymExpr) and result.position in tiles]
-
     def verify_(self) -> None:
         source, window, map_ = self.source.type, self.result.type, self.map.data
         assert isinstance(source, MemRefType | BufferType)
