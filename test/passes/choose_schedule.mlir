@@ -42,6 +42,24 @@ func.func @transposed(%x : tensor<100x64xf32>, %w : tensor<10x64xf32>) -> tensor
   func.return %y : tensor<100x10xf32>
 }
 
+// A transposed left-hand side is packed as well.
+
+// CHECK-LABEL: func.func @transposed_lhs
+// CHECK:         nest.kernel @transposed_lhs
+// CHECK-SAME:    stage = [0, 1]
+func.func @transposed_lhs(%x : tensor<64x100xf32>, %w : tensor<64x10xf32>) -> tensor<100x10xf32> {
+  %y = nest.kernel @transposed_lhs (%a = %x : tensor<64x100xf32>, %b = %w : tensor<64x10xf32>) -> (tensor<100x10xf32>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (k, m), %b (k, n) : tensor<64x100xf32>, tensor<64x10xf32>) -> (m, n) : tensor<100x10xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %t = arith.mulf %p, %q : f32
+      nest.yield %t : f32
+    }
+    nest.yield %c : tensor<100x10xf32>
+  }
+  func.return %y : tensor<100x10xf32>
+}
+
 // Rows are swept: the sum may be split over lanes because reassoc is set, and may not where it is not.
 
 // CHECK-LABEL: func.func @row_sum
