@@ -38,6 +38,8 @@ class KernelBuilder:
         self.shape = shape
         self.memory = memory
         self.index = Hoister(lowering)
+        self._homes: dict[SSAValue, SSAValue] = {}
+        self._stored: dict[SSAValue, bool] = {}
 
     # Sizes and scalars
 
@@ -158,6 +160,14 @@ class KernelBuilder:
             place.tiles[key] = self._compute(place, value, axes)
         return place.tiles[key]
 
+    def keep(self, homes: dict[SSAValue, SSAValue]) -> None:
+        """Keep these values from sweep to sweep, each in the memory of a result."""
+        self._homes = homes
+
+    def end_sweep(self) -> None:
+        """What has been stored so far can be loaded from now on."""
+        self._stored = dict.fromkeys(self._stored, True)
+
     def _compute(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...]) -> SSAValue:
         if isinstance(value, BlockArgument):
             return self.lowering.insert(tile.LoadOp(self.value_window(place, value, axes))).result
@@ -170,7 +180,14 @@ class KernelBuilder:
             )
         if len(nest.results) != 1:
             raise self.lowering.error("a nest with several results is not built yet on the tile level")
-        return self.map(place, nest, element_type(value), self.shape.of(axes))
+        home = self._homes.get(value)
+        if home is not None and self._stored.get(value, False):
+            return self.lowering.insert(tile.LoadOp(self.value_window(place, home, self.axes.of_result(home)))).result
+        result = self.map(place, nest, element_type(value), self.shape.of(axes))
+        if home is not None:
+            self.store(place, result, home, self.axes.of_result(home))
+            self._stored[value] = False
+        return result
 
     def map(self, place: Place, nest: GenericOp, element: Attribute, shape: tuple[int, int]) -> SSAValue:
         """The values that the body of ``nest`` yields at ``place``, as a tile of ``shape``."""

@@ -9,7 +9,8 @@
         tile.for %n ... step 64 { ... tile.store } } }         exp(x - max) / sum
 
 The loops around everything are over the axes that are parallel in all nests. What is elementwise is computed again in
-every sweep that uses it, while the row is in the nearest cache.
+every sweep that uses it, while the row is in the nearest cache; ``kept_values`` says what is kept instead, as the
+exponentials are here, in the memory of the result.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.schedule import Schedule
+from crosstile.lowering.nest_to_tile.kept_values import kept_values
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place
 
@@ -42,11 +44,13 @@ def sweep_body(builder: KernelBuilder, schedule: Schedule, place: Place, outputs
     """The body of the outermost parallel loop: the loops over shared axes, then one sweep per reduction and result."""
     shared = builder.axes.parallel()
     steps = _steps(builder, schedule)
+    builder.keep(kept_values(builder.axes, outputs))
 
     def rows(inside: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
         for nest in builder.axes.nests:
             if nest.combiner is not None:
                 _sweep_reduction(builder, inside, nest, steps, shared)
+                builder.end_sweep()
         _sweep_results(builder, inside, outputs, steps, shared)
         return ()
 

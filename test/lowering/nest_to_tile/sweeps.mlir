@@ -53,3 +53,40 @@ func.func @columns(%x : tensor<?x?xf32>) -> tensor<?xf32> {
   }
   func.return %y : tensor<?xf32>
 }
+
+// An exponential that the sum and the quotient use waits in the memory of the result between their sweeps.
+
+// CHECK-LABEL: tile.kernel @normalise
+// CHECK:         tile.for %n, %n_extent = {{.*}} step 64 iter_args
+// CHECK:           math.exp
+// CHECK:           %[[HOME:.*]] = tile.window %r[%begin + %m, %n]
+// CHECK:           tile.store %{{.*}}, %[[HOME]]
+// CHECK:         tile.reduce add
+// CHECK:         tile.for %n_1
+// CHECK-NEXT:      %[[SAME:.*]] = tile.window %r[%begin + %m, %n_1]
+// CHECK-NEXT:      tile.load %[[SAME]]
+// CHECK-NOT:       math.exp
+// CHECK:           tile.store %{{.*}}, %[[SAME]]
+func.func @exponentials(%x : tensor<?x?xf32>) -> tensor<?x?xf32> {
+  %y = nest.kernel @normalise (%a = %x : tensor<?x?xf32>) -> (tensor<?x?xf32>)
+      schedules [#nest.schedule<loops = [m : 1, n : 64], parallel = m, lane = n>] {
+    %e = nest.generic [m : parallel, n : parallel] ins(%a (m, n) : tensor<?x?xf32>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32):
+      %t = math.exp %p : f32
+      nest.yield %t : f32
+    }
+    %s = nest.generic [m : parallel, n : reduction] combiner<add> accumulate f32 fastmath<reassoc>
+        ins(%e (m, n) : tensor<?x?xf32>) -> (m) : tensor<?xf32> {
+    ^bb0(%p : f32):
+      nest.yield %p : f32
+    }
+    %r = nest.generic [m : parallel, n : parallel]
+        ins(%e (m, n), %s (m) : tensor<?x?xf32>, tensor<?xf32>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %t = arith.divf %p, %q : f32
+      nest.yield %t : f32
+    }
+    nest.yield %r : tensor<?x?xf32>
+  }
+  func.return %y : tensor<?x?xf32>
+}
