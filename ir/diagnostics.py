@@ -46,6 +46,11 @@ class CrosstileError(Exception):
         self.location = location
         self.notes = notes
 
+    def __str__(self) -> str:
+        """What a Python traceback shows: the place, the message and the notes."""
+        lines = [location_text(self.location) + self.message]
+        return "\n".join([*lines, *(f"{location_text(note.location)}note: {note.message}" for note in self.notes)])
+
     def with_note(self, message: str, location: LocationAttr | None = None) -> CrosstileError:
         """The same error with one more note at the end."""
         return CrosstileError(self.message, self.location, (*self.notes, Note(message, location)))

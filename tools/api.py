@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.targets.x86.launch import ArgumentRule, Array, is_plain
+from crosstile.targets.x86.launch import ArgumentRule, Array, HostFunction, is_plain
 from crosstile.tools.program import Compiled, Program
 
 SMALL_ELEMENTS = 1 << 16
@@ -72,6 +73,11 @@ class CompiledFunction:
         return returned[0] if len(returned) == 1 else returned
 
     @property
+    def host_function(self) -> HostFunction:
+        """What runs on contiguous arrays, without looking at them."""
+        return self._compiled.function
+
+    @property
     def kernels(self) -> list[str]:
         """The names of the kernels the program became, variants included."""
         return list(self._compiled.kernels)
@@ -87,8 +93,13 @@ class CompiledFunction:
             return [None] * len(results)
         arrays = list(cast("Sequence[object]", out)) if isinstance(out, tuple | list) else [out]
         if len(arrays) != len(results):
-            raise CrosstileError(f"out: expected {len(results)} arrays, found {len(arrays)}")
-        return [self._given_output(position, *pair) for position, pair in enumerate(zip(arrays, results, strict=True))]
+            expected = "1 array" if len(results) == 1 else f"{len(results)} arrays"
+            raise CrosstileError(f"out: expected {expected}, found {len(arrays)}")
+        given = [self._given_output(position, *pair) for position, pair in enumerate(zip(arrays, results, strict=True))]
+        for (first, one), (second, other) in combinations(enumerate(given), 2):
+            if np.shares_memory(one, other):
+                raise CrosstileError(f"out: results {first} and {second} share memory")
+        return [*given]
 
     def _given_output(self, position: int, given: object, result: Array) -> Array:
         name = f"out: result {position}"

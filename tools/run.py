@@ -127,12 +127,13 @@ def _run(argv: list[str]) -> int:
 
 
 def operations_of(program: Program, inputs: Sequence[Array]) -> int | None:
-    """The operations that the program asks for; None if it starts below the level they are counted at."""
-    if program.start not in ("nn", "nest"):
-        return None
+    """The operations that the program asks for; None if it starts below the levels they are counted at."""
     from crosstile.tools.operation_count import count_operations
 
-    return count_operations(program.at("nest"), program.entry, [array.shape for array in inputs])
+    level = "nest" if program.start == "nn" else program.start
+    if level not in ("nest", "tile"):
+        return None
+    return count_operations(program.at(level), program.entry, [array.shape for array in inputs])
 
 
 def _run_compiled(

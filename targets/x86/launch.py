@@ -61,7 +61,12 @@ class ArgumentRule:
 
     def check(self, value: object) -> Array:
         """``value`` as an array if it fits; a CrosstileError that says what it is and what was expected if not."""
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise CrosstileError(
+                f"{self.name}: expected {self}, but a {type(value).__name__} is not an array: {error}"
+            ) from error
         if array.dtype != self.dtype or array.ndim != len(self.shape) or self._wrong_dimensions(array):
             raise CrosstileError(f"{self.name}: expected {self}, found {array.dtype} of shape {array.shape}")
         return array
@@ -125,7 +130,7 @@ class HostFunction:
     def check_inputs(self, inputs: Sequence[object]) -> list[Array]:
         """The inputs as contiguous arrays; what is contiguous already is not copied."""
         if len(inputs) != len(self.input_rules):
-            expected = ", ".join(map(str, self.input_rules))
+            expected = ", ".join(f"{rule.name}: {rule}" for rule in self.input_rules)
             raise CrosstileError(
                 f"@{self.signature.name} takes {len(self.input_rules)} arguments ({expected}), found {len(inputs)}"
             )
@@ -138,13 +143,7 @@ class HostFunction:
 
     def __call__(self, inputs: Sequence[Array], outputs: Sequence[Array], workers: int = 1) -> None:
         """Run on contiguous arrays of the right types."""
-        memrefs = [*inputs, *outputs]
-        words: list[int] = []
-        for array, type_ in zip(memrefs, self._types, strict=True):
-            words.append(array.ctypes.data)
-            words += [
-                size for size, known in zip(array.shape, type_.get_shape(), strict=True) if known == DYNAMIC_INDEX
-            ]
+        words = self._words(inputs, outputs)
         arena = self._reserve(self._arena_size(*words, workers))
         words += [arena.ctypes.data, arena.nbytes]
         if workers == 1:
@@ -159,6 +158,20 @@ class HostFunction:
                 wait(others)
             for other in others:
                 other.result()
+
+    def arena_size(self, inputs: Sequence[Array], outputs: Sequence[Array], workers: int = 1) -> int:
+        """The bytes of scratch memory that a call on these arrays needs: temporaries and the workers' own."""
+        return self._arena_size(*self._words(inputs, outputs), workers)
+
+    def _words(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[int]:
+        """Per array its address and its dynamic dimensions."""
+        words: list[int] = []
+        for array, type_ in zip([*inputs, *outputs], self._types, strict=True):
+            words.append(array.ctypes.data)
+            words += [
+                size for size, known in zip(array.shape, type_.get_shape(), strict=True) if known == DYNAMIC_INDEX
+            ]
+        return words
 
     def _run(self, words: Sequence[int], stage: int, part: int, parts: int) -> None:
         buffer = (ctypes.c_int64 * (len(words) + 3))(*words, stage, part, parts)
