@@ -19,11 +19,12 @@ from xdsl.dialects.builtin import DenseIntElementsAttr
 from xdsl.ir import Operation
 from xdsl.ir.affine import AffineConstraintKind, AffineExpr, AffineMap
 
-from crosstile.dialects import arith_meaning, math_meaning, memory_meaning, vector_meaning
+from crosstile.dialects import arith_meaning, math_meaning, memory_meaning, vector_meaning, x86vector_meaning
 from crosstile.dialects.interpreter import Branch, Interpreter, Meanings
 from crosstile.ir.diagnostics import op_error
 
-MEANINGS = Meanings(arith_meaning.MEANINGS | math_meaning.MEANINGS | memory_meaning.MEANINGS | vector_meaning.MEANINGS)
+_DIALECTS = (arith_meaning, math_meaning, memory_meaning, vector_meaning, x86vector_meaning)
+MEANINGS = Meanings({op: meaning for dialect in _DIALECTS for op, meaning in dialect.MEANINGS.items()})
 
 
 # func and cf

@@ -79,6 +79,10 @@ class IndexBuilder:
         """The least multiple of ``multiple`` that is not below ``lhs``, for ``lhs >= 0``."""
         return self.mul(self.floor_div(self.add(lhs, multiple - 1), multiple), multiple)
 
+    def round_down(self, lhs: Index, multiple: int) -> Index:
+        """The greatest multiple of ``multiple`` that is not above ``lhs``, for ``lhs >= 0``."""
+        return lhs if multiple == 1 else self.mul(self.floor_div(lhs, multiple), multiple)
+
     def minimum(self, lhs: Index, rhs: Index) -> Index:
         """The lesser of two."""
         if isinstance(lhs, int) and isinstance(rhs, int):

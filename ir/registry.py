@@ -62,6 +62,7 @@ DIALECTS: tuple[DialectRow, ...] = (
     DialectRow("mma", "crosstile.dialects.mma:Mma", "fragments, layouts, intrinsics, rings and roles"),
     DialectRow("arith", "crosstile.dialects.arith:Arith", "xDSL's arith, with all of it elementwise over vectors"),
     DialectRow("vector", "crosstile.dialects.vector:Vector", "xDSL's vector, with upstream's constant masks"),
+    DialectRow("x86vector", "crosstile.dialects.x86vector:X86Vector", "vector instructions of x86, upstream's"),
     DialectRow("llvm", "crosstile.dialects.llvm:Llvm", "xDSL's llvm, with upstream's vector operations it lacks"),
 )
 
@@ -92,7 +93,7 @@ PASSES: tuple[PassRow, ...] = (
         "convert-to-llvm",
         "crosstile.lowering.convert_to_llvm:ConvertToLlvmPass",
         "hardware",
-        "func, cf, arith, math, memref and vector to the llvm dialect",
+        "func, cf, arith, math, memref, vector and x86vector to the llvm dialect",
     ),
     PassRow(
         "tile-to-mma",

@@ -1,4 +1,4 @@
-"""``convert-to-llvm``: upstream's ``func``, ``cf``, ``arith``, ``math``, ``memref`` and ``vector`` to ``llvm``.
+"""``convert-to-llvm``: upstream's ``func``, ``cf``, ``arith``, ``math``, ``memref``, ``vector`` and ``x86vector``.
 
 In: a module at hardware level without structured control flow. Out: ``llvm`` operations only; what is ``llvm`` already
 stays. Each dialect has its table of rules in ``<dialect>_to_llvm.py``; the types are in ``llvm_types.py``. ::
@@ -31,6 +31,7 @@ from crosstile.lowering import (
     math_to_llvm,
     memref_to_llvm,
     vector_to_llvm,
+    x86vector_to_llvm,
 )
 from crosstile.lowering.driver import LoweringPass, Rule
 
@@ -46,6 +47,7 @@ class ConvertToLlvmPass(LoweringPass):
         **math_to_llvm.RULES,
         **memref_to_llvm.RULES,
         **vector_to_llvm.RULES,
+        **x86vector_to_llvm.RULES,
     }
     kept_dialects: ClassVar[frozenset[str]] = frozenset(("llvm",))
 

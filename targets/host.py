@@ -40,14 +40,17 @@ def host_machine() -> Machine:
 
 
 def best_machine(triple: str, features: set[str]) -> Machine:
-    """The row of highest peak in float32 that runs on a processor of this triple's architecture with these features."""
+    """The row of highest peak in float32 that runs on a processor of this triple's architecture with these features.
+
+    Of several, the one with the most instructions.
+    """
     architecture = triple.partition("-")[0]
     able = [
         row
         for row in machines().values()
         if row.triple.partition("-")[0] in ("", architecture) and features.issuperset(row.features)
     ]
-    return max(able, key=lambda row: row.peak(row.choose("f32", "f32", "f32")))
+    return max(able, key=lambda row: (row.peak(row.choose("f32", "f32", "f32")), len(row.intrinsics)))
 
 
 def missing_features(row: Machine) -> list[str]:

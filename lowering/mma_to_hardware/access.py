@@ -146,44 +146,50 @@ class Access:
 
     def is_consecutive(self) -> bool:
         """Whether the lanes of every register are consecutive in memory."""
-        if self.registers.lanes == 1:
-            return True
-        lane_dim = len(self.shape) - 1
-        if any(self._varies(index, lane_dim) for index in self._indices):
-            return False
-        steps = [coefficient(result, lane_dim) for result in self.map.results]
-        if any(step is None for step in steps):
-            return False
-        if self.memory.storage is None:
-            moved = [(step, stride) for step, stride in zip(steps, self.memory.strides, strict=True) if step]
-            return moved == [(1, 1)]
-        return self._is_consecutive_in_box(steps, self.memory.storage)
+        return self.registers.lanes == 1 or self.step(len(self.shape) - 1, self.registers.lanes) == 1
+
+    def step(self, dim: int, span: int) -> int | None:
+        """How far apart in memory neighbours along ``dim`` are among the first ``span`` of a register.
+
+        None if that differs from one to the next, or is not known before the program runs.
+        """
+        if any(self._varies(index, dim) for index in self._indices):
+            return None
+        steps = [coefficient(result, dim) for result in self.map.results]
+        if self.memory.storage is not None:
+            return self._step_in_storage(steps, span, self.memory.storage)
+        total = 0
+        for step, stride in zip(steps, self.memory.strides, strict=True):
+            if step is None or (step and not isinstance(stride, int)):
+                return None
+            total += step * stride if isinstance(stride, int) else 0
+        return total
 
     def _varies(self, index: SSAValue, dim: int) -> bool:
         return isinstance(index.type, mma.FragmentType) and index.type.get_shape()[dim] > 1
 
-    def _is_consecutive_in_box(self, steps: Sequence[int | None], storage: AffineMap) -> bool:
-        """The same for a buffer whose rows are cut into panels: a register must lie in one panel."""
-        moving = [dim for dim, step in enumerate(steps) if step]
+    def _step_in_storage(self, steps: Sequence[int | None], span: int, storage: AffineMap) -> int | None:
+        """The same for a buffer whose rows or columns are cut into panels: the neighbours must lie in one panel."""
+        moving = [dim for dim, step in enumerate(steps) if step != 0]
         if len(moving) != 1 or steps[moving[0]] != 1:
-            return False
+            return None
         total = 0
         for result, stride in zip(storage.results, self.memory.strides, strict=True):
-            step = self._step_in_box(result, moving[0])
+            step = self._step_in_box(result, moving[0], span)
             if step is None or not isinstance(stride, int):
-                return False
+                return None
             total += step * stride
-        return total == 1
+        return total
 
-    def _step_in_box(self, expression: AffineExpr, dim: int) -> int | None:
-        """How far one result of a storage map moves per lane; None if that differs between the lanes of a register."""
+    def _step_in_box(self, expression: AffineExpr, dim: int, span: int) -> int | None:
+        """How far one result of a storage map moves between ``span`` neighbours; None if that varies."""
         if (step := coefficient(expression, dim)) is not None:
             return step
         if not isinstance(expression, AffineBinaryOpExpr) or expression.lhs != AffineDimExpr(dim):
             return None
-        if not isinstance(expression.rhs, AffineConstantExpr) or expression.rhs.value % self.registers.lanes:
+        if not isinstance(expression.rhs, AffineConstantExpr) or expression.rhs.value % span:
             return None
-        if any(self._start(register)[dim].multiple % self.registers.lanes for register in self.registers.starts):
+        if any(self._start(register)[dim].multiple % span for register in self.registers.starts):
             return None
         return {AffineBinaryOpKind.FloorDiv: 0, AffineBinaryOpKind.Mod: 1}.get(expression.kind)
 

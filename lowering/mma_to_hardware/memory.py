@@ -9,21 +9,24 @@
       ...
 
 A register that holds one number in all lanes is a scalar load and a broadcast, which x86 folds into the multiply-add.
+Fragments whose lanes are words of several elements are in ``words``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from xdsl.dialects import memref, vector
+from xdsl.dialects import vector
 from xdsl.ir import SSAValue
 
 from crosstile.dialects import mma
 from crosstile.dialects.assembly import number_of
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.lowering.linear_index import Linear
-from crosstile.lowering.loops import build_for, build_if, run_if
+from crosstile.lowering.loops import build_for, build_if
+from crosstile.lowering.mma_to_hardware import words
 from crosstile.lowering.mma_to_hardware.access import Access
+from crosstile.lowering.mma_to_hardware.elements import lane_place, load_element, load_lanes, store_element
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering
 
 
@@ -32,7 +35,7 @@ def lower_load(op: mma.LoadOp, lowering: HardwareLowering) -> None:
     fragment = op.result.type
     pad = 0 if op.pad is None else number_of(op.pad)
     access = Access(lowering, op, op.source, fragment, integer_list(op.clamp))
-    load = _load_replicated if access.registers.replicated else _load_lanes if access.is_consecutive() else _load_each
+    load = _choose_load(access)
 
     def load_all() -> list[SSAValue]:
         return [load(access, start, pad) for start in access.registers.starts]
@@ -46,38 +49,18 @@ def lower_load(op: mma.LoadOp, lowering: HardwareLowering) -> None:
     lowering.map_value(op.result, *loaded)
 
 
-def _load_lanes(access: Access, start: Sequence[int], pad: float) -> SSAValue:
-    """A register whose lanes are consecutive in memory."""
-    lowering = access.lowering
-    mask = access.mask(start)
-    if mask is False:
-        return lowering.constant(pad, access.type)
-    flat, at = access.address([Linear(coordinate) for coordinate in start])
-    if mask is True:
-        return lowering.insert(vector.LoadOp(flat, [at], access.type)).result
-    padding = lowering.constant(pad, access.type)
-    return lowering.insert(vector.MaskedLoadOp(flat, [at], mask, padding, access.type)).result
+def _choose_load(access: Access) -> Callable[[Access, Sequence[int], float], SSAValue]:
+    if access.registers.group > 1:
+        return words.load_replicated if access.registers.replicated else words.load_lanes
+    if access.registers.replicated:
+        return _load_replicated
+    return load_lanes if access.is_consecutive() else _load_each
 
 
 def _load_replicated(access: Access, start: Sequence[int], pad: float) -> SSAValue:
     """A register that holds one element in all lanes."""
-    scalar = _load_element(access, [Linear(coordinate) for coordinate in start], pad)
+    scalar = load_element(access, [Linear(coordinate) for coordinate in start], pad)
     return access.lowering.insert(vector.BroadcastOp(scalar, access.type)).vector
-
-
-def _load_element(access: Access, place: Sequence[Linear], pad: float) -> SSAValue:
-    """One element, or ``pad`` if it is not valid."""
-    lowering = access.lowering
-
-    def load() -> list[SSAValue]:
-        flat, at = access.address(place)
-        return [lowering.insert(memref.LoadOp.get(flat, [at])).res]
-
-    valid = access.holds(access.all_conditions(place))
-    if valid is True:
-        return load()[0]
-    padding = lowering.constant(pad, access.type.element_type)
-    return padding if valid is False else build_if(lowering, valid, load, lambda: [padding])[0]
 
 
 def _load_each(access: Access, start: Sequence[int], pad: float) -> SSAValue:
@@ -85,16 +68,11 @@ def _load_each(access: Access, start: Sequence[int], pad: float) -> SSAValue:
     lowering = access.lowering
 
     def insert(lane: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        scalar = _load_element(access, _lane_place(access, start, lane), pad)
+        scalar = load_element(access, lane_place(access, start, lane), pad)
         return [lowering.insert(vector.InsertOp(scalar, carried[0], [lane])).result]
 
     bounds = lowering.index.bounds(0, access.registers.lanes, 1)
     return build_for(lowering, bounds, [lowering.constant(pad, access.type)], insert, "lane")[0]
-
-
-def _lane_place(access: Access, start: Sequence[int], lane: SSAValue) -> list[Linear]:
-    *rows, last = (Linear(coordinate) for coordinate in start)
-    return [*rows, last + access.lowering.linear.of_new(lane)]
 
 
 def lower_store(op: mma.StoreOp, lowering: HardwareLowering) -> None:
@@ -103,8 +81,10 @@ def lower_store(op: mma.StoreOp, lowering: HardwareLowering) -> None:
     access = Access(lowering, op, op.destination, fragment)
     replicated, consecutive = access.registers.replicated, access.is_consecutive()
     for register, start in zip(lowering.values(op.value), access.registers.starts, strict=True):
-        if replicated:
-            _store_element(access, [Linear(coordinate) for coordinate in start], register, 0)
+        if access.registers.group > 1:
+            words.store(access, start, register)
+        elif replicated:
+            store_element(access, [Linear(coordinate) for coordinate in start], register, 0)
         elif consecutive:
             _store_lanes(access, start, register)
         else:
@@ -123,17 +103,6 @@ def _store_lanes(access: Access, start: Sequence[int], register: SSAValue) -> No
         lowering.insert(vector.MaskedStoreOp(flat, [at], mask, register))
 
 
-def _store_element(access: Access, place: Sequence[Linear], register: SSAValue, lane: SSAValue | int) -> None:
-    lowering = access.lowering
-
-    def store() -> None:
-        scalar = lowering.insert(vector.ExtractOp(register, [lane], access.type.element_type)).result
-        flat, at = access.address(place)
-        lowering.insert(memref.StoreOp.get(scalar, flat, [at]))
-
-    run_if(lowering, access.holds(access.all_conditions(place)), store)
-
-
 def _store_elements(access: Access, start: Sequence[int], register: SSAValue) -> None:
     """A register whose lanes go anywhere in memory: unrolled where all are valid, else a loop over the lanes."""
     lowering = access.lowering
@@ -141,11 +110,11 @@ def _store_elements(access: Access, start: Sequence[int], register: SSAValue) ->
     first = [Linear(coordinate) for coordinate in start]
     if not access.extents and not access.all_conditions(first):
         for lane in range(lanes):
-            _store_element(access, [*first[:-1], first[-1] + lane], register, lane)
+            store_element(access, [*first[:-1], first[-1] + lane], register, lane)
         return
 
     def store(lane: SSAValue, _carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        _store_element(access, _lane_place(access, start, lane), register, lane)
+        store_element(access, lane_place(access, start, lane), register, lane)
         return []
 
     build_for(lowering, lowering.index.bounds(0, lanes, 1), [], store, "lane")

@@ -68,7 +68,7 @@ def scratch_bytes(kernel: mma.KernelOp) -> int:
 @cache
 def vector_type(fragment: mma.FragmentType) -> VectorType:
     """The type of one register of a fragment."""
-    return VectorType(fragment.element_type, [registers_of(fragment.layout.data).lanes])
+    return VectorType(fragment.element_type, [registers_of(fragment.layout.data).elements])
 
 
 def convert_type(type_: Attribute) -> Sequence[Attribute]:

@@ -11,6 +11,9 @@
 
 Rows and columns beyond the extents that nothing depends on are read without masks: rows as copies of the last valid
 one, columns of a packed panel as they are.
+
+An instruction that takes words of G neighbours in k makes steps of G. What is left of k when it is no multiple of G is
+one more step, in which both factors are read as zero beyond the extent.
 """
 
 from __future__ import annotations
@@ -22,18 +25,18 @@ from math import gcd
 from xdsl.dialects import arith
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineSymExpr
-from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.arith import CmpiOp
-from crosstile.dialects.mma.intrinsics import find_intrinsic
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.index_math import Index
+from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.loops import build_for
-from crosstile.lowering.tile_to_mma.places import Place, place_of_buffer, place_of_window, window_of
+from crosstile.lowering.tile_to_mma.intrinsic import check_registers, choose_intrinsic
+from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts
+from crosstile.lowering.tile_to_mma.places import Place, number, place_of_buffer, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import is_at_least_one, is_unused_beyond, same_index
-from crosstile.targets.model import MmaIntrinsic, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -57,51 +60,24 @@ def lower_contract(op: tile.ContractOp, lowering: TileLowering) -> None:
     if columns is not None and _is_whole_panels(rhs.place, n) and is_unused_beyond(op.result, 1, columns):
         right_place = right_place.without_extent(1)
     trips = _trips(op, rows if clamp else None, lowering)
-    column = lowering.fragment((m, 1), capacity_type(op.lhs).element_type)
-    line = lowering.fragment((1, n), capacity_type(op.rhs).element_type)
-    accumulator = lowering.value(op.accumulator)
+    column_type = lowering.factor((m, row.k), capacity_type(op.lhs).element_type, row.lhs)
+    line_type = lowering.factor((row.k, n), capacity_type(op.rhs).element_type, row.rhs)
 
-    def step(k: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        left = left_place.part(lowering, (m, 1), {1: k}).load(lowering, column, clamp=[0] if clamp else [])
-        right = right_place.part(lowering, (1, n), {0: k}).load(lowering, line)
-        return [lowering.insert(mma.MmaOp(left, right, carried[0], row.name)).result]
+    def steps(begin: Index, end: Index, left: Place, right: Place, accumulator: SSAValue) -> SSAValue:
+        def step(k: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            column = left.part(lowering, (m, row.k), {1: k}).load(lowering, column_type, clamp=[0] if clamp else [])
+            line = right.part(lowering, (row.k, n), {0: k}).load(lowering, line_type)
+            return [lowering.insert(mma.MmaOp(column, line, carried[0], row.name)).result]
 
-    lowering.replace(op, *build_for(lowering, lowering.index.bounds(0, trips, 1), [accumulator], step, "k"))
+        (result,) = build_for(lowering, lowering.index.bounds(begin, end, row.k), [accumulator], step, "k")
+        return result
 
-
-def choose_intrinsic(op: tile.ContractOp, lowering: TileLowering) -> MmaIntrinsic:
-    """The instruction that the contraction names, or the machine's fastest for its types."""
-    machine = lowering.machine
-    types = [capacity_type(value).element_type for value in (op.lhs, op.rhs, op.accumulator)]
-    try:
-        row = machine.choose(*map(str, types)) if op.intrinsic is None else find_intrinsic(op.intrinsic.data)
-    except (UnknownNameError, VerifyException) as error:
-        raise lowering.error(str(error.args[0])) from error
-    if row not in machine.intrinsics:
-        legal = ", ".join(known.name for known in machine.intrinsics)
-        raise lowering.error(f"{row.name} is no instruction of {machine.name}; it has {legal}")
-    if row.m * row.k != 1 or row.n != lowering.lanes:
-        raise lowering.error(
-            f"{row.name} is a {row.m}x{row.n}x{row.k} product; tiles of this kernel lie across {lowering.lanes} lanes, "
-            f"so an outer product of 1x{lowering.lanes}x1 is needed"
-        )
-    return row
-
-
-def check_registers(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowering) -> None:
-    """The accumulator, one row of the right factor and one number of the left fit the registers."""
-    m, n = capacity_type(op.accumulator).get_shape()
-    if n % row.n:
-        return  # the accumulator's layout is refused with the nearest legal width
-    vectors, available = n // row.n, lowering.machine.vector_registers
-    needed = m * vectors + vectors + 1
-    if needed > available:
-        rows = (available - 1 - vectors) // vectors
-        advice = f"at most {rows} rows of {n} columns fit" if rows > 0 else f"{n} columns do not fit at all"
-        raise lowering.error(
-            f"a register tile of {m}x{n} {capacity_type(op.accumulator).element_type} needs {m}*{vectors} registers "
-            f"and {vectors} + 1 for its factors, {needed} in all; {lowering.machine.name} has {available}: {advice}"
-        )
+    whole = lowering.index.round_down(trips, row.k)
+    result = steps(0, whole, left_place, right_place, lowering.value(op.accumulator))
+    if row.k > 1 and not (isinstance(whole, int) and whole == trips):
+        right_tail = right_place if _is_zero_beyond(op, lowering) else right_place.cut(lowering, 0, trips)
+        result = steps(whole, trips, left_place.cut(lowering, 1, trips), right_tail, result)
+    lowering.replace(op, result)
 
 
 def factor(value: SSAValue, lowering: TileLowering) -> Factor:
@@ -130,6 +106,27 @@ def store_to_scratch(fragment: SSAValue, lowering: TileLowering) -> SSAValue:
 def _is_covered(extent: SSAValue | None, op: tile.ContractOp) -> bool:
     """Whether a factor is valid for all of the contraction's k."""
     return extent is not None and same_index(extent, op.extent)
+
+
+def _is_zero_beyond(op: tile.ContractOp, lowering: TileLowering) -> bool:
+    """Whether the right factor holds zeros beyond k, as far as the instruction's words reach: it is packed so."""
+    window = op.rhs.owner
+    if isinstance(window, tile.WindowOp):
+        if not same_index(window.extents_by_dim[0], op.extent) or not _begins_at_zero(window):
+            return False
+        stage = window.source.owner
+    else:
+        stage = window
+    if not isinstance(stage, tile.StageOp) or not isinstance(source := stage.source.owner, tile.WindowOp):
+        return False
+    if number(stage.pad) not in (None, 0) or not same_index(source.extents_by_dim[0], op.extent):
+        return False
+    return choose_panels(stage, lowering) is not None
+
+
+def _begins_at_zero(window: tile.WindowOp) -> bool:
+    indices, constant = coordinate_parts(window, 0)
+    return constant == 0 and all(constant_value(index) == 0 for index in indices)
 
 
 def _is_whole_panels(place: Place, width: int) -> bool:

@@ -4,10 +4,15 @@ A right factor [k, n] that is read in register tiles of 64 columns is stored as 
 one after the other, so that the loop over k walks through memory; a left factor [m, k] as panels of rows likewise::
 
     !mma.buffer<512x4096xf32, affine_map<(d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)>>
+
+For an instruction that takes words of G neighbours in k these stand together, and what k lacks to whole words is zero::
+
+    !mma.buffer<512x4096xbf16, affine_map<(d0, d1) -> (d1 floordiv 64, d0 floordiv 2, d1 mod 64, d0 mod 2)>>
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.ir import Block, SSAValue
@@ -15,25 +20,36 @@ from xdsl.ir.affine import AffineConstantExpr, AffineExpr, AffineMap, AffineSymE
 
 from crosstile.dialects import tile
 from crosstile.dialects.tile.types import capacity_type
+from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.affine_steps import coefficient
 from crosstile.lowering.divisibility import constant_value, known_multiple
+from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic
+from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import Reader, contracts_of, same_index
 
 
 @dataclass(frozen=True)
 class Panels:
-    """How a buffer is cut: dimension ``dim`` into panels of ``width``."""
+    """How a buffer is cut: dimension ``dim`` into panels of ``width``, the other, k, into words of ``group``."""
 
     dim: int
     width: int
+    group: int = 1
 
     def map(self) -> AffineMap:
-        """From coordinates of the buffer to (panel, the other dimension, place in the panel)."""
+        """From coordinates of the buffer to (panel, the other dimension, place in the panel), or, with words, to
+        (panel, word, place in the panel, place in the word)."""
         cut, other = AffineExpr.dimension(self.dim), AffineExpr.dimension(1 - self.dim)
-        return AffineMap(2, 0, (cut // self.width, other, cut % self.width))
+        if self.group == 1:
+            return AffineMap(2, 0, (cut // self.width, other, cut % self.width))
+        return AffineMap(2, 0, (cut // self.width, other // self.group, cut % self.width, other % self.group))
+
+    def is_row_major(self, shape: Sequence[int]) -> bool:
+        """Whether a buffer of ``shape`` cut like this is as it would be uncut: a single panel of columns."""
+        return self.dim == 1 and self.width == shape[1] and self.group == 1
 
 
-def choose_panels(stage: tile.StageOp) -> Panels | None:
+def choose_panels(stage: tile.StageOp, lowering: TileLowering) -> Panels | None:
     """The panels in which the contractions that read a buffer walk through it; None if they do not agree."""
     shape = capacity_type(stage.result).get_shape()
     readers = contracts_of(stage.result)
@@ -42,7 +58,8 @@ def choose_panels(stage: tile.StageOp) -> Panels | None:
     found: set[Panels] = set()
     for contract, is_rhs, window in readers:
         m, n = capacity_type(contract.accumulator).get_shape()
-        panels = Panels(1, n) if is_rhs else Panels(0, m)
+        group = _group(contract, lowering)
+        panels = Panels(1, n, group) if is_rhs else Panels(0, m, group)
         if window is not None and not _keeps_to_panels(window, panels):
             return None
         found.add(panels)
@@ -50,16 +67,24 @@ def choose_panels(stage: tile.StageOp) -> Panels | None:
     return None if found or shape[panels.dim] % panels.width or panels.width == 1 else panels
 
 
+def _group(contract: tile.ContractOp, lowering: TileLowering) -> int:
+    """How many neighbours in k the instruction of ``contract`` takes at once."""
+    try:
+        return choose_intrinsic(contract, lowering).k
+    except CrosstileError:
+        return 1  # refused when the contraction itself is lowered, where the error belongs
+
+
 def _keeps_to_panels(window: tile.WindowOp, panels: Panels) -> bool:
     """Whether a window of a buffer begins at the beginning of a panel and lies in it row by row."""
     results = window.map.data.results
     if any(coefficient(results[dim], other) != (dim == other) for dim in range(2) for other in range(2)):
         return False
-    indices, constant = _parts(window, panels.dim)
+    indices, constant = coordinate_parts(window, panels.dim)
     return constant % panels.width == 0 and all(known_multiple(index) % panels.width == 0 for index in indices)
 
 
-def _parts(window: tile.WindowOp, dim: int) -> tuple[list[SSAValue], int]:
+def coordinate_parts(window: tile.WindowOp, dim: int) -> tuple[list[SSAValue], int]:
     """The indices in one coordinate of a window, and the sum of its constants."""
     parts = list(window.map.data.results[dim].dfs())
     indices = [window.indices[part.position] for part in parts if isinstance(part, AffineSymExpr)]
@@ -75,7 +100,7 @@ def is_read_beyond(stage: tile.StageOp, dim: int, extent: SSAValue) -> bool:
 def _reads_beyond(reader: Reader, dim: int, extent: SSAValue) -> bool:
     contract, is_rhs, window = reader
     is_k = dim == (0 if is_rhs else 1)
-    indices, constant = ([], 0) if window is None else _parts(window, dim)
+    indices, constant = ([], 0) if window is None else coordinate_parts(window, dim)
     if is_k:
         at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)
         return not at_zero or not same_index(contract.extent, extent)

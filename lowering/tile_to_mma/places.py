@@ -73,6 +73,12 @@ class Place:
         """The same with all of the capacity of ``dims`` valid."""
         return replace(self, extents=tuple(None if d in dims else extent for d, extent in enumerate(self.extents)))
 
+    def cut(self, lowering: TileLowering, dim: int, extent: Index) -> Place:
+        """The same with no more than ``extent`` of dimension ``dim`` valid."""
+        known = self.extents[dim]
+        extent = extent if known is None else lowering.index.minimum(known, extent)
+        return replace(self, extents=(*self.extents[:dim], extent, *self.extents[dim + 1 :]))
+
     def operands(self, lowering: TileLowering) -> tuple[list[SSAValue], AffineMapAttr | None]:
         """The indices and the map of a load or store here: one index per coordinate for what does not move."""
         rank = len(self.shape)

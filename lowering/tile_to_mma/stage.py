@@ -34,11 +34,12 @@ def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
     """Scratch, and the loops that fill it."""
     type_ = capacity_type(op.result)
     shape, element = type_.get_shape(), type_.element_type
-    panels = choose_panels(op)
-    if panels is None or (panels.dim == 1 and panels.width == shape[1]):
+    panels = choose_panels(op, lowering)
+    if panels is None or panels.is_row_major(shape):
         buffer_type = mma.BufferType.of(shape, element)
     else:
-        buffer_type = mma.BufferType.of(shape, element, AffineMapAttr(panels.map()))
+        whole = [size if dim == panels.dim else round_up(size, panels.group) for dim, size in enumerate(shape)]
+        buffer_type = mma.BufferType.of(whole, element, AffineMapAttr(panels.map()))
     buffer = lowering.insert(mma.AllocOp(buffer_type)).result
     lowering.replace(op, buffer)
     target = place_of_buffer(buffer, shape)
@@ -55,7 +56,12 @@ def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
     if cut.dim == 0 or transposed:
         fill.by_elements(cut, limits)
     else:
-        fill.by_rows(cut.width, limits)
+        fill.by_rows(cut, limits)
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The least multiple of ``multiple`` that is not below ``size``."""
+    return -(-size // multiple) * multiple
 
 
 def _runs_along(map_: AffineMap, dim: int) -> bool:
@@ -87,27 +93,37 @@ class Filling:
     element: Attribute
     pad: float | int | None
 
-    def by_rows(self, width: int, limits: Sequence[Index]) -> None:
-        """Some columns of one row at a time, all columns of a panel of ``width``."""
+    def by_rows(self, cut: Panels, limits: Sequence[Index]) -> None:
+        """Some columns of a row, or of the rows of a word, at a time, all columns of a panel of ``width``."""
         rows, columns = limits
+        index, width, group = self.lowering.index, cut.width, cut.group
         source = self.source.without_extent(0) if self._is_valid_to(0, rows) else self.source
         piece = _piece(width, self.lowering)
+        whole = index.round_down(rows, group)
 
         def copy(j: Index) -> None:
-            self._loop(0, rows, 1, lambda k: self._copy(source, (1, piece), {0: k, 1: j}))
+            self._loop(0, whole, group, lambda k: self._copy(source, (group, piece), {0: k, 1: j}))
+            if group > 1 and not (isinstance(rows, int) and whole == rows):
+                rest = self.source.cut(self.lowering, 0, rows)
+                self._loop(whole, rows, group, lambda k: self._copy(rest, (group, piece), {0: k, 1: j}))
 
-        end = columns if piece == width else self.lowering.index.round_up(columns, width)
+        end = columns if piece == width else index.round_up(columns, width)
         self._loop(0, end, piece, copy)
 
     def by_elements(self, cut: Panels, limits: Sequence[Index]) -> None:
         """Element by element, panel after panel, the dimension that is not cut innermost."""
         index, dim, other = self.lowering.index, cut.dim, 1 - cut.dim
-        source = self.source.without_extent(other) if self._is_valid_to(other, limits[other]) else self.source
+        length = limits[other]
+        source = self.source.without_extent(other) if self._is_valid_to(other, length) else self.source
         extent = source.extents[dim]
 
         def copy(place: Place, begin: Index, end: Index) -> None:
             def line(i: Index) -> None:
-                self._loop(0, limits[other], 1, lambda k: self._copy(place, (1, 1), {dim: i, other: k}))
+                self._loop(0, length, 1, lambda k: self._copy(place, (1, 1), {dim: i, other: k}))
+                if cut.group > 1:
+                    nothing = place.cut(self.lowering, other, length)
+                    rounded = index.round_up(length, cut.group)
+                    self._loop(length, rounded, 1, lambda k: self._copy(nothing, (1, 1), {dim: i, other: k}))
 
             self._loop(begin, end, 1, line)
 
@@ -127,14 +143,18 @@ class Filling:
         return extent is not None and (extent is limit or (isinstance(extent, int) and extent == limit))
 
     def _copy(self, source: Place, shape: tuple[int, int], at: dict[int, Index]) -> None:
-        fragment = self.lowering.fragment(shape, self.element)
+        group = shape[0] if shape[1] > 1 else 1
+        fragment = (
+            self.lowering.fragment(shape, self.element) if group == 1 else self.lowering.words(shape, self.element)
+        )
         value = source.part(self.lowering, shape, at).load(self.lowering, fragment, self.pad)
         self.target.part(self.lowering, shape, at).store(self.lowering, value)
 
     def _loop(self, begin: Index, end: Index, step: int, build: Callable[[Index], None]) -> None:
         """``build`` in a loop from ``begin`` to ``end``, or once if that is one trip."""
-        if isinstance(begin, int) and isinstance(end, int) and 0 < end - begin <= step:
-            build(begin)
+        if isinstance(begin, int) and isinstance(end, int) and end - begin <= step:
+            if begin < end:
+                build(begin)
             return
 
         def body(start: SSAValue, _carried: Sequence[SSAValue]) -> Sequence[SSAValue]:

@@ -16,8 +16,9 @@ from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.hoisting import Hoister
 from crosstile.lowering.linear_index import LinearBuilder
-from crosstile.lowering.vector_registers import lanes_of, register_layout, registers_of
-from crosstile.targets.model import Machine
+from crosstile.lowering.vector_registers import factor_layout, lanes_of, register_layout, registers_of
+from crosstile.targets.layout import Layout
+from crosstile.targets.model import Machine, Operand
 
 INDEX = IndexType()
 
@@ -57,6 +58,18 @@ class TileLowering(Lowering):
                 f"{self.machine.name} has {largest}, which hold up to {largest * self.lanes} elements"
             )
         return mma.FragmentType.of(shape, element, LayoutAttr(layout))
+
+    def factor(self, shape: tuple[int, int], element: Attribute, operand: Operand) -> mma.FragmentType:
+        """The registers of a factor that is made of an instruction's operands."""
+        if operand.layout is None:
+            raise self.error(f"the factors of this machine's products are in registers, not {operand}")
+        return mma.FragmentType.of(shape, element, LayoutAttr(factor_layout(shape, operand.layout)))
+
+    def words(self, shape: tuple[int, int], element: Attribute) -> mma.FragmentType:
+        """The registers of a few columns in words of as many elements as the shape has rows."""
+        group, _ = shape
+        word = Layout.of((group, self.lanes), lane=[(self.lanes, 1)], element=[(group, self.lanes)])
+        return mma.FragmentType.of(shape, element, LayoutAttr(factor_layout(shape, word)))
 
     def register_types(self, type_: Attribute) -> Sequence[Attribute]:
         """A tile becomes a fragment; everything else stays."""

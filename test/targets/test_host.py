@@ -27,8 +27,8 @@ def test_the_best_row_whose_features_are_present(triple: str, features: set[str]
 def test_the_host_is_a_row_with_real_sizes() -> None:
     host = resolve_machine("host")
     assert host is host_machine()
-    assert host.name in ("x86-64-avx512", "x86-64-avx2", "generic")
     row = machine(host.name)
+    assert row.triple.partition("-")[0] in ("", host.triple.partition("-")[0])
     assert host.intrinsics == row.intrinsics
     assert set(row.features) <= {item[1:] for item in host.attributes.split(",") if item.startswith("+")}
     assert host.triple

@@ -1,0 +1,45 @@
+"""The meaning of ``x86vector`` and of LLVM's intrinsics for x86: the arithmetic of the instruction's row.
+
+    x86vector.avx512.dot %c, %a, %b      execute(intrinsic("x86.avx512.vdpbf16ps.1x16x2.f32.bf16"), ...)
+
+Lanes do not depend on each other, so one row serves registers of every width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from xdsl.dialects.llvm import CallIntrinsicOp
+
+from crosstile.dialects.element_types import Array
+from crosstile.dialects.interpreter import Interpreter, Meanings
+from crosstile.dialects.x86vector import BYTE_DOTS, DotOp
+from crosstile.ir.diagnostics import op_error
+from crosstile.targets.execute import execute
+from crosstile.targets.model import intrinsic
+
+MEANINGS = Meanings()
+
+BFLOAT_ROW = "x86.avx512.vdpbf16ps.1x16x2.f32.bf16"
+BYTE_ROW = "x86.avx512.vpdpbusd.1x16x4.i32.ui8.si8"
+
+
+def _dot(row: str, accumulator: Array, lhs: Array, rhs: Array) -> Array:
+    """Lane by lane, as so many products of 1xk by kx1."""
+    pairs = lhs.reshape(len(accumulator), 1, -1), rhs.reshape(len(accumulator), -1, 1)
+    return execute(intrinsic(row), *pairs, accumulator.reshape(-1, 1, 1)).reshape(-1)
+
+
+@MEANINGS.of(DotOp)
+def bfloat_dot(interpreter: Interpreter, op: DotOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """Pairs of bf16 into f32, odd elements first, subnormal numbers as zero."""
+    return (_dot(BFLOAT_ROW, *operands),)
+
+
+@MEANINGS.of(CallIntrinsicOp)
+def call_intrinsic(interpreter: Interpreter, op: CallIntrinsicOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """Four unsigned by four signed bytes into i32, which wraps."""
+    if op.intrin.data not in BYTE_DOTS.values():
+        raise op_error(op, f"the intrinsic {op.intrin.data} has no executable meaning here")
+    return (_dot(BYTE_ROW, *operands),)

@@ -1,0 +1,28 @@
+"""Rules for ``x86vector``: calls of LLVM's intrinsics.
+
+%d = x86vector.avx512.dot %c, %a, %b : vector<32xbf16> -> vector<16xf32>
+==> %d = llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"(%c, %a, %b)
+           : (vector<16xf32>, vector<32xbf16>, vector<32xbf16>) -> vector<16xf32>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from xdsl.dialects.llvm import CallIntrinsicOp
+from xdsl.ir import Operation
+
+from crosstile.dialects.x86vector import DotOp
+from crosstile.lowering.driver import Lowering, Rule
+from crosstile.lowering.vector_to_llvm import lanes
+
+
+def lower_dot(op: DotOp, lowering: Lowering) -> None:
+    """``x86vector.avx512.dot``."""
+    bits = 32 * lanes(op.src.type)
+    operands = [lowering.value(value) for value in (op.src, op.a, op.b)]
+    call = CallIntrinsicOp(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", operands, [operands[0].type])
+    lowering.replace(op, lowering.insert(call).results[0])
+
+
+RULES: Mapping[type[Operation], Rule] = {DotOp: lower_dot}
