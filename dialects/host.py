@@ -16,7 +16,6 @@ before the call. Launches of one stage are variants of each other: one of them r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from xdsl.dialects.builtin import (
@@ -28,41 +27,32 @@ from xdsl.dialects.builtin import (
     MemRefType,
     ModuleOp,
 )
+from xdsl.dialects.cf import AssertOp
 from xdsl.dialects.func import FuncOp
 from xdsl.dialects.memref import CopyOp
 from xdsl.ir import Attribute
-from xdsl.ir.affine import AffineMap
+from xdsl.ir.affine import (
+    AffineBinaryOpExpr,
+    AffineBinaryOpKind,
+    AffineConstantExpr,
+    AffineExpr,
+    AffineMap,
+    AffineSymExpr,
+)
 
 from crosstile.dialects.tile.launch import LaunchOp
+from crosstile.targets.signature import ArrayType, Expression, HostSignature
 
 INPUTS = "crosstile.inputs"
 RESULT_SHAPES = "crosstile.result_shapes"
-ARENA_SUFFIX = ".arena"
-"""``@main.arena`` computes the bytes of scratch memory that ``@main`` needs."""
 
-
-@dataclass(frozen=True)
-class HostSignature:
-    """What a caller must know of a host function: its name, the types of inputs and results, the results' shapes."""
-
-    name: str
-    inputs: tuple[MemRefType, ...]
-    results: tuple[MemRefType, ...]
-    result_shapes: tuple[AffineMap, ...]
-
-    def dynamic_dims(self) -> list[tuple[int, int]]:
-        """(input, dimension) of every dynamic dimension: what the symbols of ``result_shapes`` stand for."""
-        return [
-            (position, dim)
-            for position, type_ in enumerate(self.inputs)
-            for dim, size in enumerate(type_.get_shape())
-            if size == DYNAMIC_INDEX
-        ]
-
-    def shapes_of_results(self, input_shapes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-        """The shapes of the results for inputs of the given shapes."""
-        symbols = [input_shapes[position][dim] for position, dim in self.dynamic_dims()]
-        return [shape.eval((), symbols) for shape in self.result_shapes]
+_OPERATORS = {
+    AffineBinaryOpKind.Add: "+",
+    AffineBinaryOpKind.Mul: "*",
+    AffineBinaryOpKind.FloorDiv: "floordiv",
+    AffineBinaryOpKind.CeilDiv: "ceildiv",
+    AffineBinaryOpKind.Mod: "mod",
+}
 
 
 def host_attributes(inputs: int, result_shapes: Sequence[AffineMap]) -> dict[str, Attribute]:
@@ -82,14 +72,60 @@ def host_functions(module: ModuleOp) -> Iterator[FuncOp]:
 
 
 def host_signature(function: FuncOp) -> HostSignature:
-    """The signature of a host function; arguments after the results (arena, part) are not part of it."""
+    """What a caller must know of a host function at any level where it takes memrefs, as plain data.
+
+    Arguments after the results (arena, part) are not part of it. The kernels are those beside it in its module.
+    """
+    from crosstile.dialects import mma, tile
+
     count = function.attributes[INPUTS]
     shapes = function.attributes[RESULT_SHAPES]
     assert isinstance(count, IntegerAttr) and isinstance(shapes, ArrayAttr)
-    types = [cast(MemRefType, type_) for type_ in function.function_type.inputs if isinstance(type_, MemRefType)]
-    maps = tuple(shape.data for shape in cast(ArrayAttr[AffineMapAttr], shapes))
+    types = [
+        _array_type(cast(MemRefType, type_)) for type_ in function.function_type.inputs if isinstance(type_, MemRefType)
+    ]
+    maps = [shape.data for shape in cast(ArrayAttr[AffineMapAttr], shapes)]
     inputs = count.value.data
-    return HostSignature(function.sym_name.data, tuple(types[:inputs]), tuple(types[inputs : inputs + len(maps)]), maps)
+    module = function.parent_op()
+    beside = module.ops if isinstance(module, ModuleOp) else ()
+    return HostSignature(
+        function.sym_name.data,
+        tuple(types[:inputs]),
+        tuple(types[inputs : inputs + len(maps)]),
+        tuple(tuple(_expression(size) for size in map_.results) for map_ in maps),
+        argument_names(function)[:inputs],
+        tuple(check.msg.data for check in function.walk() if isinstance(check, AssertOp)),
+        stage_count(function),
+        tuple(op.sym_name.data for op in beside if isinstance(op, tile.KernelOp | mma.KernelOp)),
+    )
+
+
+def argument_names(function: FuncOp) -> tuple[str, ...]:
+    """The arguments as the program calls them: ``'x'``, or their position."""
+    arguments = function.body.block.args if function.body.blocks else ()
+    return tuple(
+        f"argument {at}" + (f" ('{arg.name_hint}')" if arg.name_hint else "") for at, arg in enumerate(arguments)
+    )
+
+
+def _array_type(type_: MemRefType) -> ArrayType:
+    from crosstile.dialects.element_types import dtype_of  # imports NumPy
+
+    shape = tuple(None if size == DYNAMIC_INDEX else size for size in type_.get_shape())
+    return ArrayType(dtype_of(type_.element_type).name, shape)
+
+
+def _expression(expression: AffineExpr) -> Expression:
+    """An expression of symbols as plain data."""
+    match expression:
+        case AffineConstantExpr(value=value):
+            return value
+        case AffineSymExpr(position=position):
+            return f"s{position}"
+        case AffineBinaryOpExpr(kind=kind, lhs=left, rhs=right):
+            return [_OPERATORS[kind], _expression(left), _expression(right)]
+        case _:
+            raise AssertionError(f"the shape of a result depends on symbols only, found {expression}")
 
 
 def stage_count(function: FuncOp) -> int:

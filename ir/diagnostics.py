@@ -3,6 +3,8 @@
 Every error that a user can cause is a :class:`CrosstileError`; tools render it as ``file:line:col: error: ...`` with
 the source line and a caret. A verifier raises xDSL's ``VerifyException``; the frame adds the operation's location.
 
+A run of cached object code raises these errors without a compiler: xDSL is imported where a location is looked into.
+
 What is worth saying but stops nothing goes through :func:`emit_warning` and :func:`emit_remark`; the tool that runs
 decides where it appears.
 """
@@ -14,19 +16,11 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from xdsl.dialects.builtin import (
-    ArrayAttr,
-    CallSiteLoc,
-    FileLineColLoc,
-    FusedLoc,
-    LocationAttr,
-    NameLoc,
-    NoneAttr,
-    UnknownLoc,
-)
-from xdsl.ir import Operation
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ArrayAttr, FileLineColLoc, FusedLoc, LocationAttr
+    from xdsl.ir import Operation
 
 
 @dataclass(frozen=True)
@@ -104,6 +98,8 @@ def op_error(op: Operation, message: str, *notes: Note) -> CrosstileError:
 
 def fuse_locations(*locations: LocationAttr) -> LocationAttr:
     """The location of an operation made from several: unknown ones dropped, duplicates merged, order kept."""
+    from xdsl.dialects.builtin import FusedLoc, NoneAttr, UnknownLoc
+
     flat: dict[LocationAttr, None] = {}
     for location in locations:
         parts = part_locations(location) if isinstance(location, FusedLoc) else (location,)
@@ -117,6 +113,10 @@ def fuse_locations(*locations: LocationAttr) -> LocationAttr:
 
 def first_file_location(location: LocationAttr | None) -> FileLineColLoc | None:
     """The first ``file:line:col`` inside ``location``, or None."""
+    if location is None:
+        return None
+    from xdsl.dialects.builtin import CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc
+
     if isinstance(location, FileLineColLoc):
         return location
     inner: tuple[object, ...] = ()
@@ -127,7 +127,7 @@ def first_file_location(location: LocationAttr | None) -> FileLineColLoc | None:
     elif isinstance(location, CallSiteLoc):
         inner = (location.callee, location.caller)
     for part in inner:
-        if (found := first_file_location(cast(LocationAttr, part))) is not None:
+        if (found := first_file_location(cast("LocationAttr", part))) is not None:
             return found
     return None
 
@@ -140,4 +140,13 @@ def location_text(location: LocationAttr | None) -> str:
 
 def part_locations(location: FusedLoc) -> tuple[LocationAttr, ...]:
     """The locations that ``location`` was fused from."""
-    return cast(ArrayAttr[LocationAttr], location.locations).data
+    return cast("ArrayAttr[LocationAttr]", location.locations).data
+
+
+def fused_parts(location: LocationAttr | None) -> tuple[LocationAttr, ...]:
+    """The locations that ``location`` was fused from, none if it is of another kind."""
+    if location is None:
+        return ()
+    from xdsl.dialects.builtin import FusedLoc
+
+    return part_locations(location) if isinstance(location, FusedLoc) else ()

@@ -9,10 +9,12 @@ f.mlir:1:14: note: defined here
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from xdsl.dialects.builtin import FusedLoc, LocationAttr
+from crosstile.ir.diagnostics import CrosstileError, Diagnostic, first_file_location, fused_parts, location_text
 
-from crosstile.ir.diagnostics import CrosstileError, Diagnostic, first_file_location, location_text, part_locations
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import LocationAttr
 
 _MOST_FUSED_NOTES = 4
 _LONGEST_LINE = 200
@@ -29,9 +31,8 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str]) -> str:
     ``sources`` maps a file name, as locations spell it, to the text of that file; lines of other files are not shown.
     """
     lines = _render_one(diagnostic.severity, diagnostic.message, diagnostic.location, sources)
-    if isinstance(diagnostic.location, FusedLoc):
-        for part in part_locations(diagnostic.location)[1 : _MOST_FUSED_NOTES + 1]:
-            lines += _render_one("note", "the operation was fused from one here", part, sources)
+    for part in fused_parts(diagnostic.location)[1 : _MOST_FUSED_NOTES + 1]:
+        lines += _render_one("note", "the operation was fused from one here", part, sources)
     for note in diagnostic.notes:
         lines += _render_one("note", note.message, note.location, sources)
     return "".join(line + "\n" for line in lines)

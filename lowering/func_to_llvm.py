@@ -35,9 +35,9 @@ from crosstile.dialects.llvm import PoisonOp
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.llvm_types import constant
 from crosstile.lowering.math_to_llvm import LIBRARY_FUNCTIONS
+from crosstile.targets.signature import ENTRY_SUFFIX
 
 ENTRY_ATTRIBUTE = "crosstile.entry"
-ENTRY_SUFFIX = ".entry"
 LIBRARY_NAMES = frozenset(LIBRARY_FUNCTIONS.values())
 
 

@@ -39,9 +39,10 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 
-from crosstile.dialects.host import ARENA_SUFFIX, host_functions
+from crosstile.dialects.host import host_functions
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.index_math import Index, IndexBuilder
+from crosstile.targets.signature import ARENA_SUFFIX
 
 ALIGNMENT = 64
 """Bytes; a cache line of every target so far."""

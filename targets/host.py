@@ -53,6 +53,19 @@ def best_machine(triple: str, features: set[str]) -> Machine:
     return max(able, key=lambda row: (row.peak(row.choose("f32", "f32", "f32")), len(row.intrinsics)))
 
 
+@cache
+def host_fingerprint() -> str:
+    """What code for ``host`` depends on, without building the row: processor, features, caches. Imports llvmlite."""
+    llvm: Any = import_module("llvmlite.binding")
+    try:
+        features = llvm.get_host_cpu_features().flatten()
+    except RuntimeError:  # LLVM cannot tell on this kind of processor
+        features = ""
+    facts = [llvm.get_process_triple(), llvm.get_host_cpu_name(), features, ".".join(map(str, llvm.llvm_version_info))]
+    sizes = [f"{name} {size}" for name, size in _cache_sizes().items() if name != "main"]
+    return " ".join([*facts, *sizes])
+
+
 def missing_features(row: Machine) -> list[str]:
     """What this processor lacks to run code for ``row``: features, or the whole architecture."""
     llvm: Any = import_module("llvmlite.binding")

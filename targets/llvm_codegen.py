@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.targets.model import Machine
+
+if TYPE_CHECKING:
+    from crosstile.targets.model import Machine
 
 ModuleRef = Any
 TargetMachine = Any

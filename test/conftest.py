@@ -22,6 +22,9 @@ settings.load_profile("crosstile")
 if (ROOT / ".typings" / "crosstile").exists():
     os.environ["PYTHONPATH"] = str(ROOT / ".typings")
 
+# Tests compile what they test, and leave the user's cache alone.
+os.environ["CROSSTILE_CACHE"] = "0"
+
 
 class RunLinesFailed(Exception):
     """A RUN line of a test file failed; the text says which and how."""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from round_trip import parse
@@ -28,6 +29,7 @@ from crosstile.ir.printing import print_module
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_ASSIGNMENTS = re.compile(r"(?:[A-Z_]+=\S* )*")
 _EXIT_CODE = re.compile(r"\(exit code (\d+)\)")
 
 
@@ -73,8 +75,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(command: str, folder: Path) -> tuple[int, str]:
     """Exit code and output of ``command``; our own tools run in this process, which is much faster."""
-    if can_execute(command):
-        outcome = execute_as_typed(command)
+    assignments = _ASSIGNMENTS.match(command)
+    if assignments is not None and can_execute(line := command[assignments.end() :]):
+        variables = dict(word.split("=", 1) for word in assignments.group().split())
+        with patch.dict(os.environ, variables):
+            outcome = execute_as_typed(line)
         return outcome.code, outcome.stdout.decode()
     path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
     done = subprocess.run(

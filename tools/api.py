@@ -4,6 +4,8 @@ import crosstile
 f = crosstile.compile("examples/matmul.mlir")
 c = f(a, b)
 f(a, b, out=c, threads=2)
+
+A program whose object code is in the cache (docs/cache.md) is run without importing the compiler.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.x86.launch import ArgumentRule, Array, HostFunction, is_plain
-from crosstile.tools.program import Compiled, Program
+from crosstile.tools.compiled import Compiled, compile_source
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
 
 SMALL_ELEMENTS = 1 << 16
 """Up to so many elements in arguments and results together, one thread is as fast as several."""
@@ -34,10 +38,10 @@ def default_threads() -> int:
     return int(text)
 
 
-def choose_workers(threads: int | None, arrays: Sequence[Array]) -> int:
-    """How many workers run a call on ``arrays``: ``threads``, or by default one for small ones and else all."""
+def choose_workers(threads: int | None, elements: int) -> int:
+    """How many workers run a call on so many elements: ``threads``, or by default one for small ones and else all."""
     if threads is None:
-        return 1 if sum(array.size for array in arrays) <= SMALL_ELEMENTS else default_threads()
+        return 1 if elements <= SMALL_ELEMENTS else default_threads()
     if threads < 1:
         raise CrosstileError(f"threads must be a positive number, found {threads}")
     return threads
@@ -48,6 +52,7 @@ class CompiledFunction:
 
     def __init__(self, compiled: Compiled):
         self._compiled = compiled
+        self._function = compiled.function
 
     def __call__(self, *arguments: object, out: Any = None, threads: int | None = None) -> Any:
         """The results: an array, or a tuple of several.
@@ -57,40 +62,45 @@ class CompiledFunction:
         share each kernel; by default one for small arrays and else all processors. Raises CrosstileError for an
         argument of the wrong type, rank or shape, saying which.
         """
-        function = self._compiled.function
-        inputs = function.check_inputs(arguments)
-        results = function.new_outputs(inputs)
+        function = self._function
+        plan = function.fitting_plan(arguments)
+        if plan is None:
+            inputs: Sequence[Array] = function.check_inputs(arguments)
+            plan = function.keep_plan(inputs)
+        else:
+            inputs = cast("tuple[Array, ...]", arguments)
+        workers = choose_workers(threads, plan.elements)
+        results = function.empty_results(plan)
+        if out is None:
+            function.run(plan, inputs, results, workers)
+            return results[0] if len(results) == 1 else tuple(results)
         given = self._given_outputs(out, results)
         outputs: list[Array] = []
         for array, result in zip(given, results, strict=True):
-            usable = array is not None and _is_usable(array, [*inputs, *outputs])
-            outputs.append(array if array is not None and usable else result)
-        function(inputs, outputs, choose_workers(threads, [*inputs, *outputs]))
+            outputs.append(array if _is_usable(array, [*inputs, *outputs]) else result)
+        function.run(plan, inputs, outputs, workers)
         for array, output in zip(given, outputs, strict=True):
-            if array is not None and array is not output:
+            if array is not output:
                 array[...] = output
-        returned = tuple(output if array is None else array for array, output in zip(given, outputs, strict=True))
-        return returned[0] if len(returned) == 1 else returned
+        return given[0] if len(given) == 1 else tuple(given)
 
     @property
     def host_function(self) -> HostFunction:
         """What runs on contiguous arrays, without looking at them."""
-        return self._compiled.function
+        return self._function
 
     @property
     def kernels(self) -> list[str]:
         """The names of the kernels the program became, variants included."""
-        return list(self._compiled.kernels)
+        return self._compiled.kernels
 
     @property
     def compile_seconds(self) -> dict[str, float]:
         """The seconds each phase of the compilation took."""
         return dict(self._compiled.seconds)
 
-    def _given_outputs(self, out: Any, results: list[Array]) -> list[Array | None]:
-        """The arrays of ``out``, checked; None for each that was not given."""
-        if out is None:
-            return [None] * len(results)
+    def _given_outputs(self, out: Any, results: list[Array]) -> list[Array]:
+        """The arrays of ``out``, checked."""
         arrays = list(cast("Sequence[object]", out)) if isinstance(out, tuple | list) else [out]
         if len(arrays) != len(results):
             expected = "1 array" if len(results) == 1 else f"{len(results)} arrays"
@@ -99,7 +109,7 @@ class CompiledFunction:
         for (first, one), (second, other) in combinations(enumerate(given), 2):
             if np.shares_memory(one, other):
                 raise CrosstileError(f"out: results {first} and {second} share memory")
-        return [*given]
+        return given
 
     def _given_output(self, position: int, given: object, result: Array) -> Array:
         name = f"out: result {position}"
@@ -122,6 +132,7 @@ def compile(
     """Compile a program: a path, its text, or a module.
 
     ``target`` is a machine this process runs on, ``entry`` the function (``main``, or the only one), ``start`` the
-    level the program is written on. Raises CrosstileError for anything wrong with the program, with its place.
+    level the program is written on. Object code is kept on disk (docs/cache.md). Raises CrosstileError for anything
+    wrong with the program, with its place.
     """
-    return CompiledFunction(Program.load(source, target, start, entry).compile())
+    return CompiledFunction(compile_source(source, target, start, entry))

@@ -164,6 +164,13 @@ def read_text(path: str) -> tuple[str, str]:
         raise UsageError(f"cannot read {path!r}: {error}") from error
 
 
+def read_source(source: str | os.PathLike[str]) -> tuple[str, str]:
+    """The name and the text of a program: the contents of a path, or the text itself (a line break or a brace)."""
+    if isinstance(source, str) and ("\n" in source or "{" in source):
+        return "<string>", source
+    return read_text(os.fspath(source))
+
+
 def write_output(path: str | None, data: str | bytes) -> None:
     """Write ``data`` to ``path`` completely or not at all; ``-`` and None are standard output.
 
@@ -310,6 +317,7 @@ __all__ = [
     "check_writable",
     "handle_diagnostics",
     "os_error_text",
+    "read_source",
     "read_text",
     "run_tool",
     "show_diagnostics",

@@ -20,10 +20,11 @@ import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
-from crosstile.dialects.element_types import Array, dtype_of, is_poison, poison_of, poisoned
-from crosstile.dialects.host import ARENA_SUFFIX, host_signature, is_host
+from crosstile.dialects.element_types import Array, is_poison, poison_of, poisoned
+from crosstile.dialects.host import host_signature, is_host
 from crosstile.dialects.interpreter import Interpreter, Observer
 from crosstile.dialects.tile.coverage import Coverage
+from crosstile.targets.signature import ARENA_SUFFIX
 from crosstile.tools.program import Program, find_function
 
 
@@ -120,8 +121,7 @@ def _run_host(interpreter: Interpreter, function: FuncOp, inputs: Sequence[Array
     """The results of a host function, whatever passes have added to its arguments."""
     signature = host_signature(function)
     shapes = signature.shapes_of_results([np.shape(value) for value in inputs])
-    types = [dtype_of(result.element_type) for result in signature.results]
-    results = [poisoned(shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
+    results = [poisoned(shape, np.dtype(type_.dtype)) for shape, type_ in zip(shapes, signature.results, strict=True)]
     memrefs = [*inputs, *results]
     added = len(function.function_type.inputs) - len(memrefs)
     arguments: list[Any] = list(memrefs)

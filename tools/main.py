@@ -16,6 +16,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("crosstile.tools.check:main", "run a program at every level and compare with its float64 reference"),
     "opt": ("crosstile.tools.opt:main", "run passes on a module and print it (crosstile-opt)"),
     "translate": ("crosstile.tools.translate:main", "print a program as LLVM IR, assembly or object code"),
+    "cache": (
+        "crosstile.tools.cache:main",
+        "say where compiled programs are kept and how large they are, or delete them",
+    ),
     "machines": ("crosstile.tools.machines:main", "list the machines, or say what is known of one, or of an intrinsic"),
 }
 """Each subcommand: where its ``main(argv) -> int`` is, and its line of help."""

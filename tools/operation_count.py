@@ -62,7 +62,7 @@ def count_operations(module: ModuleOp, symbol: str, shapes: Sequence[Sequence[in
     interpreter = Interpreter(module, UPSTREAM, SHAPES)
     function: FuncOp = find_function(module, symbol)
     types = function.function_type.inputs
-    all_shapes = [*shapes, *(host_signature(function).shapes_of_results(shapes) if is_host(function) else [])]
+    all_shapes = [*shapes, *(host_signature(function).shapes_of_results(shapes) if is_host(function) else ())]
     interpreter.call(symbol, [_of_shape(shape, type_) for shape, type_ in zip(all_shapes, types, strict=True)])
     return interpreter.state(_Count).operations
 

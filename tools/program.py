@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from xdsl.context import Context
-from xdsl.dialects import cf, func
+from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from crosstile.dialects import mma, tile
-from crosstile.dialects.host import ARENA_SUFFIX, INPUTS, host_signature, is_host, stage_count
+from crosstile.dialects.host import INPUTS, host_signature, is_host
 from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError, op_error
 from crosstile.ir.parsing import parse_module
@@ -34,9 +33,9 @@ from crosstile.ir.verification import verify_module
 from crosstile.targets.cpu_pipeline import LEVELS, steps
 from crosstile.targets.host import missing_features
 from crosstile.targets.model import Machine
-from crosstile.targets.x86.launch import HostFunction
-from crosstile.targets.x86.run import ENTRY_SUFFIX, LoadedObject, compile_module
-from crosstile.tools.command_line import read_text
+from crosstile.targets.x86.launch import Compiled, HostFunction
+from crosstile.targets.x86.run import compile_module
+from crosstile.tools.command_line import read_source
 from crosstile.tools.targets import find_machine
 
 Source = str | os.PathLike[str] | ModuleOp
@@ -50,20 +49,11 @@ def check_level(level: str) -> None:
 
 
 @dataclass
-class Compiled:
-    """A compiled host function, the seconds each phase took, and what it is made of."""
-
-    function: HostFunction
-    seconds: dict[str, float]
-    kernels: list[str]
-    code: bytes
-
-
-@dataclass
 class Program:
     """A module that starts at level ``start``, bound for ``machine``. ``entry`` is the function to run.
 
-    ``seconds`` are the phases so far: reading the text, then each pass by name.
+    ``seconds`` are the phases so far: reading the text, then each pass by name. ``text`` is what the program was read
+    from, None for one that was a module or was changed since.
     """
 
     source: str
@@ -72,20 +62,40 @@ class Program:
     start: str
     entry: str
     seconds: dict[str, float] = field(default_factory=dict[str, float])
+    text: str | None = None
     _modules: dict[str, ModuleOp] = field(default_factory=dict[str, ModuleOp])
 
     @classmethod
     def load(cls, source: Source, target: str = "host", start: str = "nn", entry: str | None = None) -> Program:
         """Parse and verify ``source``: a path, text (anything with a line break or ``{``), or a module."""
+        if not isinstance(source, ModuleOp):
+            return cls.of_text(*read_source(source), target, start, entry)
         check_level(start)
-        machine = find_machine(target)
-        context = make_context()
-        begin = perf_counter()
-        if isinstance(source, ModuleOp):
-            name, module = "<module>", source.clone()
-        else:
-            name, text = _read(source)
-            module = parse_module(text, name, context)
+        machine, begin = find_machine(target), perf_counter()
+        return cls._of_module("<module>", source.clone(), make_context(), machine, start, entry, begin)
+
+    @classmethod
+    def of_text(
+        cls, name: str, text: str, target: str = "host", start: str = "nn", entry: str | None = None
+    ) -> Program:
+        """Parse and verify ``text``, which messages call ``name``."""
+        check_level(start)
+        machine, context, begin = find_machine(target), make_context(), perf_counter()
+        program = cls._of_module(name, parse_module(text, name, context), context, machine, start, entry, begin)
+        program.text = text
+        return program
+
+    @classmethod
+    def _of_module(
+        cls,
+        name: str,
+        module: ModuleOp,
+        context: Context,
+        machine: Machine,
+        start: str,
+        entry: str | None,
+        begin: float,
+    ) -> Program:
         verify_module(module)
         program = cls(name, context, machine, start, _entry(module, entry), {"read": perf_counter() - begin})
         program._modules[start] = module
@@ -119,6 +129,7 @@ class Program:
             known: kept for known, kept in self._modules.items() if LEVELS.index(known) < LEVELS.index(level)
         }
         self._modules[level] = module
+        self.text = None
 
     def compile(self) -> Compiled:
         """Take the program from the lowest level it was taken to so far to machine code, and load it.
@@ -139,18 +150,15 @@ class Program:
         module = self._modules[lowest].clone()
         with _paused_collector():
             self._lower(module, lowest, "tile")
-            host = find_host(module, self.entry)
-            signature, stages, names = host_signature(host), stage_count(host), argument_names(host)
-            checks = [check.msg.data for check in host.walk() if isinstance(check, cf.AssertOp)]
-            kernels = [op.sym_name.data for op in module.ops if isinstance(op, tile.KernelOp | mma.KernelOp)]
+            signature = host_signature(find_host(module, self.entry))
             self._lower(module, max(lowest, "tile", key=LEVELS.index), "llvm")
             verify_module(module)
         compiled = compile_module(module, self.machine)
         begin = perf_counter()
-        loaded = LoadedObject(compiled.code, [self.entry + ENTRY_SUFFIX, self.entry + ARENA_SUFFIX])
+        function = HostFunction(signature, compiled.code)
         self.seconds |= compiled.seconds
         self.seconds["load"] = perf_counter() - begin
-        return Compiled(HostFunction(signature, loaded, checks, stages, names), self.seconds, kernels, compiled.code)
+        return Compiled(function, self.seconds, compiled.code)
 
     def lowered(self) -> ModuleOp:
         """The module in the ``llvm`` dialect, verified at the end only."""
@@ -194,13 +202,6 @@ def _paused_collector() -> Generator[None]:
             gc.enable()
 
 
-def _read(source: str | os.PathLike[str]) -> tuple[str, str]:
-    """The name and the text of a program: the contents of a path, or the text itself."""
-    if isinstance(source, str) and ("\n" in source or "{" in source):
-        return "<string>", source
-    return read_text(os.fspath(source))
-
-
 def _entry(module: ModuleOp, name: str | None) -> str:
     """The function to run: the one called ``name``, or the only one that is public."""
     functions = [op for op in module.ops if isinstance(op, func.FuncOp) and not op.is_declaration]
@@ -232,9 +233,3 @@ def find_host(module: ModuleOp, name: str) -> func.FuncOp:
     if not is_host(function):
         raise op_error(function, f"@{name} is not a host function: it has no attribute {INPUTS} (see docs/host.md)")
     return function
-
-
-def argument_names(function: func.FuncOp) -> list[str]:
-    """The arguments as the program calls them: ``'x'``, or their position."""
-    arguments = function.body.block.args
-    return [f"argument {at}" + (f" ('{arg.name_hint}')" if arg.name_hint else "") for at, arg in enumerate(arguments)]

@@ -117,7 +117,7 @@ def _run(argv: list[str]) -> int:
 
         inputs = program_inputs(arguments, program)
         if arguments.level is None:
-            report, results = _run_compiled(program, inputs, threads, repeat)
+            report, results = _run_compiled(program, arguments.target, inputs, threads, repeat)
         else:
             report, results = _run_level(program, inputs, arguments, threads, repeat)
     if arguments.outputs is not None:
@@ -137,19 +137,21 @@ def operations_of(program: Program, inputs: Sequence[Array]) -> int | None:
 
 
 def _run_compiled(
-    program: Program, inputs: list[Array], threads: int | None, repeat: int | None
+    program: Program, target: str, inputs: list[Array], threads: int | None, repeat: int | None
 ) -> tuple[Report, list[Array]]:
     from crosstile.targets.x86.peak import measured_peak
     from crosstile.tools.api import choose_workers
+    from crosstile.tools.compiled import compile_program
 
     with Progress("compiling"):
-        compiled = program.compile()
+        compiled = compile_program(program, target)
     phases = dict(compiled.seconds)
     function = compiled.function
-    results = function.new_outputs(inputs)
-    workers = choose_workers(threads, [*inputs, *results])
+    plan = function.keep_plan(inputs)
+    results = function.empty_results(plan)
+    workers = choose_workers(threads, plan.elements)
     with Progress("running"):
-        times = _times(lambda: function(inputs, results, workers), repeat)
+        times = _times(lambda: function.run(plan, inputs, results, workers), repeat)
     report: Report = {
         **_description(program, inputs, results),
         "threads": workers,

@@ -25,10 +25,11 @@ from xdsl.dialects.builtin import ModuleOp, UnitAttr, i32
 from xdsl.ir import Block, Operation, Region, SSAValue
 
 from crosstile.dialects import mma, tile
-from crosstile.dialects.host import ARENA_SUFFIX, is_host, stage_count
+from crosstile.dialects.host import is_host, stage_count
 from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import keep
 from crosstile.lowering.mma_to_hardware.state import BYTES, INDEX, HardwareLowering, HostState, scratch_bytes
+from crosstile.targets.signature import ARENA_SUFFIX
 
 ENTRY = "crosstile.entry"
 """Marks a function that is called from outside with an array of words; ``convert-to-llvm`` makes that entry."""

@@ -1,28 +1,31 @@
-"""Calling a compiled host function with NumPy arrays: checks, words, the arena, workers.
+"""Calling a compiled host function with NumPy arrays: checks, words, the arena, workers. Imports no compiler.
 
 The entry takes the address of 64-bit words: per memref the data pointer and then its dynamic dimensions, then the arena
 with its size, then stage, part and parts. One worker runs everything in one call; several are called once per stage
-each, from a pool of threads, as calls release the interpreter lock.
+each, from a pool of threads, as calls release the interpreter lock. What depends on the shapes only - the shapes of the
+results, the words that are no addresses, the size of the arena - is a ``Plan``, worked out once and kept::
+
+    arguments -> check -> plan of their shapes -> words -> main.entry(words)
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
-from xdsl.dialects.builtin import DYNAMIC_INDEX, MemRefType
-from xdsl.ir import Attribute
 
-from crosstile.dialects.element_types import dtype_of
-from crosstile.dialects.host import ARENA_SUFFIX, HostSignature
 from crosstile.ir.diagnostics import CrosstileError
+from crosstile.targets.signature import ARENA_SUFFIX, ENTRY_SUFFIX, ArrayType, HostSignature
 from crosstile.targets.x86.run import LoadedObject
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -30,8 +33,14 @@ ALIGNMENT = 64
 """Bytes; what the arena is aligned to."""
 KEPT_BYTES = 1 << 20
 """An arena is given back when a later call needs less than a quarter of it, unless it is as small as this."""
+KEPT_PLANS = 1024
+"""So many combinations of shapes are remembered per function."""
 EVERYTHING = -1
 """The stage that stands for all stages in one call."""
+PLAIN = 0x101
+"""``flags.num`` of an array that is row-major, contiguous and aligned."""
+_DATA_OFFSET = 2 * ctypes.sizeof(ctypes.c_void_p)
+"""Bytes from the start of an array object to its data pointer: NumPy's binary interface (PyArrayObject_fields)."""
 
 
 @cache
@@ -45,6 +54,38 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
+def _slow_address(array: Array) -> int:
+    return array.ctypes.data
+
+
+def _fast_address(array: Array, at: Callable[[int], ctypes.c_size_t] = ctypes.c_size_t.from_address) -> int:
+    """Seven times as fast as ``array.ctypes.data``: reads the pointer from the array object."""
+    return at(id(array) + _DATA_OFFSET).value
+
+
+def _choose_address() -> Callable[[Array], int]:
+    """The fast way where array objects are laid out as expected: in CPython with its global lock."""
+    if sys.implementation.name == "cpython" and object.__basicsize__ == _DATA_OFFSET:
+        samples = [np.zeros(size) for size in (1, 7, 4096)]
+        if all(_fast_address(sample) == _slow_address(sample) for sample in samples):
+            return _fast_address
+    return _slow_address
+
+
+address_of = _choose_address()
+"""The address of an array's first element."""
+
+
+def dtype_called(name: str) -> np.dtype[Any]:
+    """The element type with NumPy's or ml_dtypes' ``name``."""
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, name))
+
+
 @dataclass(frozen=True)
 class ArgumentRule:
     """What an argument must be: element type and shape (None for a dimension of any size)."""
@@ -54,10 +95,9 @@ class ArgumentRule:
     shape: tuple[int | None, ...]
 
     @classmethod
-    def of(cls, name: str, type_: MemRefType[Attribute]) -> ArgumentRule:
-        """The rule for arguments of a memref type."""
-        shape = tuple(None if size == DYNAMIC_INDEX else size for size in type_.get_shape())
-        return cls(name, np.dtype(dtype_of(type_.element_type)), shape)
+    def of(cls, name: str, type_: ArrayType) -> ArgumentRule:
+        """The rule for arguments of a type."""
+        return cls(name, dtype_called(type_.dtype), type_.shape)
 
     def check(self, value: object) -> Array:
         """``value`` as an array if it fits; a CrosstileError that says what it is and what was expected if not."""
@@ -89,43 +129,49 @@ def plain(array: Array) -> Array:
     return array if is_plain(array) else np.array(array, order="C")
 
 
-@dataclass
-class HostFunction:
-    """A host function that runs: ``function(inputs, outputs, workers)`` writes ``outputs``.
+class Plan(NamedTuple):
+    """What of a call follows from the shapes of its inputs."""
 
-    ``checks`` are the messages of the run-time checks, in order; ``stages`` how many launches follow each other;
-    ``names`` the arguments' names in messages.
+    result_shapes: tuple[tuple[int, ...], ...]
+    words: list[int]
+    """All words, with 0 for addresses."""
+    arena_bytes: int
+    """Scratch memory for one worker."""
+    elements: int
+    """The elements of inputs and results together."""
+
+
+class HostFunction:
+    """A host function that runs: ``function(inputs, outputs, workers)`` writes ``outputs``; ``signature`` describes it.
+
+    It may be called from several threads at once.
     """
 
-    signature: HostSignature
-    loaded: LoadedObject
-    checks: Sequence[str]
-    stages: int
-    names: Sequence[str]
-    input_rules: list[ArgumentRule] = field(init=False)
-    output_rules: list[ArgumentRule] = field(init=False)
-    _entry: Callable[[int], int] = field(init=False)
-    _arena_size: Callable[..., int] = field(init=False)
-    _scratch: threading.local = field(init=False, default_factory=threading.local)
-
-    def __post_init__(self) -> None:
-        name = self.signature.name
-        self._entry = self.loaded.entry(name)
-        count = sum(1 + type_.get_shape().count(DYNAMIC_INDEX) for type_ in self._types)
-        self._arena_size = self.loaded.function(name + ARENA_SUFFIX, *[ctypes.c_int64] * (count + 2))
-        names = [
-            *self.names,
-            *(f"argument {position}" for position in range(len(self.names), len(self.signature.inputs))),
-        ]
-        rules = zip(names, self.signature.inputs, strict=False)
-        self.input_rules = [ArgumentRule.of(name, type_) for name, type_ in rules]
+    def __init__(self, signature: HostSignature, code: bytes):
+        name = signature.name
+        self.signature = signature
+        self.loaded = LoadedObject(code, [name + ENTRY_SUFFIX, name + ARENA_SUFFIX])
+        self.input_rules = [ArgumentRule.of(*pair) for pair in zip(signature.names, signature.inputs, strict=True)]
         self.output_rules = [
-            ArgumentRule.of(f"result {position}", type_) for position, type_ in enumerate(self.signature.results)
+            ArgumentRule.of(f"result {position}", type_) for position, type_ in enumerate(signature.results)
         ]
-
-    @property
-    def _types(self) -> list[MemRefType[Attribute]]:
-        return [*self.signature.inputs, *self.signature.results]
+        types = [*signature.inputs, *signature.results]
+        self._slots: list[int] = []
+        count = 0
+        for type_ in types:
+            self._slots.append(count)
+            count += 1 + type_.shape.count(None)
+        self._arena_slot = count
+        self._entry = self.loaded.entry(name)
+        self._arena_size: Callable[..., int] = self.loaded.function(
+            name + ARENA_SUFFIX, *[ctypes.c_int64] * (count + 2)
+        )
+        self._pack = struct.Struct(f"={count + 5}q").pack
+        self._types = types
+        self._dtypes = [rule.dtype for rule in self.input_rules]
+        self._result_dtypes = [rule.dtype for rule in self.output_rules]
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._scratch = threading.local()
 
     def check_inputs(self, inputs: Sequence[object]) -> list[Array]:
         """The inputs as contiguous arrays; what is contiguous already is not copied."""
@@ -138,19 +184,63 @@ class HostFunction:
 
     def new_outputs(self, inputs: Sequence[Array]) -> list[Array]:
         """Uninitialised arrays for the results."""
-        shapes = self.signature.shapes_of_results([array.shape for array in inputs])
-        return [np.empty(shape, rule.dtype) for shape, rule in zip(shapes, self.output_rules, strict=True)]
+        return self.empty_results(self.keep_plan(inputs))
+
+    def fitting_plan(self, arguments: tuple[Any, ...]) -> Plan | None:
+        """The plan for arguments that machine code can take as they are; None for others, or if none was made.
+
+        A plan of these very shapes exists only if they were checked when it was made.
+        """
+        dtypes = self._dtypes
+        if len(arguments) != len(dtypes):
+            return None
+        shapes: list[Any] = []
+        for array, dtype in zip(arguments, dtypes, strict=True):
+            if type(array) is not np.ndarray or array.dtype is not dtype or array.flags.num & PLAIN != PLAIN:
+                return None
+            shapes.append(array.shape)
+        return self._plans.get(tuple(shapes))
+
+    def keep_plan(self, inputs: Sequence[Array]) -> Plan:
+        """The plan for checked inputs, kept for the next call with these shapes."""
+        shapes = tuple(array.shape for array in inputs)
+        plan = self._plans.get(shapes)
+        if plan is None:
+            if len(self._plans) >= KEPT_PLANS:
+                self._plans = {}
+            plan = self._plans[shapes] = self._plan(shapes)
+        return plan
+
+    def _plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
+        result_shapes = self.signature.shapes_of_results(shapes)
+        words: list[int] = []
+        for type_, shape in zip(self._types, [*shapes, *result_shapes], strict=True):
+            words += [0, *(size for size, known in zip(shape, type_.shape, strict=True) if known is None)]
+        elements = sum(prod(shape) for shape in [*shapes, *result_shapes])
+        return Plan(result_shapes, words, self._arena_size(*words, 1), elements)
+
+    def empty_results(self, plan: Plan) -> list[Array]:
+        """Uninitialised arrays for the results."""
+        return [np.empty(shape, dtype) for shape, dtype in zip(plan.result_shapes, self._result_dtypes, strict=True)]
 
     def __call__(self, inputs: Sequence[Array], outputs: Sequence[Array], workers: int = 1) -> None:
-        """Run on contiguous arrays of the right types."""
-        words = self._words(inputs, outputs)
-        arena = self._reserve(self._arena_size(*words, workers))
-        words += [arena.ctypes.data, arena.nbytes]
+        """Run on contiguous arrays of the right types and shapes."""
+        self.run(self.keep_plan(inputs), inputs, outputs, workers)
+
+    def run(self, plan: Plan, inputs: Sequence[Array], outputs: Sequence[Array], workers: int) -> None:
+        """Run on contiguous arrays of the right types and of the plan's shapes."""
+        words = plan.words.copy()
+        for slot, array in zip(self._slots, (*inputs, *outputs), strict=True):
+            words[slot] = address_of(array)
+        size = plan.arena_bytes if workers == 1 else self._arena_size(*plan.words, workers)
+        arena, address = self._reserve(size)
+        words.append(address)
+        words.append(arena.nbytes)
         if workers == 1:
             self._run(words, EVERYTHING, 0, 1)
             return
         pool = _pool(workers - 1)
-        for stage in range(self.stages):
+        for stage in range(self.signature.stages):
             others = [pool.submit(self._run, words, stage, part, workers) for part in range(1, workers)]
             try:
                 self._run(words, stage, 0, workers)
@@ -161,31 +251,38 @@ class HostFunction:
 
     def arena_size(self, inputs: Sequence[Array], outputs: Sequence[Array], workers: int = 1) -> int:
         """The bytes of scratch memory that a call on these arrays needs: temporaries and the workers' own."""
-        return self._arena_size(*self._words(inputs, outputs), workers)
-
-    def _words(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[int]:
-        """Per array its address and its dynamic dimensions."""
-        words: list[int] = []
-        for array, type_ in zip([*inputs, *outputs], self._types, strict=True):
-            words.append(array.ctypes.data)
-            words += [
-                size for size, known in zip(array.shape, type_.get_shape(), strict=True) if known == DYNAMIC_INDEX
-            ]
-        return words
+        return self._arena_size(*self.keep_plan(inputs).words, workers)
 
     def _run(self, words: Sequence[int], stage: int, part: int, parts: int) -> None:
-        buffer = (ctypes.c_int64 * (len(words) + 3))(*words, stage, part, parts)
-        status = self._entry(ctypes.addressof(buffer))
-        if status > 0:
-            raise CrosstileError(f"@{self.signature.name}: {self.checks[status - 1]}")
-        if status < 0:
-            raise CrosstileError(f"internal error: @{self.signature.name} was given too small an arena")
+        status = self._entry(self._pack(*words, stage, part, parts))
+        if status:
+            self._fail(status)
 
-    def _reserve(self, size: int) -> Array:
-        """Scratch memory of at least ``size`` bytes, aligned; each calling thread keeps its own from call to call."""
-        arena: Array | None = getattr(self._scratch, "arena", None)
-        if arena is None or arena.nbytes < size or arena.nbytes > 4 * max(size, KEPT_BYTES):
+    def _fail(self, status: int) -> None:
+        if status > 0:
+            raise CrosstileError(f"@{self.signature.name}: {self.signature.checks[status - 1]}")
+        raise CrosstileError(f"internal error: @{self.signature.name} was given too small an arena")
+
+    def _reserve(self, size: int) -> tuple[Array, int]:
+        """Scratch memory of at least ``size`` bytes and its aligned address; each calling thread keeps its own."""
+        kept: tuple[Array, int] | None = getattr(self._scratch, "arena", None)
+        if kept is None or kept[0].nbytes < size or kept[0].nbytes > 4 * max(size, KEPT_BYTES):
             raw = np.empty(size + ALIGNMENT, np.uint8)
             start = -raw.ctypes.data % ALIGNMENT
-            arena = self._scratch.arena = raw[start : start + size]
-        return arena
+            arena = raw[start : start + size]
+            kept = self._scratch.arena = (arena, raw.ctypes.data + start)
+        return kept
+
+
+@dataclass
+class Compiled:
+    """A compiled host function, the seconds each phase took, and its object code."""
+
+    function: HostFunction
+    seconds: dict[str, float]
+    code: bytes
+
+    @property
+    def kernels(self) -> list[str]:
+        """The names of the kernels the program became, variants included."""
+        return list(self.function.signature.kernels)

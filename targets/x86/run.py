@@ -1,6 +1,7 @@
 """Running on this CPU: object code loaded into the process, and its functions by name.
 
-``compile_module`` turns a module in the ``llvm`` dialect into object code and says how long each phase took;
+``compile_module`` turns a module in the ``llvm`` dialect into object code and says how long each phase took; it alone
+needs, and imports, the compiler.
 ``LoadedObject`` makes object code callable and frees it when it and its functions are dropped. A function that the
 host calls is ``@name.entry(!llvm.ptr) -> i32``, which reads its arguments from an array of 64-bit words::
 
@@ -17,16 +18,16 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from time import perf_counter
-from typing import Any, TypeVar
-
-from xdsl.dialects.builtin import ModuleOp
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets import llvm_codegen
-from crosstile.targets.model import Machine
-from crosstile.targets.x86.emit import llvm_ir
+from crosstile.targets.signature import ENTRY_SUFFIX
 
-ENTRY_SUFFIX = ".entry"
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
+    from crosstile.targets.model import Machine
 
 _library_numbers = count()
 
@@ -44,6 +45,8 @@ class CompiledModule:
 
 def compile_module(module: ModuleOp, machine: Machine) -> CompiledModule:
     """Object code of a module in the ``llvm`` dialect; phases ``llvm-text``, ``llvm-parse``, ``codegen`` are timed."""
+    from crosstile.targets.x86.emit import llvm_ir
+
     seconds: dict[str, float] = {}
     text = _timed(seconds, "llvm-text", lambda: llvm_ir(module, machine))
     parsed = _timed(seconds, "llvm-parse", lambda: llvm_codegen.parse(text))
@@ -93,6 +96,6 @@ class LoadedObject:
         function.loaded_object = self  # a function keeps its code alive
         return function
 
-    def entry(self, name: str) -> Callable[[int], int]:
-        """The host's way into function ``name``: takes the address of its words, returns its status."""
+    def entry(self, name: str) -> Callable[[int | bytes], int]:
+        """The host's way into function ``name``: takes its words or their address, returns its status."""
         return self.function(name + ENTRY_SUFFIX, ctypes.c_int32, ctypes.c_void_p)
