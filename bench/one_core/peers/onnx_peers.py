@@ -1,0 +1,182 @@
+"""ONNX Runtime and OpenVINO, from one ONNX graph per row; packed means the weights are constants of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, ClassVar
+
+import numpy as np
+
+from one_core.contender import Contender, NotBuilt, builder
+from one_core.rows import EPSILON, Array, Row
+
+Call = Callable[[], Any]
+OPSET = 20
+Node = tuple[str, list[str], str, dict[str, Any]]
+"""Operator, inputs, output, attributes."""
+FUSED_DOMAIN = "com.microsoft"
+
+
+def _attention(row: Row) -> tuple[list[Node], dict[str, Array]]:
+    """Attention of heads-first operands, written out."""
+    sizes = row.sizes
+    constants = {"scale": np.array(sizes["D"] ** -0.5, np.float32)}
+    nodes: list[Node] = [
+        ("Mul", ["x0", "scale"], "q", {}),
+        ("Transpose", ["x1"], "kt", {"perm": [0, 2, 1]}),
+        ("MatMul", ["q", "kt"], "scores", {}),
+    ]
+    scores = "scores"
+    if row.kind == "causal_attention":
+        constants["mask"] = np.where(np.tri(sizes["S"], dtype=np.bool_), 0, -np.inf).astype(np.float32)
+        nodes.append(("Add", ["scores", "mask"], "masked", {}))
+        scores = "masked"
+    nodes += [("Softmax", [scores], "weights", {"axis": -1}), ("MatMul", ["weights", "x2"], "y", {})]
+    return nodes, constants
+
+
+def _graph(row: Row, fused: bool) -> tuple[list[Node], dict[str, Array]]:
+    """Nodes ``(operator, inputs, output, attributes)`` and constants. Inputs are called x0, x1, ... and the result y.
+
+    ``fused`` uses ONNX Runtime's own operators, which its optimiser would introduce in larger graphs.
+    """
+    if row.kind in ("attention", "causal_attention"):
+        return _attention(row)
+    product = "MatMulInteger" if row.element == "int8" else "MatMul"
+    if row.kind == "linear_gelu" and fused:
+        return [("MatMul", ["x0", "x1"], "p", {}), ("BiasGelu", ["p", "x2"], "y", {"domain": FUSED_DOMAIN})], {}
+    if row.kind == "rms_norm" and fused:
+        norm = {"axis": -1, "epsilon": EPSILON}
+        return [("SimplifiedLayerNormalization", ["x0", "x1"], "y", norm)], {}
+    rms: list[Node] = [
+        ("Mul", ["x0", "x0"], "squares", {}),
+        ("ReduceMean", ["squares", "axes"], "mean", {"keepdims": 1}),
+        ("Add", ["mean", "epsilon"], "shifted", {}),
+        ("Sqrt", ["shifted"], "root", {}),
+        ("Div", ["x0", "root"], "normal", {}),
+        ("Mul", ["normal", "x1"], "y", {}),
+    ]
+    table: Mapping[str, tuple[list[Node], dict[str, Array]]] = {
+        "matmul": ([(product, ["x0", "x1"], "y", {})], {}),
+        "matmul_transposed": ([("Gemm", ["x0", "x1"], "y", {"transB": 1})], {}),
+        "linear_gelu": (
+            [("MatMul", ["x0", "x1"], "p", {}), ("Add", ["p", "x2"], "b", {}), ("Gelu", ["b"], "y", {})],
+            {},
+        ),
+        "softmax": ([("Softmax", ["x0"], "y", {"axis": 1})], {}),
+        "layer_norm": ([("LayerNormalization", ["x0", "x1", "x2"], "y", {"axis": -1, "epsilon": EPSILON})], {}),
+        "rms_norm": (rms, {"axes": np.array([1]), "epsilon": np.array(EPSILON, np.float32)}),
+        "gelu": ([("Gelu", ["x0"], "y", {})], {}),
+        "row_sum": ([("ReduceSum", ["x0", "axes"], "y", {"keepdims": 0})], {"axes": np.array([1])}),
+        "conv2d": ([("Conv", ["x0", "x1"], "y", {"pads": [1, 1, 1, 1]})], {}),
+    }
+    return builder(table, row)
+
+
+def _model(row: Row, inputs: list[Array], packed: bool, fused: bool) -> bytes:
+    """A serialised ONNX model."""
+    onnx = import_module("onnx")
+    helper, numpy_helper, proto = onnx.helper, onnx.numpy_helper, onnx.TensorProto
+    nodes, constants = _graph(row, fused)
+    if packed:
+        constants = constants | {f"x{at}": inputs[at] for at in row.weights}
+    types = {"f32": proto.FLOAT, "int8": proto.INT8, "bf16": proto.BFLOAT16}
+    arguments = [
+        helper.make_tensor_value_info(f"x{at}", types[row.element], array.shape)
+        for at, array in enumerate(inputs)
+        if f"x{at}" not in constants
+    ]
+    rank = 1 if row.kind == "row_sum" else inputs[0].ndim
+    result = helper.make_tensor_value_info(
+        "y", proto.INT32 if row.element == "int8" else types[row.element], [None] * rank
+    )
+    graph = helper.make_graph(
+        [helper.make_node(name, given, [output], **attributes) for name, given, output, attributes in nodes],
+        row.kind,
+        arguments,
+        [result],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED_DOMAIN, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
+class OnnxruntimePeer(Contender):
+    """ONNX Runtime's CPU provider, its results bound to one buffer."""
+
+    settings: ClassVar[str] = "CPU provider, all graph optimisations, one thread, bound results; packed: initializers"
+
+    def __init__(self) -> None:
+        self.onnxruntime: Any = import_module("onnxruntime")
+
+    def version(self) -> str:
+        """ONNX Runtime's version."""
+        return str(self.onnxruntime.__version__)
+
+    def prepare(self, row: Row, inputs: list[Array], packed: bool) -> Call:
+        """A session and its bindings."""
+        if row.element == "bf16":
+            raise NotBuilt("no bf16 product on the CPU")
+        options = self.onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        model = _model(row, inputs, packed, fused=True)
+        session = self.onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        binding = session.io_binding()
+        for argument in session.get_inputs():
+            binding.bind_cpu_input(argument.name, inputs[int(argument.name[1:])])
+        session_result = session.run(None, {each.name: inputs[int(each.name[1:])] for each in session.get_inputs()})[0]
+        self._result = np.empty_like(session_result)
+        value = self._result
+        binding.bind_output("y", "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+
+        def call() -> Array:
+            session.run_with_iobinding(binding)
+            return value
+
+        return call
+
+
+class OpenvinoPeer(Contender):
+    """OpenVINO's CPU plugin, one stream of one thread."""
+
+    settings: ClassVar[str] = "CPU, 1 stream, 1 thread, LATENCY, f32 precision (bf16 for bf16 rows); packed: constants"
+
+    def __init__(self) -> None:
+        self.openvino: Any = import_module("openvino")
+
+    def version(self) -> str:
+        """OpenVINO's version."""
+        return str(self.openvino.__version__)
+
+    def prepare(self, row: Row, inputs: list[Array], packed: bool) -> Call:
+        """A compiled model, and a request that keeps its tensors."""
+        if row.element == "int8":
+            raise NotBuilt("int8 x int8 as one product is not measured")
+        precision = "bf16" if row.element == "bf16" else "f32"
+        arrays = [array.astype(np.float32) for array in inputs] if row.element == "bf16" else inputs
+        core = self.openvino.Core()
+        model = core.read_model(_model(_float_row(row), arrays, packed, fused=False))
+        settings = {
+            "INFERENCE_NUM_THREADS": 1,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": precision,
+            "ENABLE_CPU_PINNING": False,
+        }
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
+        for argument in model.inputs:
+            at = int(argument.any_name[1:])
+            request.set_tensor(argument.any_name, self.openvino.Tensor(arrays[at], shared_memory=True))
+
+        def call() -> Any:
+            request.infer()
+            return request.get_output_tensor(0).data
+
+        return call
+
+
+def _float_row(row: Row) -> Row:
+    """The row on f32 arguments, which the plugin rounds to bf16 itself."""
+    return replace(row, element="f32") if row.element == "bf16" else row
