@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ArrayAttr, FixedBitwidthType, ModuleOp
+from xdsl.dialects.builtin import AnyFloat, ArrayAttr, FixedBitwidthType, ModuleOp
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, BlockArgument
 from xdsl.passes import ModulePass
@@ -179,7 +179,7 @@ def sweep_schedule(axes: KernelAxes, machine: Machine) -> Schedule:
     """A schedule for rows that are swept once per reduction and once for the results."""
     parallel = axes.parallel()
     lane = _lane_axis(axes, parallel)
-    lanes = machine.vector_bits // max(_bits(type_) for type_ in _element_types(axes))
+    lanes = machine.vector_bits // _lane_bits(axes)
     vectors = SWEEP_VECTORS if machine.vector_registers > 1 and lanes > 1 else 1
     if lane is not None and lane.size is not None:
         vectors = min(vectors, max(1, -(-lane.size // lanes)))
@@ -234,6 +234,14 @@ def _element_types(axes: KernelAxes) -> list[Attribute]:
     nests = axes.nests
     types = [element_type(value) for nest in nests for value in (*nest.inputs, *nest.results)]
     return types + [nest.accumulator_type for nest in nests if nest.accumulator_type is not None]
+
+
+def _lane_bits(axes: KernelAxes) -> int:
+    """The bits of a lane: as many as the kernel's widest float has, f32's if it has none.
+
+    Wider integers take several registers per lane's worth: an i64 beside f32 lies across 16 lanes of 512 bits as well.
+    """
+    return max((_bits(type_) for type_ in _element_types(axes) if isinstance(type_, AnyFloat)), default=32)
 
 
 def _bits(type_: Attribute) -> int:

@@ -28,23 +28,30 @@ SMALL_ELEMENTS = 1 << 16
 """Up to so many elements in arguments and results together, one thread is as fast as several."""
 
 
+MOST_THREADS = 1024
+"""More workers than any machine has processors for; each has its own scratch memory and thread."""
+
+
 def default_threads() -> int:
     """``CROSSTILE_NUM_THREADS``, or the processors this process may use."""
     text = os.environ.get("CROSSTILE_NUM_THREADS")
     if text is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not text.isdecimal() or int(text) < 1:
-        raise CrosstileError(f"CROSSTILE_NUM_THREADS must be a positive number, found '{text}'")
-    return int(text)
+    return check_threads("CROSSTILE_NUM_THREADS", int(text) if text.isdecimal() else text)
+
+
+def check_threads(what: str, threads: object) -> int:
+    """``threads`` if that is a number of workers; ``what`` names it in the CrosstileError if it is not."""
+    if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise CrosstileError(f"{what} must be a number from 1 to {MOST_THREADS}, found {threads!r}")
+    return threads
 
 
 def choose_workers(threads: int | None, elements: int) -> int:
     """How many workers run a call on so many elements: ``threads``, or by default one for small ones and else all."""
     if threads is None:
         return 1 if elements <= SMALL_ELEMENTS else default_threads()
-    if threads < 1:
-        raise CrosstileError(f"threads must be a positive number, found {threads}")
-    return threads
+    return check_threads("threads", threads)
 
 
 class CompiledFunction:

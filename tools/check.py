@@ -22,7 +22,7 @@ from crosstile.tools.command_line import (
     Progress,
     ReportedError,
     run_tool,
-    show_diagnostics,
+    show_diagnostic,
     show_error,
     write_output,
 )
@@ -56,9 +56,9 @@ def _run(argv: list[str]) -> int:
         write_output(None, parser.format_help())
         return 0
     threads = positive("--threads", arguments.threads)
-    with handle_diagnostics(show_diagnostics({})):
+    with handle_diagnostics(show_diagnostic):
         program = load_program(parser, arguments)
-        from crosstile.tools.api import default_threads
+        from crosstile.tools.api import check_threads, default_threads
         from crosstile.tools.arguments import program_inputs
         from crosstile.tools.judge import Judge
 
@@ -66,7 +66,8 @@ def _run(argv: list[str]) -> int:
         operations = operations_of(program, inputs) or 0
         samples = {level: sample_size(arguments.sample, level, operations) for level in SAMPLES}
         with Progress() as progress:
-            judge = Judge(program, inputs, threads or max(2, default_threads()), samples, operations)
+            workers = check_threads("threads", threads or max(2, default_threads()))
+            judge = Judge(program, inputs, workers, samples, operations)
             judge.announce = progress.say
             report = judge.run()
     write_output(
@@ -74,7 +75,7 @@ def _run(argv: list[str]) -> int:
     )
     for verdict in report.verdicts:
         if verdict.error is not None:
-            show_error(PROG, verdict.error, {}, arguments.debug)
+            show_error(PROG, verdict.error, arguments.debug)
     if not report.right:
         raise ReportedError
     return 0

@@ -18,8 +18,9 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from time import monotonic
 from typing import NoReturn
 
@@ -30,6 +31,9 @@ from crosstile.ir.rendering import error_diagnostic, render
 STDIN = "<stdin>"
 RECURSION_LIMIT = 20_000
 """Deep enough for some hundred nested regions; Python's own limit of 1000 ends at about forty."""
+
+_sources: ContextVar[dict[str, str] | None] = ContextVar("sources", default=None)
+"""The texts that the running tool has read, by name: errors show their lines."""
 
 CLEAR_LINE = "\r\x1b[K"
 PATIENCE = 0.3
@@ -101,6 +105,7 @@ def run_tool(prog: str, body: Callable[[list[str]], int], argv: Sequence[str] | 
     debug = "--debug" in arguments
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
+    sources = _sources.set({})
     try:
         code = body(arguments)
         sys.stdout.flush()
@@ -114,7 +119,7 @@ def run_tool(prog: str, body: Callable[[list[str]], int], argv: Sequence[str] | 
         _say(f"{prog}: interrupted\n")
         return 130
     except CrosstileError as error:
-        show_error(prog, error, {}, debug)
+        show_error(prog, error, debug)
     except OSError as error:
         _traceback(debug)
         _say(f"{prog}: error: {os_error_text(error)}\n")
@@ -122,35 +127,44 @@ def run_tool(prog: str, body: Callable[[list[str]], int], argv: Sequence[str] | 
     except RecursionError:
         _traceback(debug)
         _say(f"{prog}: error: the program is nested too deeply\n")
-    except MemoryError:
+    except MemoryError as error:
         _traceback(debug)
-        _say(f"{prog}: error: out of memory\n")
+        _say(f"{prog}: error: {f'out of memory: {error}'.removesuffix(': ')}\n")
     except Exception as error:
         _traceback(debug)
         hint = "" if debug else "; --debug shows the traceback"
         _say(f"{prog}: internal error: {type(error).__name__}: {error}{hint}\n")
     finally:
         sys.setrecursionlimit(limit)
+        _sources.reset(sources)
     return 1
 
 
-def show_error(prog: str, error: CrosstileError, sources: Mapping[str, str], debug: bool = False) -> None:
+def show_error(prog: str, error: CrosstileError, debug: bool = False) -> None:
     """Render ``error`` on standard error; one without a place in a file is attributed to the tool ``prog``."""
     _traceback(debug)
-    text = render(error_diagnostic(error), sources)
+    text = render(error_diagnostic(error), _sources.get() or {})
     _say(f"{prog}: {text}" if text.startswith("error:") else text)
 
 
-def show_diagnostics(sources: Mapping[str, str]) -> Callable[[Diagnostic], None]:
-    """A handler for warnings and remarks that shows them on standard error with their source line."""
-    return lambda diagnostic: _say(render(diagnostic, sources))
+def show_diagnostic(diagnostic: Diagnostic) -> None:
+    """Show a warning or a remark on standard error with its source line."""
+    _say(render(diagnostic, _sources.get() or {}))
 
 
 def read_text(path: str) -> tuple[str, str]:
     """The name (for messages) and the text of the input ``path``; ``-`` is standard input.
 
-    Raises :class:`UsageError` for a missing or unreadable file, a directory, or bytes that are not text.
+    Errors of the running tool show lines of this text. Raises :class:`UsageError` for a missing or unreadable file, a
+    directory, or bytes that are not text.
     """
+    name, text = _read(path)
+    if (sources := _sources.get()) is not None:
+        sources[name] = text
+    return name, text
+
+
+def _read(path: str) -> tuple[str, str]:
     if path == "-":
         if sys.stdin.isatty():
             _say("(reading from the terminal; Ctrl-D ends the input, Ctrl-C interrupts)\n")
@@ -273,7 +287,8 @@ def _decode(name: str, data: bytes) -> str:
     if data.startswith(b"ML\xefR"):
         raise UsageError(f"'{name}' is MLIR bytecode; its textual form is needed (mlir-opt prints it)")
     try:
-        text = data.decode("utf-8")
+        # Some editors begin a file with a byte order mark, which is no part of the text.
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"'{name}' is not a text file: byte 0x{data[error.start]:02x} at {error.start}") from error
     if "\0" in text:
@@ -320,7 +335,7 @@ __all__ = [
     "read_source",
     "read_text",
     "run_tool",
-    "show_diagnostics",
+    "show_diagnostic",
     "show_error",
     "unknown_argument",
     "write_output",

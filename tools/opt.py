@@ -32,7 +32,7 @@ from crosstile.tools.command_line import (
     UsageError,
     read_text,
     run_tool,
-    show_diagnostics,
+    show_diagnostic,
     show_error,
     unknown_argument,
     write_output,
@@ -173,14 +173,13 @@ class _Session:
         self.arguments = arguments
         self.passes = [(str(spec), make_pass(spec)) for spec in specs]
         self.filename, self.text = read_text(arguments.input)
-        self.sources = {self.filename: self.text}
         self.diagnostics: list[Diagnostic] = []
 
     def run(self) -> None:
         """Process every chunk; output only if all went well, or as expected under ``--verify-diagnostics``."""
         outputs: list[str] = []
         failed = False
-        report = self.diagnostics.append if self.arguments.verify_diagnostics else show_diagnostics(self.sources)
+        report = self.diagnostics.append if self.arguments.verify_diagnostics else show_diagnostic
         with handle_diagnostics(report):
             for first_line, chunk in self._chunks():
                 try:
@@ -190,7 +189,7 @@ class _Session:
                         self.diagnostics.append(error_diagnostic(error))
                     else:
                         failed = True
-                        show_error(PROG, error, self.sources, self.arguments.debug)
+                        show_error(PROG, error, self.arguments.debug)
         if self.arguments.verify_diagnostics:
             failed = self._compare_diagnostics()
         if failed:
@@ -257,7 +256,7 @@ class _Session:
 
         failures = compare_diagnostics(self.filename, self.text, self.diagnostics)
         for failure in failures:
-            show_error(PROG, failure, self.sources, self.arguments.debug)
+            show_error(PROG, failure, self.arguments.debug)
         return bool(failures)
 
 

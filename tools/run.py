@@ -26,7 +26,7 @@ from crosstile.tools.command_line import (
     UsageError,
     check_writable,
     run_tool,
-    show_diagnostics,
+    show_diagnostic,
     write_output,
 )
 
@@ -56,7 +56,9 @@ def add_program_flags(parser: ArgumentParser) -> None:
     parser.add_argument("input", nargs="?", metavar="FILE", help="the program, '-' is standard input")
     parser.add_argument("--entry", metavar="NAME", help="the function to run (main, or the only one)")
     parser.add_argument("--target", default="host", metavar="NAME", help="the machine to compile for (host: this one)")
-    parser.add_argument("--from", dest="start", default="nn", metavar="LEVEL", help="the level of the program")
+    parser.add_argument(
+        "--from", dest="start", default="nn", metavar="LEVEL", help="the program's level: nn, nest, tile or mma"
+    )
     add_input_flags(parser)
     parser.add_argument("--threads", metavar="N", help="how many threads share each kernel")
     parser.add_argument("--sample", metavar="N", help="in NumPy: run about N instances of each kernel, or 'all'")
@@ -102,16 +104,19 @@ def _run(argv: list[str]) -> int:
     parser = ArgumentParser(PROG, "Compile a program for this machine, run it, and say how fast it was.")
     add_program_flags(parser)
     parser.add_argument("--outputs", metavar="FILE.npz", help="write the results, as arr_0, arr_1, ...")
-    parser.add_argument("--level", metavar="LEVEL", help="run this level in NumPy instead of machine code")
+    parser.add_argument(
+        "--level",
+        metavar="LEVEL",
+        help="run nn, nest, tile, mma or hardware in NumPy instead of machine code",
+    )
     parser.add_argument("--repeat", metavar="N", help="time so many runs, after one that is not timed")
     arguments = parser.parse(argv)
     if arguments.help:
         write_output(None, parser.format_help())
         return 0
     threads, repeat = positive("--threads", arguments.threads), positive("--repeat", arguments.repeat)
-    if arguments.outputs is not None:
-        check_writable(arguments.outputs)
-    with handle_diagnostics(show_diagnostics({})):
+    _check_flags(arguments)
+    with handle_diagnostics(show_diagnostic):
         program = load_program(parser, arguments)
         from crosstile.tools.arguments import program_inputs
 
@@ -119,11 +124,25 @@ def _run(argv: list[str]) -> int:
         if arguments.level is None:
             report, results = _run_compiled(program, arguments.target, inputs, threads, repeat)
         else:
-            report, results = _run_level(program, inputs, arguments, threads, repeat)
+            report, results = _run_level(program, inputs, arguments, threads)
     if arguments.outputs is not None:
         write_arrays(arguments.outputs, results)
     write_output(None, json.dumps(report, indent=2) + "\n" if arguments.json else _text(report))
     return 0
+
+
+def _check_flags(arguments: argparse.Namespace) -> None:
+    """Refuse flags that would have no effect, and a file that cannot be written."""
+    if arguments.level == "llvm":
+        raise UsageError("level 'llvm' does not run in NumPy: without --level it runs as machine code")
+    if arguments.level is not None and arguments.repeat is not None:
+        raise UsageError("--repeat and --level cannot be combined: a level in NumPy is not timed")
+    if arguments.sample is not None and arguments.level not in SAMPLES:
+        raise UsageError(f"--sample is for --level {' and --level '.join(SAMPLES)}, whose kernels have instances")
+    if arguments.outputs == "-":
+        raise UsageError("--outputs needs a file: the report goes to standard output")
+    if arguments.outputs is not None:
+        check_writable(arguments.outputs)
 
 
 def operations_of(program: Program, inputs: Sequence[Array]) -> int | None:
@@ -171,7 +190,7 @@ def _run_compiled(
 
 
 def _run_level(
-    program: Program, inputs: list[Array], arguments: argparse.Namespace, threads: int | None, repeat: int | None
+    program: Program, inputs: list[Array], arguments: argparse.Namespace, threads: int | None
 ) -> tuple[Report, list[Array]]:
     from crosstile.tools.evaluate import evaluate_level
 

@@ -17,7 +17,7 @@ from crosstile.tools.command_line import (
     ArgumentParser,
     UsageError,
     run_tool,
-    show_diagnostics,
+    show_diagnostic,
     write_output,
 )
 
@@ -39,9 +39,11 @@ def _run(argv: list[str]) -> int:
     parser = ArgumentParser(PROG, "Compile a program and write it down.", f"forms of --to:{formats}")
     parser.add_argument("input", nargs="?", metavar="FILE", help="the program, '-' is standard input")
     parser.add_argument("-o", dest="output", metavar="FILE", help="output file, '-' is standard output")
-    parser.add_argument("--to", metavar="FORM", help="what to write")
+    parser.add_argument("--to", metavar="FORM", help="what to write: llvmir, asm or obj")
     parser.add_argument("--target", default="host", metavar="NAME", help="the machine to compile for (host: this one)")
-    parser.add_argument("--from", dest="start", default="nn", metavar="LEVEL", help="the level of the program")
+    parser.add_argument(
+        "--from", dest="start", default="nn", metavar="LEVEL", help="the program's level: nn, nest, tile or mma"
+    )
     parser.add_argument("--entry", metavar="NAME", help="the function that the program starts with")
     parser.add_argument("--debug", action="store_true", help="show a Python traceback with every error")
     parser.add_argument("-h", "--help", action="store_true", help="print this help and exit")
@@ -56,7 +58,7 @@ def _run(argv: list[str]) -> int:
     from crosstile.targets.x86.emit import emit
     from crosstile.tools.program import Program
 
-    with handle_diagnostics(show_diagnostics({})):
+    with handle_diagnostics(show_diagnostic):
         program = Program.load(arguments.input, arguments.target, arguments.start, arguments.entry)
         try:
             data = emit(program.lowered(), program.machine, arguments.to)

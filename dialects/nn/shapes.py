@@ -40,7 +40,7 @@ def is_float(element: Attribute) -> bool:
 def is_number(element: Attribute) -> bool:
     """Whether ``element`` is a float, index, or a signless integer of more than one bit."""
     if isinstance(element, IntegerType):
-        return element.bitwidth in _INTEGER_WIDTHS[1:]
+        return element.bitwidth in _INTEGER_WIDTHS[1:] and element == IntegerType(element.bitwidth)
     return is_float(element) or isinstance(element, IndexType)
 
 

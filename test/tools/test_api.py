@@ -268,10 +268,15 @@ def test_sizes_that_must_agree(matmul: CompiledFunction):
 
 def test_wrong_threads(add: CompiledFunction, monkeypatch: pytest.MonkeyPatch):
     x, row = numbers(0, 3, 4), numbers(1, 4)
-    with pytest.raises(crosstile.CrosstileError, match="threads must be a positive number, found 0"):
+    with pytest.raises(crosstile.CrosstileError, match="threads must be a number from 1 to 1024, found 0"):
         add(x, row, threads=0)
+    for threads in ("two", 1.5, 100_000):
+        with pytest.raises(crosstile.CrosstileError, match="threads must be a number from 1 to 1024"):
+            add(x, row, threads=threads)  # pyright: ignore[reportArgumentType]
     monkeypatch.setenv("CROSSTILE_NUM_THREADS", "many")
-    with pytest.raises(crosstile.CrosstileError, match="CROSSTILE_NUM_THREADS must be a positive number, found 'many'"):
+    with pytest.raises(
+        crosstile.CrosstileError, match="CROSSTILE_NUM_THREADS must be a number from 1 to 1024, found 'many'"
+    ):
         add(numbers(0, 30000, 4), row)
 
 

@@ -155,6 +155,11 @@ def test_wrong_input_files(add: Path, tmp_path: Path):
         (["--dim", "d0_0=3", "--target", "sm_80"], ["has no pipeline yet"]),
         (["--dim", "d0_0=3", "--entry", "mian"], ["no function is called @mian; did you mean 'main'?"]),
         (["--dim", "d0_0=3", "--sample", "some", "--level", "tile"], ["--sample needs a number"]),
+        (["--dim", "d0_0=3", "--sample", "2"], ["--sample is for --level tile and --level mma"]),
+        (["--dim", "d0_0=3", "--level", "llvm"], ["level 'llvm' does not run in NumPy"]),
+        (["--dim", "d0_0=3", "--level", "nn", "--repeat", "2"], ["--repeat and --level cannot be combined"]),
+        (["--dim", "d0_0=3", "--threads", "100000"], ["threads must be a number from 1 to 1024, found 100000"]),
+        (["--dim", "d0_0=3", "--outputs", "-"], ["--outputs needs a file"]),
         (["--dim", "d0_0=3", "--inputs", "x.npz"], ["--inputs and --dim cannot be combined"]),
         (["--random", "1", "--inputs", "x.npz"], ["--inputs and --random cannot be combined"]),
         (["--speed"], ["unknown flag '--speed'"]),
@@ -175,7 +180,7 @@ def test_wrong_programs(tmp_path: Path):
     (tmp_path / "empty.mlir").write_text("")
     assert_one_error(call(main, tmp_path / "empty.mlir"), "no function to run")
     (tmp_path / "syntax.mlir").write_text("func.func @main(")
-    assert_one_error(call(main, tmp_path / "syntax.mlir"), "syntax.mlir:1:")
+    assert_one_error(call(main, tmp_path / "syntax.mlir"), "syntax.mlir:1:", "\nfunc.func @main(\n", "^")
     (tmp_path / "two.mlir").write_text(ADD.replace("main", "a") + ADD.replace("main", "b"))
     assert_one_error(call(main, tmp_path / "two.mlir"), "several functions (@a, @b)", "--entry")
     (tmp_path / "scalar.mlir").write_text("func.func @main(%n: index) { func.return }")
@@ -193,6 +198,11 @@ def test_an_error_leaves_the_old_results(add: Path, tmp_path: Path):
     out.write_bytes(b"precious")
     assert call(main, add, "--dim", "d0_0=3", "--dim", "x=4", "--outputs", out).code == 1
     assert out.read_bytes() == b"precious"
+
+
+def test_byte_order_mark_is_no_part_of_a_program(tmp_path: Path):
+    (tmp_path / "mark.mlir").write_text(ADD, encoding="utf-8-sig")
+    assert call(main, tmp_path / "mark.mlir", "--dim", "d0_0=3").code == 0
 
 
 def test_program_from_standard_input():
