@@ -89,8 +89,7 @@ def register_tiles(machine: Machine) -> list[RegisterTile]:
 
 def contraction_schedules(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
     """Guarded schedules for a matrix product: narrow results, few rows, and the general case."""
-    element = str(roles.element)
-    intrinsic = machine.choose(element, element, element)
+    intrinsic = machine.choose(*roles.factors, str(roles.element))
     rhs_axes = axes.of_operand(roles.nest, roles.rhs)
     in_place = rhs_axes[-1] == roles.n
     tiles = register_tiles(machine)
@@ -122,7 +121,7 @@ def contraction_schedule(
     staged: bool,
 ) -> Schedule:
     """One schedule: blocks for the caches if the rhs is packed, else straight loops over register tiles."""
-    bits = _bits(roles.element)
+    bits = _bits(element_type(roles.nest.inputs[roles.rhs]))
     columns = tile.vectors * intrinsic.n
     rows = 1 if roles.m is None or roles.m.size == 1 else tile.rows
     k_step = REDUCTION_BLOCK_BYTES * 8 // bits if staged else IN_PLACE_BLOCK

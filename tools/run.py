@@ -32,6 +32,7 @@ from crosstile.tools.command_line import (
 
 if TYPE_CHECKING:
     from crosstile.dialects.element_types import Array
+    from crosstile.targets.model import Machine
     from crosstile.tools.program import Program
 
 PROG = "crosstile run"
@@ -181,12 +182,21 @@ def _run_compiled(
     operations = operations_of(program, inputs)
     report["operations"] = operations
     if operations:
-        element = "f64" if any(array.dtype.itemsize == 8 for array in results) else "f32"
+        element = _peak_element(program.machine, inputs, results)
         with Progress("measuring the peak"):
             peak = measured_peak(program.machine, element, workers)
         speed = operations / min(times)
         report["gflops"], report["peak_gflops"], report["share_of_peak"] = speed / 1e9, peak / 1e9, speed / peak
     return report, results
+
+
+def _peak_element(machine: Machine, inputs: list[Array], results: list[Array]) -> str:
+    """The element type whose peak a program is held against: f64 if it computes in that, bf16 if it has it and the
+    machine multiplies it, else f32."""
+    if any(array.dtype.itemsize == 8 for array in results):
+        return "f64"
+    multiplies = any(row.lhs.element == "bf16" for row in machine.intrinsics)
+    return "bf16" if multiplies and any(array.dtype.name == "bfloat16" for array in inputs) else "f32"
 
 
 def _run_level(

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xdsl.dialects.arith import MulfOp
+from xdsl.dialects.arith import ExtUIOp
+from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import Attribute, BlockArgument, SSAValue
 
 from crosstile.dialects.nest.analysis import element_type, is_contraction
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
 from crosstile.dialects.nest.generic import GenericOp
+
+BYTE = 8
+"""Bits of the integers whose sign is part of an intrinsic's types."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,9 @@ class ContractionRoles:
     """A contraction as ``result[.., m, n] += lhs[.., m, k] * rhs[.., k, n]``; ``lhs`` and ``rhs`` are input positions.
 
     ``m`` is None for a vector times a matrix. Every other axis of the result is looped over one step at a time, and so
-    is every reduced axis but ``k``.
+    is every reduced axis but ``k``. ``element`` is the type of products, sums and result; ``factors`` are the types of
+    the left and the right factor as intrinsic rows name them: bytes with a sign, ``si8`` or ``ui8``, since that is in
+    how the body widens them.
     """
 
     nest: GenericOp
@@ -33,21 +39,21 @@ class ContractionRoles:
     n: Axis
     k: Axis
     element: Attribute
+    factors: tuple[str, str]
 
 
 def contraction_roles(axes: KernelAxes) -> ContractionRoles | None:
     """The roles of the root nest's axes if it can run on a matrix unit, else None.
 
-    It can if its factors, products and sums are of one element type, both inputs come from memory, and the result's
-    last axis belongs to one of them alone.
+    It can if its products, sums and result are of one element type, which the body widens the factors to, both inputs
+    come from memory, and the result's last axis belongs to one of them alone.
     """
     nest = axes.root
     if not is_contraction(nest) or not all(isinstance(operand, BlockArgument) for operand in nest.inputs):
         return None
-    element = element_type(nest.inputs[0])
-    if element_type(nest.inputs[1]) != element or nest.accumulator_type != element:
-        return None
-    if element_type(nest.results[0]) != element or not isinstance(nest.yield_op.arguments[0].owner, MulfOp):
+    (product,) = nest.yield_op.arguments
+    element = product.type
+    if nest.accumulator_type != element or element_type(nest.results[0]) != element:
         return None
     along = [axes.of_operand(nest, position) for position in (0, 1)]
     result = axes.of_result(nest.results[0])
@@ -57,9 +63,18 @@ def contraction_roles(axes: KernelAxes) -> ContractionRoles | None:
         return None
     rhs = 1 if n in along[1] else 0
     only_lhs = [axis for axis in result if axis is not None and axis in along[1 - rhs] and axis not in along[rhs]]
-    return ContractionRoles(
-        nest, 1 - rhs, rhs, only_lhs[-1] if only_lhs else None, n, _innermost(reduced, along), element
-    )
+    m = only_lhs[-1] if only_lhs else None
+    factors = _factor_type(nest, 1 - rhs), _factor_type(nest, rhs)
+    return ContractionRoles(nest, 1 - rhs, rhs, m, n, _innermost(reduced, along), element, factors)
+
+
+def _factor_type(nest: GenericOp, position: int) -> str:
+    """The type of an input as intrinsic rows name it."""
+    argument = nest.body.block.args[position]
+    if argument.type != IntegerType(BYTE):
+        return str(argument.type)
+    unsigned = any(isinstance(use.operation, ExtUIOp) for use in argument.uses)
+    return f"{'ui' if unsigned else 'si'}{BYTE}"
 
 
 def _innermost(reduced: Sequence[Axis], along: Sequence[Sequence[AxisOrUnit]]) -> Axis:

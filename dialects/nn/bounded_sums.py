@@ -25,6 +25,8 @@ from crosstile.dialects.nn.meaning import maximum_along
 
 CHAINS = (1, 4, 8, 16, 32, 64, 128)
 """Numbers of interleaved chains that a reassociated reduction may run."""
+SMALLEST_NORMAL = 2.0**-126
+"""Of f32 and of bf16."""
 _TREE_SLACK = 4
 """Levels of the tree of chains beyond a balanced one: registers are folded one after the other."""
 _SMALL_WORK = 2e8
@@ -94,6 +96,13 @@ def contract(
     back = [order.index(iterator) for iterator in product.result]
     shaped = summed.rearranged(lambda part: part.reshape([sizes[i] for i in order]).transpose(back))
     return convert(result, accumulator, shaped)
+
+
+def flushed(operand: Bounded) -> Bounded:
+    """``operand`` where numbers below the smallest normal one may be read as zero."""
+    tiny = np.abs(operand.value) < SMALLEST_NORMAL
+    error = np.where(tiny, operand.error + np.abs(operand.value), operand.error)
+    return Bounded(operand.value, error, operand.overflowed)
 
 
 def _any_uncertain(operand: Bounded) -> Bounded:

@@ -15,13 +15,13 @@ outside of it is wrong. docs/numerics.md explains how tight it is and what it re
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from xdsl.dialects import tensor
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, bf16, f32
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Operation, SSAValue
 
@@ -228,6 +228,10 @@ def _contract(interpreter: Interpreter, op: MatrixProductOp | ContractOp, operan
     positions = op.positions if isinstance(op, ContractOp) else positions_of(op.indexing_maps)
     accumulator, result = format_of(op.accumulator_type), format_of(tensor_of(op.result).element_type)
     reassoc = FastMathFlag.REASSOC in op.fastmath.data
+    if tensor_of(op.lhs).element_type == bf16 and op.accumulator_type == f32:
+        # Dot-product instructions read subnormal numbers as zero and write none, whatever the processor's mode.
+        operands = [bounded_sums.flushed(operand) for operand in operands]
+        accumulator = replace(accumulator, smallest=bounded_sums.SMALLEST_NORMAL)
     return (bounded_sums.contract(accumulator, result, operands[0], operands[1], positions, reassoc),)
 
 

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 from xdsl.dialects import arith, scf
-from xdsl.dialects.builtin import AnyFloat, FloatAttr
 from xdsl.ir import Block, Region, SSAValue
 
 from crosstile.dialects import tile
+from crosstile.dialects.assembly import literal_attribute
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit
 from crosstile.dialects.nest.contraction_roles import ContractionRoles, carrier
 from crosstile.dialects.nest.schedule import Loop, Schedule
@@ -178,7 +177,7 @@ class ContractionKernel:
                     f"'{roles.k.name}' whose step covers all of it"
                 )
             window = self._result_window(place, home)
-            zero = FloatAttr(0.0, cast(AnyFloat, roles.element))
+            zero = literal_attribute(0, roles.element)
             accumulator = builder.lowering.insert(tile.LoadOp(window, continued, zero)).result
         lhs, rhs = self._operand(place, roles.lhs), self._operand(place, roles.rhs)
         contract = tile.ContractOp(lhs, rhs, accumulator, self._chain_length(place), self.schedule.intrinsic)

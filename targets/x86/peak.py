@@ -6,6 +6,7 @@ few enough for 16 registers::
 
     %s0 = vector.fma %a0, %x, %y : vector<16xf32>        (scalar arith.mulf, arith.addf where the row has no fma)
     %s1 = vector.fma %a1, %x, %y : vector<16xf32>  ...
+    %s0 = x86vector.avx512.dot %a0, %x, %y : vector<32xbf16> -> vector<16xf32>      (for bf16)
 
 A clock that changes under load, or a neighbour on the same core, changes the peak as it changes kernels; measure both
 close together.
@@ -39,10 +40,11 @@ REPEAT = 7
 def measured_peak(machine: Machine, element: str = "f32", threads: int = 1) -> float:
     """Operations per second of ``threads`` threads that multiply and add numbers of type ``element`` in registers.
 
-    Measured once per process and argument. Raises UnknownNameError if the machine has no intrinsic for ``element``.
+    bf16 is multiplied in pairs and summed in f32. Measured once per process and argument. Raises UnknownNameError if
+    the machine has no intrinsic for ``element``.
     """
-    row = machine.choose(element, element, element)
-    loop = _compile(machine, row, element)
+    row = machine.choose(element, element, "f32" if element == "bf16" else element)
+    loop = _compile(machine, row)
     steps = 1000
     while (elapsed := _seconds(loop, steps, 1)) < SECONDS:
         steps = int(steps * min(16.0, 1.25 * SECONDS / max(elapsed, 1e-7))) + 1
@@ -50,8 +52,9 @@ def measured_peak(machine: Machine, element: str = "f32", threads: int = 1) -> f
     return row.operations * CHAINS * steps * threads / best
 
 
-def peak_module(row: MmaIntrinsic, element: str) -> str:
+def peak_module(row: MmaIntrinsic) -> str:
     """The text of the loop for one intrinsic row, at the hardware level."""
+    element = row.accumulator.element
     fused = isinstance(row.numerics, SequentialFma)
     type_ = f"vector<{row.n}x{element}>" if row.n > 1 else element
 
@@ -60,7 +63,13 @@ def peak_module(row: MmaIntrinsic, element: str) -> str:
 
     names = [f"%a{chain}" for chain in range(CHAINS)]
     starts = [f"%i{chain} = arith.constant {literal(1.0 + chain / CHAINS)} : {type_}" for chain in range(CHAINS)]
-    if fused:
+    factor = type_
+    if row.k > 1:
+        factor = f"vector<{row.n * row.k}x{row.lhs.element}>"
+        body = [
+            f"%s{chain} = x86vector.avx512.dot {name}, %x, %y : {factor} -> {type_}" for chain, name in enumerate(names)
+        ]
+    elif fused:
         body = [f"%s{chain} = vector.fma {name}, %x, %y : {type_}" for chain, name in enumerate(names)]
     else:
         body = [
@@ -79,8 +88,8 @@ def peak_module(row: MmaIntrinsic, element: str) -> str:
       %zero = arith.constant 0 : index
       %one = arith.constant 1 : index
       %status = arith.constant 0 : i32
-      %x = arith.constant {literal(0.75)} : {type_}
-      %y = arith.constant {literal(0.25)} : {type_}
+      %x = arith.constant {literal(0.75)} : {factor}
+      %y = arith.constant {literal(0.25)} : {factor}
       {separator.join(starts)}
       %r:{CHAINS} = scf.for %i = %zero to %steps step %one iter_args({carried}) -> ({", ".join([type_] * CHAINS)}) {{
       {separator.join(body)}
@@ -92,10 +101,10 @@ def peak_module(row: MmaIntrinsic, element: str) -> str:
     }}"""
 
 
-def _compile(machine: Machine, row: MmaIntrinsic, element: str) -> Callable[[int], object]:
+def _compile(machine: Machine, row: MmaIntrinsic) -> Callable[[int], object]:
     """The loop as a function of its number of steps."""
     context = make_context()
-    module = parse_module(peak_module(row, element), "peak.mlir", context)
+    module = parse_module(peak_module(row), "peak.mlir", context)
     passes = [make_pass(spec) for spec in parse_pipeline("convert-scf-to-cf,convert-to-llvm")]
     run_passes(context, module, passes, verify_each=False)
     loaded = LoadedObject(compile_module(module, machine).code, ["peak.entry"])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-from cpu_kernels import check_kernel, lowered
+from cpu_kernels import check_kernel, host_features, lowered
+
+from crosstile.dialects.nn.error_bound import bound_program, compare
+from crosstile.targets.host import resolve_machine
+from crosstile.targets.x86.emit import emit
+from crosstile.tools.program import Program
 
 GEMM = """
 tile.kernel @gemm(%A : memref<?x?xIN>, %B : memref<?x?xIN>, %C : memref<?x?xOUT>) {
@@ -147,3 +153,53 @@ def test_special_values_of_bf16() -> None:
 def test_packed_words_are_read_in_single_loads() -> None:
     text = str(lowered(gemm("bf16", True), "tile-to-mma{target=x86-64-avx512-bf16}"))
     assert "(d1 floordiv 64), (d0 floordiv 2), (d1 mod 64), (d0 mod 2)" in text
+
+
+MATMUL = """
+func.func @main(%a: tensor<?x?xbf16>, %b: tensor<RHSxbf16>) -> tensor<?x?xf32> {
+  %c = nn.matmul %a, %b FLAGS accumulate f32 : tensor<?x?xbf16>, tensor<RHSxbf16> -> tensor<?x?xf32>
+  func.return %c : tensor<?x?xf32>
+}
+"""
+
+
+@pytest.mark.skipif("avx512bf16" not in host_features(), reason="this processor has no vdpbf16ps")
+@pytest.mark.parametrize("transposed", [False, True], ids=["rows", "columns"])
+def test_matmul_of_the_nn_level_is_inside_its_bound(transposed: bool) -> None:
+    text = MATMUL.replace("RHS", "?x?").replace("FLAGS", "{transpose_b}" if transposed else "")
+    program = Program.load(text, "x86-64-avx512-bf16")
+    function = program.compile().function
+    for m, n, k in [(1, 1, 1), (0, 3, 2), (3, 4, 0), (13, 17, 1031), (37, 131, 50), (97, 101, 3)]:
+        a, b, _ = operands("bf16", m, n, k, transposed)
+        inputs = function.check_inputs([a, b])
+        (found,) = results = function.new_outputs(inputs)
+        function(inputs, results)
+        ((expected, bound),) = bound_program(lowered(text, ""), "main", [a, b])
+        assert compare(found, expected, bound).right
+
+
+def test_the_bound_lets_subnormal_numbers_vanish_and_no_others() -> None:
+    module = lowered(MATMUL.replace("RHS", "?x?").replace("FLAGS", ""), "")
+    one, nothing = np.ones((1, 1)).astype(ml_dtypes.bfloat16), np.zeros((1, 1), np.float32)
+    for size, vanishes in ((2.0**-127, True), (2.0**-124, False)):
+        ((expected, bound),) = bound_program(module, "main", [np.full((1, 1), size).astype(one.dtype), one])
+        assert compare(nothing, expected, bound).right == vanishes
+
+
+def test_bf16_of_a_product_chooses_the_dot_product_and_of_other_machines_does_not() -> None:
+    text = MATMUL.replace("RHS", "?x?").replace("FLAGS", "")
+    passes = "decompose,nn-to-nest,fuse,choose-schedule{{target={}}}"
+    assert "vdpbf16ps.1x16x2" in str(lowered(text, passes.format("x86-64-avx512-bf16")))
+    assert "intrinsic" not in str(lowered(text, passes.format("x86-64-avx2")))
+
+
+def test_the_inner_loop_is_dot_products_and_loads() -> None:
+    """One loop holds all full steps: a dot product per accumulator, no scalar arithmetic, nothing spilled."""
+    passes = "tile-to-mma{target=x86-64-avx512-bf16},mma-to-hardware,expand-math,convert-scf-to-cf,convert-to-llvm"
+    text = emit(lowered(gemm("bf16", True), passes), resolve_machine("x86-64-avx512-bf16"), "asm")
+    assert isinstance(text, str)
+    blocks = re.split(r"^\.LBB\d+_\d+:", text, flags=re.M)
+    loop = next(block for block in blocks if "vdpbf16ps" in block)
+    assert loop.count("vdpbf16ps") == 16
+    assert loop.count("vbroadcastss") + loop.count("vpbroadcastd") == 4
+    assert "rsp" not in loop and "ss\t" not in loop.replace("vbroadcastss", "")

@@ -43,6 +43,7 @@ DIMS: dict[str, tuple[str, ...]] = {
     "gelu.mlir": ROW_SIZES,
     "layer_norm.mlir": ROW_SIZES,
     "matmul.mlir": SIZES,
+    "matmul_bf16.mlir": SIZES,
     "matmul_bias_gelu.mlir": SIZES,
     "matmul_transposed.mlir": SIZES,
     "mlp.mlir": ("--dim", "N=13"),
