@@ -93,7 +93,10 @@ def library(name: str) -> Rule:
         operands = lowering.flatten(op.operands)
         type_ = operands[0].type
         if element_type(type_) not in LIBRARY_SUFFIXES:
-            raise lowering.error(f"the C library has {name} for f32 and f64 only, not for {element_type(type_)}")
+            raise lowering.error(
+                f"the C library has {name} for f32 and f64 only, not for {element_type(type_)}: extend the operand "
+                "to f32, as nn.cast does in a tensor program"
+            )
         suffix = LIBRARY_SUFFIXES[element_type(type_)]
         if isa(type_, VectorType):
             result: SSAValue = lowering.insert(llvm.PoisonOp(type_)).res
