@@ -210,7 +210,11 @@ def _entry(module: ModuleOp, name: str | None) -> str:
         known = ", ".join(f"@{other}" for other in public) or "none"
         raise CrosstileError(f"no function is called @{name}{did_you_mean(name, public)}; functions: {known}")
     if name is None and not public:
-        raise CrosstileError("the module has no function to run: it needs a func.func with a body", module.location)
+        kernels = [op.sym_name.data for op in module.ops if isinstance(op, tile.KernelOp | mma.KernelOp)]
+        error = CrosstileError("the module has no function to run: it needs a func.func with a body", module.location)
+        if kernels:
+            error = error.with_note(f"a kernel (@{kernels[0]}) is launched by a host function, see docs/host.md")
+        raise error
     if name is None and len(public) > 1 and "main" not in public:
         listed = ", ".join(f"@{other}" for other in public)
         raise CrosstileError(

@@ -20,6 +20,7 @@ from functools import cache
 from time import perf_counter
 
 import numpy as np
+from xdsl.dialects.builtin import ModuleOp
 
 from crosstile.dialects.element_types import Array
 from crosstile.ir.context import make_context
@@ -101,13 +102,18 @@ def peak_module(row: MmaIntrinsic) -> str:
     }}"""
 
 
-def _compile(machine: Machine, row: MmaIntrinsic) -> Callable[[int], object]:
-    """The loop as a function of its number of steps."""
+def lowered_peak(row: MmaIntrinsic) -> ModuleOp:
+    """The loop for one intrinsic row in the ``llvm`` dialect."""
     context = make_context()
     module = parse_module(peak_module(row), "peak.mlir", context)
     passes = [make_pass(spec) for spec in parse_pipeline("convert-scf-to-cf,convert-to-llvm")]
     run_passes(context, module, passes, verify_each=False)
-    loaded = LoadedObject(compile_module(module, machine).code, ["peak.entry"])
+    return module
+
+
+def _compile(machine: Machine, row: MmaIntrinsic) -> Callable[[int], object]:
+    """The loop as a function of its number of steps."""
+    loaded = LoadedObject(compile_module(lowered_peak(row), machine).code, ["peak.entry"])
     entry = loaded.entry("peak")
 
     def run(steps: int) -> object:

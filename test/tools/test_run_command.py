@@ -217,3 +217,48 @@ def test_random_arguments_depend_on_the_seed_alone(add: Path, tmp_path: Path):
     first = result("--random", "3", "--dim", "d0_0=5")
     np.testing.assert_array_equal(first, result("--random", "3", "--dim", "d0_0=5", "--threads", "3"))
     assert not np.array_equal(first, result("--random", "4", "--dim", "d0_0=5"))
+
+
+def test_errors_in_the_program_show_its_line(add: Path):
+    add.write_text(ADD.replace("nn.add", "nn.ad"))
+    result = call(main, add)
+    assert_one_error(result, "add.mlir:2:8: error: unknown operation 'nn.ad'; did you mean 'nn.add'?")
+    assert result.err.splitlines()[1:] == ["  %z = nn.ad %x, %y : tensor<?x4xf32>, tensor<4xf32>", "       ^"]
+
+
+def test_a_kernel_alone_says_what_is_missing():
+    result = call(main, ROOT / "examples" / "tile" / "layer_norm.mlir", "--from", "tile")
+    assert_one_error(result, "no function to run", "a kernel (@layer_norm) is launched by a host function")
+
+
+def test_hand_written_tile_programs_run():
+    result = call(main, ROOT / "examples" / "tile" / "gemm_cpu.mlir", "--from", "tile", *SIZES, "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert report["kernels"] == ["gemm"] and report["operations"] == 2 * 17 * 19 * 23
+
+
+def test_too_large_results(add: Path):
+    result = call(main, MATMUL, "--dim", "M=3000000", "--dim", "N=3000000", "--dim", "K=1")
+    assert_one_error(result, "out of memory", "(3000000, 3000000)")
+
+
+def test_progress_on_a_terminal_leaves_nothing(monkeypatch: pytest.MonkeyPatch):
+    from io import StringIO
+    from time import sleep
+
+    from crosstile.tools import command_line
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(command_line, "PATIENCE", 0.01)
+    with command_line.Progress("first") as progress:
+        sleep(0.05)
+        progress.say("second")
+        sleep(0.05)
+    assert "first ..." in terminal.getvalue() and "second ..." in terminal.getvalue()
+    assert terminal.getvalue().endswith(command_line.CLEAR_LINE)
