@@ -27,8 +27,8 @@ import crosstile
 from crosstile.targets.host import host_machine
 from crosstile.targets.x86.peak import measured_peak
 
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""What NumPy's BLAS reads when it is loaded."""
+SETTINGS = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "CROSSTILE_CACHE": "0"}
+"""One thread for NumPy's BLAS, which reads this when it is loaded, and no compiled programs from earlier runs."""
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 GELU = """func.func @main(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
   %y = nn.gelu %x : tensor<?x?xf32>
@@ -159,8 +159,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=10, help="timed runs of each problem")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
-    if any(os.environ.get(name) != one for name, one in ONE_THREAD.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ONE_THREAD)
+    if any(os.environ.get(name) != value for name, value in SETTINGS.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | SETTINGS)
     rows, peak = measure(arguments.repeat), measured_peak(host_machine())
     by_hand, digits = tile_over_nn(arguments.repeat), compile_seconds()
     if arguments.json:

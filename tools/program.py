@@ -23,6 +23,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from crosstile.dialects.host import INPUTS, host_signature, is_host
+from crosstile.dialects.tile.launch import KERNELS
 from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError, op_error
 from crosstile.ir.parsing import parse_module
@@ -210,10 +211,10 @@ def _entry(module: ModuleOp, name: str | None) -> str:
         known = ", ".join(f"@{other}" for other in public) or "none"
         raise CrosstileError(f"no function is called @{name}{did_you_mean(name, public)}; functions: {known}")
     if name is None and not public:
-        kernels = [op.sym_name.data for op in module.ops if isinstance(op, tile.KernelOp | mma.KernelOp)]
+        kernels = [op.properties["sym_name"] for op in module.ops if op.name in KERNELS]
         error = CrosstileError("the module has no function to run: it needs a func.func with a body", module.location)
         if kernels:
-            error = error.with_note(f"a kernel (@{kernels[0]}) is launched by a host function, see docs/host.md")
+            error = error.with_note(f"a kernel ({kernels[0]}) is launched by a host function, see docs/host.md")
         raise error
     if name is None and len(public) > 1 and "main" not in public:
         listed = ", ".join(f"@{other}" for other in public)

@@ -228,7 +228,7 @@ def test_errors_in_the_program_show_its_line(add: Path):
 
 def test_a_kernel_alone_says_what_is_missing():
     result = call(main, ROOT / "examples" / "tile" / "layer_norm.mlir", "--from", "tile")
-    assert_one_error(result, "no function to run", "a kernel (@layer_norm) is launched by a host function")
+    assert_one_error(result, "no function to run", 'a kernel ("layer_norm") is launched by a host function')
 
 
 def test_hand_written_tile_programs_run():
