@@ -31,7 +31,7 @@ def find_machine(name: str) -> Machine:
     runnable = ["host", *(known for known, family in names.items() if family in PIPELINES)]
     note = f"targets with a pipeline: {', '.join(runnable)}"
     try:
-        machine = resolve_machine(name)
+        machine = resolve_machine(str(name))
     except UnknownNameError as error:
         message = f"unknown target '{name}'{did_you_mean(name, ['host', *names])}"
         raise CrosstileError(message).with_note(note) from error
