@@ -27,11 +27,12 @@ def find_machine(name: str) -> Machine:
     from crosstile.targets.host import resolve_machine
     from crosstile.targets.model import UnknownNameError
 
+    name = str(name)  # from Python it may be anything
     names = _families()
     runnable = ["host", *(known for known, family in names.items() if family in PIPELINES)]
     note = f"targets with a pipeline: {', '.join(runnable)}"
     try:
-        machine = resolve_machine(str(name))
+        machine = resolve_machine(name)
     except UnknownNameError as error:
         message = f"unknown target '{name}'{did_you_mean(name, ['host', *names])}"
         raise CrosstileError(message).with_note(note) from error
