@@ -17,7 +17,7 @@ no operand has come in through a ``tensor.empty`` that is never read. ``func``, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import inf, prod
 from typing import ClassVar, cast
 
 from xdsl.dialects import arith, tensor
@@ -26,6 +26,7 @@ from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     AnyFloat,
     ArrayAttr,
+    IndexType,
     IntegerAttr,
     TensorType,
     f32,
@@ -35,10 +36,12 @@ from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
+from crosstile.dialects.arith import CmpiOp, SelectOp
 from crosstile.dialects.nest.analysis import SizeSource, trace_size
 from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
-from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.nest.generic import GenericOp, IndexOp
 from crosstile.dialects.nn import elementwise
+from crosstile.dialects.nn.attention import CausalMaskOp
 from crosstile.dialects.nn.composites import ORIGIN
 from crosstile.dialects.nn.contraction import ContractOp
 from crosstile.dialects.nn.reduction import ReduceOp
@@ -126,6 +129,34 @@ def _lower_cast(op: elementwise.CastOp, lowering: Lowering) -> None:
     body = ScalarBody(source)
     result = cast_scalar(body, body.block.args[0], target)
     _replace(op, lowering, [op.operand], [_dims(*range(rank), count=rank)], body.finish(result))
+
+
+def _lower_causal_mask(op: CausalMaskOp, lowering: Lowering) -> None:
+    """A selection by column - row, at most columns - rows; that comes in as a tensor of rank 0 where it is dynamic."""
+    type_ = tensor_of(op.operand)
+    rank, (rows, columns) = len(type_.get_shape()), type_.get_shape()[-2:]
+    every = _dims(*range(rank), count=rank)
+    names, index = iterator_names(rank), IndexType()
+    static = DYNAMIC_INDEX not in (rows, columns)
+    body = ScalarBody(type_.element_type, *(() if static else (index,)))
+    row, column = (body.add(IndexOp(name)) for name in names[-2:])
+    limit = body.constant(columns - rows, index) if static else body.block.args[1]
+    seen = body.add(CmpiOp(body.add(arith.SubiOp(column, row)), limit, "sle"))
+    least = body.constant(-inf, type_.element_type)
+    inputs, maps = [lowering.value(op.operand)], [every]
+    if not static:
+        inputs.append(_more_columns_than_rows(op, lowering))
+        maps.append(_dims(count=rank))
+    block = body.finish(body.add(SelectOp(seen, body.block.args[0], least)))
+    _insert(op, GenericOp(inputs, _iterators(names), [*maps, every], block, [op.result.type]), lowering)
+
+
+def _more_columns_than_rows(op: CausalMaskOp, lowering: Lowering) -> SSAValue:
+    """How many more columns than rows the operand has, as a tensor of rank 0."""
+    rank = len(tensor_of(op.operand).get_shape())
+    rows, columns = (_size(SizeSource(lowering.value(op.operand), dim), lowering) for dim in (rank - 2, rank - 1))
+    more = lowering.insert(arith.SubiOp(columns, rows)).result
+    return lowering.insert(tensor.FromElementsOp(more, result_type=TensorType(IndexType(), []))).result
 
 
 # Constants
@@ -288,11 +319,15 @@ def _lower_dim(op: tensor.DimOp, lowering: Lowering) -> None:
     if dim is None:
         lowering.replace(op, lowering.insert(tensor.DimOp(source, lowering.value(op.index))).result)
         return
-    size = trace_size(SizeSource(source, dim))
+    lowering.replace(op, _size(SizeSource(source, dim), lowering))
+
+
+def _size(source: SizeSource, lowering: Lowering) -> SSAValue:
+    """A size, read from where it comes from."""
+    size = trace_size(source)
     if isinstance(size, int):
-        lowering.replace(op, _index(size, lowering))
-    else:
-        lowering.replace(op, lowering.insert(tensor.DimOp(size.value, _index(size.dim, lowering))).result)
+        return _index(size, lowering)
+    return lowering.insert(tensor.DimOp(size.value, _index(size.dim, lowering))).result
 
 
 def constant_index(value: SSAValue) -> int | None:
@@ -308,6 +343,7 @@ def _index(value: int, lowering: Lowering) -> SSAValue:
 
 RULES: dict[type[Operation], Rule] = {
     **dict.fromkeys(SCALARS, _lower_elementwise),
+    CausalMaskOp: _lower_causal_mask,
     elementwise.CastOp: _lower_cast,
     elementwise.ConstantOp: _lower_constant,
     ContractOp: _lower_contract,

@@ -1,19 +1,21 @@
 """``decompose``: composite operators of the ``nn`` level become primitives of the same level.
 
 Level: nn. In: any nn program. Out: one of nn.constant, neg, abs, exp, log, tanh, erf, sqrt, rsqrt, add, sub, mul,
-div, max, min, contract, reduce, transpose, reshape, broadcast and cast::
+div, max, min, contract, reduce, causal_mask, transpose, reshape, broadcast and cast::
 
     %y = nn.relu %x : tensor<?x4xf32>    =>    %zero = nn.constant dense<0.0> : tensor<f32>
                                                %y = nn.max %x, %zero : tensor<?x4xf32>, tensor<f32>
 
 Matrix products become contractions, gelu, silu, sigmoid and relu elementwise chains, softmax, layer_norm and rms_norm
-reductions with elementwise operations between them; the formulas are those of ``dialects/nn/composites.py``, and the
-attribute ``nn.origin`` of a primitive names the composite, for kernels to be named after. A dynamic row length that a
-norm divides by is read with ``tensor.dim`` and becomes a tensor of rank 0. ``fastmath`` flags are inherited.
+reductions with elementwise operations between them, attention two contractions around a softmax; the formulas are
+those of ``dialects/nn/composites.py``, and the attribute ``nn.origin`` of a primitive names the composite, for kernels
+to be named after. A dynamic row length that a norm divides by is read with ``tensor.dim`` and becomes a tensor of
+rank 0. ``fastmath`` flags are inherited.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,6 +25,7 @@ from xdsl.dialects.arith import FastMathFlagsAttr
 from xdsl.dialects.builtin import DYNAMIC_INDEX, AnyFloat, IntegerAttr, IntegerType, ModuleOp, StringAttr, TensorType
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir.affine import AffineDimExpr, AffineMap
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import (
     GreedyRewritePatternApplier,
@@ -33,10 +36,12 @@ from xdsl.pattern_rewriter import (
 )
 
 from crosstile.dialects.nn import composites
+from crosstile.dialects.nn.attention import AttentionOp, CausalMaskOp
 from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp, MatrixProductOp
-from crosstile.dialects.nn.elementwise import BINARY, UNARY, ConstantOp, GeluOp, ReluOp, SigmoidOp, SiluOp
+from crosstile.dialects.nn.elementwise import BINARY, UNARY, CastOp, ConstantOp, GeluOp, ReluOp, SigmoidOp, SiluOp
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
-from crosstile.dialects.nn.shapes import tensor_of
+from crosstile.dialects.nn.reshaping import ReshapeOp
+from crosstile.dialects.nn.shapes import least_finite, tensor_of
 from crosstile.dialects.nn.syntax import NnOp
 
 _UNARY = {op.name: op for op in UNARY}
@@ -90,6 +95,56 @@ class PrimitiveBuilder:
     def shift(self, x: SSAValue) -> SSAValue:
         """The value itself."""
         return x
+
+
+class AttentionBuilder(PrimitiveBuilder):
+    """The primitives of attention, as operations inserted before ``op``."""
+
+    def __init__(self, rewriter: PatternRewriter, op: AttentionOp):
+        super().__init__(rewriter, op, op.accumulator_type, op.fastmath)
+        self._accumulator = op.accumulator_type
+        self._operands = tensor_of(op.query).element_type
+
+    def contract(self, lhs: SSAValue, rhs: SSAValue, positions: Sequence[Sequence[int]], over_keys: bool) -> SSAValue:
+        """``nn.contract``."""
+        count = max(max(iterators) for iterators in positions) + 1
+        maps = [AffineMap(count, 0, tuple(map(AffineDimExpr, iterators))) for iterators in positions]
+        result = self._operands if over_keys else self._accumulator
+        return self._insert(ContractOp(lhs, rhs, maps, self._accumulator, self._of_elements, result), "product")
+
+    def reshape(self, x: SSAValue, shape: Sequence[composites.Size]) -> SSAValue:
+        """``nn.reshape``; dynamic sizes are read with ``tensor.dim`` unless a single one can be inferred."""
+        known = self.shape(x)
+        sizes = [known[size.position] if isinstance(size, composites.Dim) else size for size in shape]
+        dynamic = [size.position for size in shape if isinstance(size, composites.Dim) and known[size.position] < 0]
+        read = dynamic if len(dynamic) > 1 or 0 in sizes else []
+        operands = [
+            self._insert(tensor.DimOp(x, self._insert(arith.ConstantOp(IntegerAttr.from_index_int_value(position)))))
+            for position in read
+        ]
+        return self._insert(ReshapeOp(x, TensorType(tensor_of(x).element_type, sizes), operands))
+
+    def widen(self, x: SSAValue) -> SSAValue:
+        """``nn.cast`` if the types differ."""
+        return self._cast(x, self._accumulator)
+
+    def narrow(self, x: SSAValue) -> SSAValue:
+        """``nn.cast`` if the types differ."""
+        return self._cast(x, self._operands)
+
+    def _cast(self, x: SSAValue, element: Attribute) -> SSAValue:
+        type_ = tensor_of(x)
+        if type_.element_type == element:
+            return x
+        return self._insert(CastOp(x, TensorType(element, type_.get_shape())), "cast")
+
+    def shape(self, x: SSAValue) -> Sequence[int]:
+        """The shape of the type."""
+        return tensor_of(x).get_shape()
+
+    def causal_mask(self, x: SSAValue) -> SSAValue:
+        """``nn.causal_mask``."""
+        return self._insert(CausalMaskOp(x), "masked")
 
 
 def _builder(
@@ -174,6 +229,18 @@ class DecomposeRmsNorm(RewritePattern):
         _replace(rewriter, op, composites.rms_norm(builder, op.operand, op.gamma, dim, op.epsilon.value.data))
 
 
+class DecomposeAttention(RewritePattern):
+    """``nn.attention`` -> two contractions around a softmax."""
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: AttentionOp, rewriter: PatternRewriter) -> None:
+        """With or without bias, mask and grouped heads."""
+        operands, least, causal = (op.query, op.key, op.value), least_finite(op.accumulator_type), op.causal is not None
+        on = AttentionBuilder(rewriter, op)
+        result = composites.attention(on, operands, op.bias, op.factor, causal, op.group, least)
+        _replace(rewriter, op, result)
+
+
 def _to_contract(rewriter: PatternRewriter, op: MatrixProductOp) -> None:
     element = tensor_of(op.result).element_type
     rewriter.replace(op, ContractOp(op.lhs, op.rhs, op.indexing_maps, op.accumulator_type, op.fastmath, element))
@@ -213,6 +280,7 @@ class DecomposePass(ModulePass):
             DecomposeSoftmax(),
             DecomposeLayerNorm(),
             DecomposeRmsNorm(),
+            DecomposeAttention(),
             MatmulToContract(),
             BatchMatmulToContract(),
         ]

@@ -12,7 +12,8 @@ of a new last argument, and a function that computes how many bytes it must have
 A buffer is live from its allocation to the last operation of the top level that uses it, views of it included. Buffers
 get slots greedily in program order: one whose earlier occupants are all dead is taken again, and a slot is as large as
 the largest of its occupants, which for dynamic sizes is a maximum computed at run time. Every slot starts on a cache
-line. Sizes must be computable from the arguments alone; anything else is an error.
+line. A buffer that the host function itself stores to has a slot of its own, because the function runs once for every
+stage of its launches. Sizes must be computable from the arguments alone; anything else is an error.
 """
 
 from __future__ import annotations
@@ -74,6 +75,11 @@ def last_use(value: SSAValue, positions: dict[Operation, int], block: Block) -> 
     return latest
 
 
+def is_stored_by_host(alloc: memref.AllocOp) -> bool:
+    """Whether the host function itself stores to the buffer: it does so again in every stage, whoever is live then."""
+    return any(isinstance(use.operation, memref.StoreOp) and use.index == 1 for use in alloc.memref.uses)
+
+
 def assign_slots(block: Block) -> list[Slot]:
     """The slots for all ``memref.alloc`` of ``block``, in program order."""
     positions = {op: position for position, op in enumerate(block.ops)}
@@ -82,6 +88,9 @@ def assign_slots(block: Block) -> list[Slot]:
         if not isinstance(op, memref.AllocOp):
             continue
         free = (slot for slot in slots if slot.last_use < position)
+        if is_stored_by_host(op):
+            slots.append(Slot([op], last_use=len(positions)))
+            continue
         type_ = op.memref.type
         slot = min(free, key=lambda slot: slot.occupant_type() != type_, default=None)
         if slot is None:
@@ -106,7 +115,9 @@ class SizeComputation:
         if key not in self._sizes:
             type_ = alloc.memref.type
             known = prod(size for size in type_.get_shape() if size != DYNAMIC_INDEX)
-            known *= cast(FixedBitwidthType, type_.element_type).size
+            # An index is a word of 64 bits on every machine.
+            element = type_.element_type
+            known *= 8 if isinstance(element, IndexType) else cast(FixedBitwidthType, element).size
             size = self.index.product([known, *(self.copy(size) for size in alloc.dynamic_sizes)])
             self._sizes[key] = self.index.round_up(size, ALIGNMENT)
         return self._sizes[key]

@@ -9,14 +9,15 @@ Values are builtin tensors and any dimension may be ``?``. A two-layer network o
       func.return %y : tensor<?x10xf32>
     }
 
-Files: ``elementwise``, ``contraction``, ``reduction`` and ``reshaping`` (the operations), ``shapes`` (inference),
-``syntax`` (their common text), ``canonicalization`` and its patterns, ``dims`` (names of dynamic dimensions),
+Files: ``elementwise``, ``contraction``, ``reduction``, ``attention`` and ``reshaping`` (the operations), ``shapes``
+(inference), ``syntax`` (their common text), ``canonicalization`` and its patterns, ``dims`` (names of dimensions),
 ``composites`` (softmax and the like in primitives), ``meaning`` (what is computed, in NumPy), ``error_bound`` with
 ``bounded`` and ``bounded_sums`` (how far a result may be off).
 """
 
 from xdsl.ir import Dialect
 
+from crosstile.dialects.nn.attention import AttentionOp, CausalMaskOp
 from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp
 from crosstile.dialects.nn.elementwise import BINARY, UNARY, CastOp, ConstantOp
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
@@ -36,6 +37,8 @@ Nn = Dialect(
         SoftmaxOp,
         LayerNormOp,
         RmsNormOp,
+        AttentionOp,
+        CausalMaskOp,
         TransposeOp,
         ReshapeOp,
         BroadcastOp,

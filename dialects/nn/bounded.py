@@ -179,9 +179,18 @@ def absolute(format_: Format, x: Bounded) -> Bounded:
 
 
 def add(format_: Format, x: Bounded, y: Bounded) -> Bounded:
-    """The errors add up."""
+    """The errors add up; an infinite term absorbs any finite one."""
     least = np.maximum(x.least - y.largest, y.least - x.largest) if _lost(x, y) else None
-    return rounded(format_, x.value + y.value, x.error + y.error, (x, y), least=least, underflows=False)
+    result = rounded(format_, x.value + y.value, x.error + y.error, (x, y), least=least, underflows=False)
+    if not np.isinf(result.value).any():
+        return result
+    absorbed = _absorbs(x, y) | _absorbs(y, x)
+    return Bounded(result.value, np.where(absorbed, 0.0, result.error), result.overflowed)
+
+
+def _absorbs(x: Bounded, y: Bounded) -> Array:
+    """Where ``x`` is infinite for certain and ``y`` is not."""
+    return np.isinf(x.value) & (x.error == 0) & np.isfinite(y.largest)
 
 
 def subtract(format_: Format, x: Bounded, y: Bounded) -> Bounded:

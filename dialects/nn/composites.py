@@ -10,6 +10,8 @@ softmax(x) along a dimension::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Protocol, TypeVar
 
@@ -45,6 +47,47 @@ class Primitives(Protocol[ValueT]):
     def shift(self, x: ValueT) -> ValueT:
         """``x``, subtracted where the result does not depend on it, so that an error of it does not count."""
         ...
+
+
+class AttentionPrimitives(Primitives[ValueT], Protocol[ValueT]):
+    """The primitives of attention: those above compute in the accumulator type."""
+
+    def contract(self, lhs: ValueT, rhs: ValueT, positions: Sequence[Sequence[int]], over_keys: bool) -> ValueT:
+        """``nn.contract``, a chain, along the iterators ``positions`` (lhs, rhs, result).
+
+        The sum ``over_keys`` is rounded to the operands' type, the other stays in the accumulator type.
+        """
+        ...
+
+    def reshape(self, x: ValueT, shape: Sequence[Size]) -> ValueT:
+        """``nn.reshape`` to sizes that are numbers or dimensions of ``x``."""
+        ...
+
+    def widen(self, x: ValueT) -> ValueT:
+        """``nn.cast`` from the operands' type to the accumulator type."""
+        ...
+
+    def narrow(self, x: ValueT) -> ValueT:
+        """``nn.cast`` from the accumulator type to the operands'."""
+        ...
+
+    def shape(self, x: ValueT) -> Sequence[int]:
+        """The sizes of ``x`` as far as they are known, ``DYNAMIC_INDEX`` for others."""
+        ...
+
+    def causal_mask(self, x: ValueT) -> ValueT:
+        """``nn.causal_mask``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dim:
+    """The size of dimension ``position`` of an operand."""
+
+    position: int
+
+
+Size = int | Dim
 
 
 def relu(on: Primitives[ValueT], x: ValueT) -> ValueT:
@@ -93,3 +136,56 @@ def rms_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, dim: int, epsilon
     square = on.binary("div", on.reduce("add", on.binary("mul", x, x), dim), on.size(x, dim))
     scale = on.unary("rsqrt", on.binary("add", square, on.constant(epsilon)))
     return on.binary("mul", on.binary("mul", x, scale), gamma)
+
+
+_LEAST_SUM = 2.0**-14
+"""Below any sum of the weights of a query that sees a key, of which one is exp(0), and a number of every type."""
+
+
+def attention(
+    on: AttentionPrimitives[ValueT],
+    operands: tuple[ValueT, ValueT, ValueT],
+    bias: ValueT | None,
+    factor: float,
+    causal: bool,
+    group: tuple[int, int] | None,
+    least: float,
+) -> ValueT:
+    """Scores, their softmax, and the sum of values that it weighs.
+
+    ``least`` is the least finite number of the accumulator type. With ``group`` (key heads, heads of each) there is one
+    more dimension, of the heads that share a key head. A query that sees no key has the maximum -inf and the sum 0:
+    ``least`` and a small positive number in their place make its weights 0 and change no other query.
+    """
+    query, key, value = operands
+    rank = 4 if group is None else 5
+    if group is not None:
+        query = on.reshape(query, (Dim(0), *group, Dim(2), Dim(3)))
+        bias = bias if bias is None else _grouped_bias(on, bias, group)
+    # Iterators: batch, heads [, heads of the group], m, n, d; for the second product d stands for the value's.
+    m, n, d = rank - 2, rank - 1, rank
+    rows, keys = tuple(range(rank - 1)), (0, 1)
+    scores = on.contract(query, key, ((*rows, d), (*keys, n, d), (*rows, n)), over_keys=False)
+    scores = on.binary("mul", scores, on.constant(factor))
+    if bias is not None:
+        scores = on.binary("add", scores, on.widen(bias))
+    if causal:
+        scores = on.causal_mask(scores)
+    maximum = on.binary("max", on.reduce("max", scores, n), on.constant(least))
+    exponential = on.unary("exp", on.binary("sub", scores, on.shift(maximum)))
+    total = on.binary("max", on.reduce("add", exponential, n), on.constant(_LEAST_SUM))
+    weights = on.narrow(on.binary("div", exponential, total))
+    # The last two iterators change roles: e, which the result keeps, comes before n, which is summed.
+    e, summed = m + 1, m + 2
+    result = on.contract(weights, value, ((*rows, summed), (*keys, summed, e), (*rows, e)), over_keys=True)
+    return result if group is None else on.reshape(result, (Dim(0), group[0] * group[1], Dim(3), Dim(4)))
+
+
+def _grouped_bias(on: AttentionPrimitives[ValueT], bias: ValueT, group: tuple[int, int]) -> ValueT:
+    """``bias`` with its dimension of heads, if it has one, as key heads and heads of each."""
+    shape = on.shape(bias)
+    if len(shape) < 3:
+        return bias
+    heads = len(shape) - 3
+    split = (1, 1) if shape[heads] == 1 else group
+    return on.reshape(bias, (*map(Dim, range(heads)), *split, Dim(heads + 1), Dim(heads + 2)))

@@ -35,7 +35,7 @@ from crosstile.dialects.nn.shapes import (
 from crosstile.dialects.nn.syntax import NO_FLAGS, NnOp, Parsed
 
 
-def _result_element(element: Attribute, accumulator: Attribute, result: Attribute | None) -> Attribute:
+def result_element_type(element: Attribute, accumulator: Attribute, result: Attribute | None) -> Attribute:
     """The element type of a contraction of ``element`` in ``accumulator``, ``result`` if that is legal."""
     if not is_float(accumulator) or float_width(accumulator) < float_width(element):
         raise VerifyException(
@@ -109,7 +109,7 @@ class MatrixProductOp(NnOp, ABC):
         for type_ in types:
             require_float("matrices", type_)
         cls.check_ranks(*types)
-        element = _result_element(require_same_elements(types), accumulator_type, result_element)
+        element = result_element_type(require_same_elements(types), accumulator_type, result_element)
         shapes = [type_.get_shape() for type_ in types]
         m, lhs_k = reversed(shapes[0][-2:]) if transpose_a else shapes[0][-2:]
         rhs_k, n = reversed(shapes[1][-2:]) if transpose_b else shapes[1][-2:]
@@ -258,7 +258,7 @@ class ContractOp(NnOp):
         types = [tensor_of(lhs), tensor_of(rhs)]
         for type_ in types:
             require_float("operands", type_)
-        element = _result_element(require_same_elements(types), accumulator_type, result_element)
+        element = result_element_type(require_same_elements(types), accumulator_type, result_element)
         positions = positions_of(indexing_maps)
         sizes: dict[int, list[int]] = {}
         for what, type_, iterators in zip(("the left operand", "the right operand"), types, positions, strict=False):

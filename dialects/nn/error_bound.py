@@ -29,6 +29,7 @@ from crosstile.dialects.arith_meaning import dense_array
 from crosstile.dialects.element_types import Array, dtype_of
 from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.nn import bounded, bounded_sums, composites
+from crosstile.dialects.nn.attention import AttentionOp, CausalMaskOp
 from crosstile.dialects.nn.bounded import Bounded, Format, exactly, format_of, format_of_dtype
 from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp, MatrixProductOp, positions_of
 from crosstile.dialects.nn.elementwise import (
@@ -41,10 +42,10 @@ from crosstile.dialects.nn.elementwise import (
     SiluOp,
     UnaryOp,
 )
-from crosstile.dialects.nn.meaning import broadcast_array, reference, reshaped_shape
+from crosstile.dialects.nn.meaning import broadcast_array, hidden, reference, reshaped_shape
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
-from crosstile.dialects.nn.shapes import tensor_of
+from crosstile.dialects.nn.shapes import least_finite, tensor_of
 from crosstile.dialects.upstream_meaning import MEANINGS as UPSTREAM
 
 
@@ -189,6 +190,64 @@ class BoundedPrimitives:
         if kind == "max":
             return bounded_sums.reduce_max(self.format, x, dims)
         return bounded_sums.reduce_add(self.format, x, dims, self._reassoc)
+
+
+def bounded_causal_mask(x: Bounded) -> Bounded:
+    """Minus infinity for certain where the mask hides an element."""
+    mask = hidden(x.shape)
+    overflowed = None if x.overflowed is None else np.where(mask, 0.0, x.overflowed)
+    return Bounded(np.where(mask, -np.inf, x.value), np.where(mask, 0.0, x.error), overflowed)
+
+
+class BoundedAttention(BoundedPrimitives):
+    """The primitives of attention on values with bounds."""
+
+    def __init__(self, op: AttentionOp):
+        super().__init__(op.query, op.fastmath)
+        self._operands = self.format
+        self.format, self._dtype = format_of(op.accumulator_type), dtype_of(op.accumulator_type)
+
+    def contract(self, lhs: Bounded, rhs: Bounded, positions: Sequence[Sequence[int]], over_keys: bool) -> Bounded:
+        """``nn.contract``."""
+        result = self._operands if over_keys else self.format
+        along = [tuple(iterators) for iterators in positions]
+        return bounded_sums.contract(self.format, result, lhs, rhs, along, reassoc=False)
+
+    def reshape(self, x: Bounded, shape: Sequence[composites.Size]) -> Bounded:
+        """``nn.reshape``."""
+        sizes = [x.shape[size.position] if isinstance(size, composites.Dim) else size for size in shape]
+        return x.rearranged(lambda part: part.reshape(sizes))
+
+    def widen(self, x: Bounded) -> Bounded:
+        """``nn.cast``, exact."""
+        return x
+
+    def narrow(self, x: Bounded) -> Bounded:
+        """``nn.cast``."""
+        return bounded.convert(self._operands, self.format, x)
+
+    def shape(self, x: Bounded) -> Sequence[int]:
+        """All sizes are known."""
+        return x.shape
+
+    def causal_mask(self, x: Bounded) -> Bounded:
+        """``nn.causal_mask``."""
+        return bounded_causal_mask(x)
+
+
+@BOUNDS.of(AttentionOp)
+def _attention(interpreter: Interpreter, op: AttentionOp, operands: Sequence[Any]) -> Sequence[Any]:
+    query, key, value, *bias = operands
+    added = bias[0] if bias else None
+    least = least_finite(op.accumulator_type)
+    causal = op.causal is not None
+    on = BoundedAttention(op)
+    return (composites.attention(on, (query, key, value), added, op.factor, causal, op.group, least),)
+
+
+@BOUNDS.of(CausalMaskOp)
+def _causal_mask(interpreter: Interpreter, op: CausalMaskOp, operands: Sequence[Any]) -> Sequence[Any]:
+    return (bounded_causal_mask(operands[0]),)
 
 
 @BOUNDS.of(ConstantOp)

@@ -25,7 +25,7 @@ from crosstile.dialects.arith_meaning import dense_array, float_maximum, float_m
 from crosstile.dialects.element_types import Array, dtype_of, is_float
 from crosstile.dialects.interpreter import Interpreter, Meaning, Meanings
 from crosstile.dialects.math_meaning import erf
-from crosstile.dialects.nn import contraction, elementwise, reduction, reshaping
+from crosstile.dialects.nn import attention, contraction, elementwise, reduction, reshaping
 from crosstile.dialects.nn.shapes import tensor_of
 from crosstile.ir.diagnostics import CrosstileError
 
@@ -242,10 +242,52 @@ def _rms_norm(op: reduction.RmsNormOp, x: Array, gamma: Array) -> Array:
     return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + op.epsilon.value.data) * gamma
 
 
+def hidden(shape: Sequence[int]) -> Array:
+    """Where ``nn.causal_mask`` hides elements of matrices of ``shape``."""
+    rows, columns = shape[-2:]
+    return np.arange(columns) - columns > np.arange(rows)[:, np.newaxis] - rows
+
+
+def _causal_mask(op: attention.CausalMaskOp, x: Array) -> Array:
+    return np.where(hidden(x.shape), -np.inf, x)
+
+
+def _attention(op: attention.AttentionOp, query: Array, key: Array, value: Array, *bias: Array) -> Array:
+    batch, heads, _, size = query.shape
+    if not (key.shape[0] == value.shape[0] == batch and key.shape[1:3] == value.shape[1:3] and key.shape[3] == size):
+        shapes = ["x".join(map(str, array.shape)) for array in (query, key, value)]
+        raise CrosstileError(f"a query of {shapes[0]}, a key of {shapes[1]} and a value of {shapes[2]} do not fit")
+    repeats = 1 if op.group is None else op.group[1]
+    if heads != key.shape[1] * repeats:
+        raise CrosstileError(f"the query has {heads} heads and the key {key.shape[1]}, each for {repeats}")
+    key, value = (np.repeat(array, repeats, axis=1) for array in (key, value))
+    scores = op.factor * (query @ np.swapaxes(key, -1, -2))
+    if bias:
+        check_bias(op, bias[0].shape, scores.shape)
+        scores = scores + bias[0]
+    if op.causal is not None:
+        scores = np.where(hidden(scores.shape), -np.inf, scores)
+    maximum = maximum_along(scores, (3,))
+    weights = np.exp(scores - np.where(np.isneginf(maximum), 0.0, maximum))
+    total = np.sum(weights, axis=3, keepdims=True)
+    return weights / np.where(total == 0.0, 1.0, total) @ value
+
+
+def check_bias(op: attention.AttentionOp, bias: Sequence[int], scores: Sequence[int]) -> None:
+    """Raise unless a bias of shape ``bias`` is what its type promises to scores of shape ``scores``."""
+    static = _reversed_shape(op.operands[3].type)
+    for known, size, expected in zip(static, reversed(bias), reversed(scores), strict=False):
+        if known != 1 and size != expected:
+            found = ["x".join(map(str, shape)) for shape in (bias, scores)]
+            raise CrosstileError(f"a bias of {found[0]} is no bias of scores of {found[1]}")
+
+
 MEANINGS[reduction.ReduceOp] = _computed(_reduce)
 MEANINGS[reduction.SoftmaxOp] = _computed(_softmax)
 MEANINGS[reduction.LayerNormOp] = _computed(_layer_norm)
 MEANINGS[reduction.RmsNormOp] = _computed(_rms_norm)
+MEANINGS[attention.CausalMaskOp] = _computed(_causal_mask)
+MEANINGS[attention.AttentionOp] = _computed(_attention)
 
 
 # Shapes

@@ -34,7 +34,7 @@ from crosstile.dialects.nn.shapes import (
     require_same_elements,
     tensor_of,
 )
-from crosstile.dialects.nn.syntax import REASSOC, NnOp, Parsed
+from crosstile.dialects.nn.syntax import REASSOC, NnOp, Parsed, decimal
 
 KINDS = ("add", "max")
 """What ``nn.reduce`` folds with. An empty reduction gives 0, and minus infinity or the least integer."""
@@ -224,7 +224,7 @@ class NormOp(NnOp, ABC):
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_list(self.operands, printer.print_operand)
-        printer.print_string(f" epsilon {_decimal(self.epsilon.value.data)}")
+        printer.print_string(f" epsilon {decimal(self.epsilon.value.data)}")
         self.print_end(printer, self.operands)
 
 
@@ -255,9 +255,3 @@ class RmsNormOp(NormOp):
 
     operand = operand_def(TensorType)
     gamma = operand_def(TensorType)
-
-
-def _decimal(value: float) -> str:
-    """The shortest decimal that reads back as ``value``, with the point that MLIR's floats must have."""
-    mantissa, exponent, power = repr(value).partition("e")
-    return (mantissa if "." in mantissa else f"{mantissa}.0") + exponent + power

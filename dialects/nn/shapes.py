@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from math import ldexp
 from typing import TypeAlias, cast
 
 from xdsl.dialects.builtin import (
@@ -29,6 +30,13 @@ from xdsl.utils.exceptions import VerifyException
 AnyTensor: TypeAlias = TensorType[Attribute]
 
 _FLOATS = (Float16Type, BFloat16Type, Float32Type, Float64Type)
+_RANGES: dict[type[Attribute], tuple[int, int]] = {
+    Float16Type: (11, 15),
+    BFloat16Type: (8, 127),
+    Float32Type: (24, 127),
+    Float64Type: (53, 1023),
+}
+"""Digits of the significand and largest exponent."""
 _INTEGER_WIDTHS = (1, 8, 16, 32, 64)
 
 
@@ -53,6 +61,12 @@ def float_width(element: Attribute) -> int:
     """The width of a float type in bits."""
     assert isinstance(element, _FLOATS)
     return element.bitwidth
+
+
+def least_finite(element: Attribute) -> float:
+    """The least finite number of a float type."""
+    digits, exponent = _RANGES[type(element)]
+    return -ldexp(2.0 - ldexp(1.0, 1 - digits), exponent)
 
 
 def tensor_of(value: SSAValue) -> AnyTensor:

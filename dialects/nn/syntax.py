@@ -143,3 +143,9 @@ class Parsed:
         if not isinstance(type_, TensorType):
             self.parser.raise_error(f"expected a ranked tensor type, found {type_}", position, self.parser.pos)
         return cast(AnyTensor, type_)
+
+
+def decimal(value: float) -> str:
+    """The shortest decimal that reads back as ``value``, with the point that MLIR's floats must have."""
+    mantissa, exponent, power = repr(value).partition("e")
+    return (mantissa if "." in mantissa else f"{mantissa}.0") + exponent + power

@@ -214,8 +214,8 @@ class HostLowering:
         if len(dynamic) == 1:
             computed = {dynamic[0]: self.sizes.inferred(source, type_)}
         else:
-            given = lowering.flatten(op.operands[1:])
-            computed = {dim: Computed(size) for dim, size in zip(dynamic, given, strict=True)}
+            given = [self._given_size(size, lowering) for size in op.operands[1:]]
+            computed = dict(zip(dynamic, given, strict=True))
         sizes = [computed[dim].value if dim in computed else size for dim, size in enumerate(type_.get_shape())]
         strides: list[Index] = [1]
         for size in reversed(sizes[1:]):
@@ -225,6 +225,15 @@ class HostLowering:
         for dim, size in computed.items():
             self.sizes.record(result, dim, size)
         lowering.replace(op, result)
+
+    def _given_size(self, size: SSAValue, lowering: Lowering) -> Computed:
+        """A size that the program computes; one read from a tensor is known to be that of an input."""
+        value, read = lowering.value(size), size.owner
+        index = read.index.owner if isinstance(read, tensor.DimOp) else None
+        if isinstance(read, tensor.DimOp) and isinstance(index, arith.ConstantOp):
+            assert isinstance(index.value, IntegerAttr)
+            return Computed(value, self.sizes.expression(lowering.value(read.source), index.value.value.data))
+        return Computed(value)
 
     # Launches
 

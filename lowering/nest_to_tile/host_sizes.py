@@ -15,7 +15,7 @@ from typing import cast
 from xdsl.dialects import arith, cf, memref
 from xdsl.dialects.builtin import DYNAMIC_INDEX, LocationAttr, MemRefType
 from xdsl.ir import Block, BlockArgument, Operation, SSAValue
-from xdsl.ir.affine import AffineExpr, AffineMap
+from xdsl.ir.affine import AffineConstantExpr, AffineExpr, AffineMap
 from xdsl.utils.hints import isa
 
 from crosstile.ir.index_math import Index, IndexBuilder
@@ -90,11 +90,12 @@ class HostSizes:
 
     def result_shape(self, value: SSAValue) -> AffineMap | None:
         """The shape of ``value`` from the inputs' dynamic dimensions; None if it is no expression of them."""
-        expressions = [self._expression(value, dim) for dim in range(len(_shape(value)))]
+        expressions = [self.expression(value, dim) for dim in range(len(_shape(value)))]
         known = [expression for expression in expressions if expression is not None]
         return AffineMap(0, len(self._symbols), tuple(known)) if len(known) == len(expressions) else None
 
-    def _expression(self, value: SSAValue, dim: int) -> AffineExpr | None:
+    def expression(self, value: SSAValue, dim: int) -> AffineExpr | None:
+        """The size of ``value`` along ``dim`` from the inputs' dynamic dimensions; None if it is no expression."""
         match self.origin(value, dim):
             case Computed() as computed:
                 return computed.expression
@@ -112,8 +113,10 @@ class HostSizes:
         value = self.index.floor_div(self.index.product([self.size(source, dim) for dim in dims]), rest)
         expression = AffineExpr.constant(1)
         for dim in dims:
-            factor = self._expression(source, dim)
-            if factor is None:
+            factor = self.expression(source, dim)
+            constants = (isinstance(part, AffineConstantExpr) for part in (expression, factor))
+            if factor is None or not any(constants):
+                # A product of two dimensions is no affine expression.
                 return Computed(value)
             expression = expression * factor
         return Computed(value, expression // rest)

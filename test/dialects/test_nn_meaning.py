@@ -208,6 +208,44 @@ def test_rms_norm():
         run(arguments, body, "tensor<?x?xf64>", x, gamma[:6])
 
 
+@pytest.mark.parametrize(("queries", "keys", "heads"), [(3, 5, 2), (5, 3, 4), (4, 4, 2), (1, 7, 4), (2, 0, 2)])
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention(queries: int, keys: int, heads: int, causal: bool):
+    query = RANDOM.standard_normal((2, heads, queries, 4))
+    key, value = RANDOM.standard_normal((2, 2, keys, 4)), RANDOM.standard_normal((2, 2, keys, 3))
+    bias = RANDOM.standard_normal((1, queries, keys))
+    bias[0, 0, : keys // 2] = -np.inf
+    types = [f"tensor<?x{heads}x?x4xf64>", "tensor<?x2x?x4xf64>", "tensor<?x2x?x3xf64>", "tensor<1x?x?xf64>"]
+    arguments = ", ".join(f"%{name}: {type_}" for name, type_ in zip("qkvb", types, strict=True))
+    word = "causal" if causal else ""
+    body = f"%r = nn.attention %q, %k, %v bias %b {word} scale 0.3 accumulate f64 : {', '.join(types)}"
+    found = run(arguments, body, f"tensor<?x{heads}x?x3xf64>", query, key, value, bias)
+    for batch, head, row in np.ndindex(2, heads, queries):
+        shared = head * 2 // heads
+        # Queries are the last positions: the last one sees the last key.
+        last = keys - (queries - 1 - row) if causal else keys
+        weights = [
+            math.exp(0.3 * math.fsum(query[batch, head, row] * key[batch, shared, n]) + bias[0, row, n])
+            for n in range(max(last, 0))
+        ]
+        total = math.fsum(weights)
+        expected = [
+            math.fsum(weight * x for weight, x in zip(weights, column, strict=False)) / total if total else 0.0
+            for column in value[batch, shared].T
+        ]
+        np.testing.assert_allclose(found[batch, head, row], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_attention_checks_sizes():
+    type_ = "tensor<?x?x?x4xf64>"
+    body = f"%r = nn.attention %q, %k, %k accumulate f64 : {type_}, {type_}, {type_}"
+    x = np.zeros((1, 2, 3, 4))
+    with pytest.raises(CrosstileError, match="a query of 1x2x3x4, a key of 2x2x3x4 and a value of 2x2x3x4 do not fit"):
+        run(f"%q: {type_}, %k: {type_}", body, type_, x, np.zeros((2, 2, 3, 4)))
+    with pytest.raises(CrosstileError, match="the query has 2 heads and the key 3, each for 1"):
+        run(f"%q: {type_}, %k: {type_}", body, type_, x, np.zeros((1, 3, 3, 4)))
+
+
 def test_shapes_move_elements_without_computing():
     x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     body = """%0 = nn.transpose %x [2, 0, 1] : tensor<2x?x4xf32> -> tensor<4x2x?xf32>

@@ -26,6 +26,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 from xdsl.utils.exceptions import VerifyException
 
+from crosstile.dialects.nn.attention import AttentionOp, CausalMaskOp
 from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp
 from crosstile.dialects.nn.elementwise import BINARY, UNARY, BinaryOp, CastOp, ConstantOp, GeluOp, UnaryOp
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
@@ -148,6 +149,20 @@ def make_rms_norm(draw: Draw, values: Values) -> Operation | None:
     return _if_legal(lambda: RmsNormOp(operand, vector, epsilon=draw(st.floats(0, 1)), fastmath=draw(FLAGS)))
 
 
+def make_attention(draw: Draw, values: Values) -> Operation | None:
+    operand = _float_tensor(draw, values, rank=4)
+    if operand is None:
+        return None
+    bias, scale = draw(st.sampled_from([None, operand])), draw(st.one_of(st.none(), st.floats(-1e3, 1e3)))
+    causal, flags = draw(st.booleans()), draw(FLAGS)
+    return _if_legal(lambda: AttentionOp(operand, operand, operand, bias, f64, causal, scale, flags))
+
+
+def make_causal_mask(draw: Draw, values: Values) -> Operation | None:
+    operand = _float_tensor(draw, values, least=2)
+    return None if operand is None else CausalMaskOp(operand)
+
+
 def make_transpose(draw: Draw, values: Values) -> Operation | None:
     operand = values.pick(draw, TensorType)
     return None if operand is None else TransposeOp(operand, draw(st.permutations(range(len(_shape(operand))))))
@@ -187,6 +202,8 @@ MAKERS: list[Maker] = [
     make_softmax,
     make_layer_norm,
     make_rms_norm,
+    make_attention,
+    make_causal_mask,
     make_transpose,
     make_reshape,
     make_broadcast,

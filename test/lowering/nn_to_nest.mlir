@@ -151,3 +151,23 @@ func.func @size_of_a_sum(%x: tensor<?x?xf32>, %y: tensor<?x?xf32>) -> index {
   %n = tensor.dim %sum, %one : tensor<?x?xf32>
   func.return %n : index
 }
+
+// Column - row is at most columns - rows, which is a constant or comes in as a tensor of rank 0.
+
+// CHECK-LABEL: func.func @causal_mask
+func.func @causal_mask(%x: tensor<2x4x6xf32>, %y: tensor<4x?xf32>) -> (tensor<2x4x6xf32>, tensor<4x?xf32>) {
+  // CHECK-NEXT: nest.generic [i : parallel, j : parallel, k : parallel] ins(%x (i, j, k) : tensor<2x4x6xf32>)
+  // CHECK: %[[ROW:.*]] = nest.index j
+  // CHECK-NEXT: %[[COLUMN:.*]] = nest.index k
+  // CHECK-NEXT: %[[MORE:.*]] = arith.constant 2 : index
+  // CHECK-NEXT: %[[FAR:.*]] = arith.subi %[[COLUMN]], %[[ROW]] : index
+  // CHECK-NEXT: arith.cmpi sle, %[[FAR]], %[[MORE]] : index
+  // CHECK-NEXT: arith.constant 0xff800000 : f32
+  // CHECK-NEXT: arith.select
+  // CHECK: %[[SIZE:.*]] = tensor.from_elements %{{.*}} : tensor<index>
+  // CHECK-NEXT: nest.generic [i : parallel, j : parallel]
+  // CHECK-SAME: ins(%y (i, j), %[[SIZE]] () : tensor<4x?xf32>, tensor<index>)
+  %0 = nn.causal_mask %x : tensor<2x4x6xf32>
+  %1 = nn.causal_mask %y : tensor<4x?xf32>
+  func.return %0, %1 : tensor<2x4x6xf32>, tensor<4x?xf32>
+}

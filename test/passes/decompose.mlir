@@ -81,3 +81,30 @@ func.func @rms_norm(%x: tensor<?x8xf32>, %g: tensor<8xf32>) -> tensor<?x8xf32> {
   %0 = nn.rms_norm %x, %g epsilon 1.0e-5 : tensor<?x8xf32>, tensor<8xf32>
   func.return %0 : tensor<?x8xf32>
 }
+
+// A query that sees no key has the maximum -inf and the sum 0: their lower limits make its weights 0.
+
+// CHECK-LABEL: func.func @attention
+func.func @attention(%q: tensor<2x4x?x16xf32>, %k: tensor<2x2x?x16xf32>, %v: tensor<2x2x?x8xf32>,
+                     %b: tensor<4x?x?xf32>) -> tensor<2x4x?x8xf32> {
+  // CHECK: %[[Q:.*]] = nn.reshape %q{{.*}} -> tensor<2x2x2x?x16xf32>
+  // CHECK: %[[B:.*]] = nn.reshape %b sizes [%{{.*}}, %{{.*}}]{{.*}} -> tensor<2x2x?x?xf32>
+  // CHECK: %[[S:.*]] = nn.contract [b0, b1, m0, m1, n, k] %[[Q]] (b0, b1, m0, m1, k), %k (b0, b1, n, k)
+  // CHECK-SAME: -> (b0, b1, m0, m1, n) accumulate f32 {
+  // CHECK: nn.mul %[[S]], %{{.*}}
+  // CHECK: nn.add
+  // CHECK: nn.causal_mask
+  // CHECK: nn.reduce max
+  // CHECK-NEXT: nn.constant dense<-3.40282347e+38>
+  // CHECK-NEXT: nn.max
+  // CHECK: nn.reduce add
+  // CHECK-NEXT: nn.constant dense<6.10351562e-05>
+  // CHECK-NEXT: nn.max
+  // CHECK-NEXT: %[[P:.*]] = nn.div
+  // CHECK-NEXT: %[[O:.*]] = nn.contract [b0, b1, m0, m1, n, k] %[[P]] (b0, b1, m0, m1, k), %v (b0, b1, k, n)
+  // CHECK-SAME: accumulate f32 {nn.origin = "attention"}
+  // CHECK: nn.reshape %[[O]]{{.*}} -> tensor<2x4x?x8xf32>
+  %0 = nn.attention %q, %k, %v bias %b causal accumulate f32
+      : tensor<2x4x?x16xf32>, tensor<2x2x?x16xf32>, tensor<2x2x?x8xf32>, tensor<4x?x?xf32>
+  func.return %0 : tensor<2x4x?x8xf32>
+}

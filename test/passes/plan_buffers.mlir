@@ -22,6 +22,25 @@ func.func @chain(%x : memref<?x8xf32>, %y : memref<?x8xf32>) attributes {
 }
 // CHECK:       func.func @chain.arena(%{{.*}}: memref<?x8xf32>, %{{.*}}: memref<?x8xf32>) -> index
 
+// The host function runs for every stage, so what it stores itself shares memory with no other buffer.
+
+// CHECK-LABEL: func.func @stored_by_host
+// CHECK:         memref.view %arena[%{{.*}}][] : memref<?xi8> to memref<index>
+// CHECK:         %[[A:.*]] = memref.view %arena[%[[FIRST:.*]]][] : memref<?xi8> to memref<16xf32>
+// CHECK:         memref.view %arena[%[[SECOND:.*]]][] : memref<?xi8> to memref<16xf32>
+func.func @stored_by_host(%y : memref<16xf32>, %n : index) attributes {
+    crosstile.inputs = 0 : index, crosstile.result_shapes = [affine_map<() -> (16)>]} {
+  %s = memref.alloc() : memref<index>
+  memref.store %n, %s[] : memref<index>
+  %a = memref.alloc() : memref<16xf32>
+  "test.op"(%s, %a) : (memref<index>, memref<16xf32>) -> ()
+  %b = memref.alloc() : memref<16xf32>
+  "test.op"(%a, %b, %y) : (memref<16xf32>, memref<16xf32>, memref<16xf32>) -> ()
+  func.return
+}
+// CHECK:       func.func @stored_by_host.arena
+// CHECK:         arith.constant 192 : index
+
 // A view keeps its buffer alive; static sizes are known when planning.
 
 // CHECK-LABEL: func.func @view

@@ -29,6 +29,7 @@ COMPOSITES = {
     "nn.softmax",
     "nn.layer_norm",
     "nn.rms_norm",
+    "nn.attention",
 }
 
 

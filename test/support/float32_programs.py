@@ -84,11 +84,12 @@ def _meanings(execution: Execution) -> Meanings:
     def contract(interpreter: Interpreter, op: ContractOp, operands: Sequence[Any]) -> Sequence[Any]:
         *batches, m, n, k = range(op.maps[0].num_dims)
         assert op.positions[2] == (*batches, m, n)
-        lhs, rhs = operands
-        lhs = np.swapaxes(lhs, -1, -2) if op.positions[0] == (*batches, k, m) else lhs
-        rhs = np.swapaxes(rhs, -1, -2) if op.positions[1] == (*batches, n, k) else rhs
+        lhs = along(operands[0], op.positions[0], (*batches, m, k))
+        rhs = along(operands[1], op.positions[1], (*batches, k, n))
+        shared = np.broadcast_shapes(lhs.shape[:-2], rhs.shape[:-2])
+        lhs, rhs = (np.broadcast_to(array, (*shared, *array.shape[-2:])) for array in (lhs, rhs))
         result = np.empty((*lhs.shape[:-1], rhs.shape[-1]), lhs.dtype)
-        for batch in np.ndindex(*lhs.shape[:-2]):
+        for batch in np.ndindex(*shared):
             result[batch] = matrix_product(lhs[batch], rhs[batch], execution)
         return (result,)
 
@@ -103,6 +104,12 @@ def _meanings(execution: Execution) -> Meanings:
         return (np.expand_dims(result, dim) if op.keep_dims is not None else result,)
 
     return meanings
+
+
+def along(array: Array, axes: Sequence[int], order: Sequence[int]) -> Array:
+    """``array``, whose dimensions are the iterators ``axes``, in ``order``, with size 1 along those it lacks."""
+    ordered = np.transpose(array, [axes.index(axis) for axis in order if axis in axes])
+    return np.expand_dims(ordered, [position for position, axis in enumerate(order) if axis not in axes])
 
 
 def matrix_product(lhs: Array, rhs: Array, execution: Execution) -> Array:

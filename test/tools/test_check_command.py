@@ -38,6 +38,7 @@ PRODUCT = """func.func @main(%x: tensor<13x34xf32>, %w: tensor<34x21xf32>, %b: t
 """
 
 DIMS: dict[str, tuple[str, ...]] = {
+    "attention.mlir": ("--dim", "B=2", *ROW_SIZES),
     "batch_matmul.mlir": ("--dim", "B=2", *ROW_SIZES),
     "broadcast_chain.mlir": ROW_SIZES,
     "gelu.mlir": ROW_SIZES,

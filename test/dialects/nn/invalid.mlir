@@ -278,3 +278,44 @@ func.func @broadcast_sizes(%x: tensor<3xf32>) {
   %y = nn.broadcast %x dims [1] : tensor<3xf32> -> tensor<?x3xf32>
   func.return
 }
+
+// -----
+
+func.func @attention_heads(%q: tensor<1x8x4x16xf32>, %k: tensor<1x3x4x16xf32>) {
+  // expected-error @+1 {{expects as many key heads as heads or a divisor of that, 8, got 3}}
+  %y = nn.attention %q, %k, %k accumulate f32 : tensor<1x8x4x16xf32>, tensor<1x3x4x16xf32>, tensor<1x3x4x16xf32>
+  func.return
+}
+
+// -----
+
+func.func @attention_keys(%q: tensor<1x8x4x16xf32>, %k: tensor<1x8x4x16xf32>, %v: tensor<1x8x5x16xf32>) {
+  // expected-error @+1 {{the number of keys has size 4 in one operand and 5 in another}}
+  %y = nn.attention %q, %k, %v accumulate f32 : tensor<1x8x4x16xf32>, tensor<1x8x4x16xf32>, tensor<1x8x5x16xf32>
+  func.return
+}
+
+// -----
+
+func.func @attention_scale(%q: tensor<1x8x4x?xf32>) {
+  // expected-error @+1 {{expects a scale, as one over the root of the dimension of a head is not known: it is '?'}}
+  %y = nn.attention %q, %q, %q accumulate f32 : tensor<1x8x4x?xf32>, tensor<1x8x4x?xf32>, tensor<1x8x4x?xf32>
+  func.return
+}
+
+// -----
+
+func.func @attention_bias(%q: tensor<1x8x4x16xf32>, %b: tensor<2x1x4x4xf32>) {
+  // expected-error @+1 {{expects a bias that broadcasts to the scores' tensor<1x8x4x4xf32>, got tensor<2x1x4x4xf32>}}
+  %y = nn.attention %q, %q, %q bias %b accumulate f32
+      : tensor<1x8x4x16xf32>, tensor<1x8x4x16xf32>, tensor<1x8x4x16xf32>, tensor<2x1x4x4xf32>
+  func.return
+}
+
+// -----
+
+func.func @causal_rank(%x: tensor<4xf32>) {
+  // expected-error @+1 {{expects rows and columns to compare, so a rank of at least 2, got tensor<4xf32>}}
+  %y = nn.causal_mask %x : tensor<4xf32>
+  func.return
+}

@@ -95,6 +95,22 @@ func.func @reduction(%x: tensor<?x4x?xf32>, %v: tensor<?xf32>) {
   func.return
 }
 
+// CHECK-LABEL: func.func @attention
+func.func @attention(%q: tensor<?x8x?x64xbf16>, %k: tensor<?x2x?x64xbf16>, %v: tensor<?x2x?x32xbf16>,
+                     %b: tensor<8x1x?xbf16>, %s: tensor<4x?xf64>) {
+  // CHECK-NEXT: nn.attention %q, %k, %v accumulate f32 :
+  // CHECK-SAME: tensor<?x8x?x64xbf16>, tensor<?x2x?x64xbf16>, tensor<?x2x?x32xbf16> -> tensor<?x8x?x32xbf16>
+  // CHECK-NEXT: nn.attention %q, %k, %v bias %b causal scale 0.25 accumulate f32 fastmath<none> :
+  // CHECK-SAME: tensor<?x2x?x32xbf16>, tensor<8x1x?xbf16> -> tensor<?x8x?x32xbf16>
+  // CHECK-NEXT: nn.causal_mask %s : tensor<4x?xf64>
+  // GENERIC: "nn.attention"(%q, %k, %v) <{accumulator_type = f32, fastmath = #arith.fastmath<reassoc>}>
+  %0 = nn.attention %q, %k, %v accumulate f32 : tensor<?x8x?x64xbf16>, tensor<?x2x?x64xbf16>, tensor<?x2x?x32xbf16>
+  %1 = nn.attention %q, %k, %v bias %b causal scale 0.25 accumulate f32 fastmath<none>
+      : tensor<?x8x?x64xbf16>, tensor<?x2x?x64xbf16>, tensor<?x2x?x32xbf16>, tensor<8x1x?xbf16>
+  %2 = nn.causal_mask %s : tensor<4x?xf64>
+  func.return
+}
+
 // CHECK-LABEL: func.func @reshaping
 func.func @reshaping(%x: tensor<?x64xf32>, %v: tensor<1x1xf32>, %n: index) {
   // CHECK-NEXT: nn.transpose %x [1, 0] : tensor<?x64xf32> -> tensor<64x?xf32>

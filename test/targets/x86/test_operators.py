@@ -36,6 +36,16 @@ PROGRAMS: dict[str, tuple[str, Sequence[Shape]]] = {
         "nn.batch_matmul %x, %y {transpose_b} accumulate f32 : tensor<2x?x?x5xf32>, tensor<2x?x9x5xf32>",
         [(2, "B", "M", 5), (2, "B", 9, 5)],
     ),
+    "attention, causal": (
+        "nn.attention %x, %y, %z causal accumulate f32 : "
+        "tensor<?x2x?x16xf32>, tensor<?x2x?x16xf32>, tensor<?x2x?x8xf32>",
+        [("B", 2, "M", 16), ("B", 2, "N", 16), ("B", 2, "N", 8)],
+    ),
+    "attention, grouped heads, some queries see nothing": (
+        "nn.attention %x, %y, %z bias %u causal accumulate f32 : "
+        "tensor<1x4x?x16xf32>, tensor<1x2x?x16xf32>, tensor<1x2x?x8xf32>, tensor<4x?x?xf32>",
+        [(1, 4, "N", 16), (1, 2, "M", 16), (1, 2, "M", 8), (4, "N", "M")],
+    ),
 }
 
 
@@ -46,7 +56,7 @@ def tensor_text(shape: Shape) -> str:
 @cache
 def compiled(name: str) -> tuple[Program, HostFunction]:
     operation, shapes = PROGRAMS[name]
-    arguments = ", ".join(f"%{chr(ord('x') + at)} : {tensor_text(shape)}" for at, shape in enumerate(shapes))
+    arguments = ", ".join(f"%{name} : {tensor_text(shape)}" for name, shape in zip("xyzu", shapes, strict=False))
     probe = Program.load(f"func.func @main({arguments}) {{\n %r = {operation}\n func.return\n}}")
     (function,) = probe.at("nn").ops
     result = next(op for op in function.walk() if op.results).results[0].type
