@@ -28,6 +28,7 @@ from xdsl.dialects.builtin import (
     ArrayAttr,
     IndexType,
     IntegerAttr,
+    StringAttr,
     TensorType,
     f32,
     i64,
@@ -44,9 +45,11 @@ from crosstile.dialects.nn import elementwise
 from crosstile.dialects.nn.attention import CausalMaskOp
 from crosstile.dialects.nn.composites import ORIGIN
 from crosstile.dialects.nn.contraction import ContractOp
+from crosstile.dialects.nn.convolution import Conv2dOp
 from crosstile.dialects.nn.reduction import ReduceOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
 from crosstile.dialects.nn.shapes import is_float, tensor_of
+from crosstile.lowering.convolution_nest import Convolution
 from crosstile.lowering.driver import Lowering, LoweringPass, Rule
 from crosstile.lowering.nn_scalar_code import SCALARS, ScalarBody, cast_scalar
 
@@ -198,6 +201,34 @@ def _lower_contract(op: ContractOp, lowering: Lowering) -> None:
     _insert(op, nest, lowering)
 
 
+def _lower_conv2d(op: Conv2dOp, lowering: Lowering) -> None:
+    """A contraction over r, s, c; the image is read where the filter lies, and is zero outside of its bounds."""
+    convolution = Convolution(op, lowering)
+    element, accumulator = tensor_of(op.image).element_type, op.accumulator_type
+    inputs, sizes = convolution.inputs(), convolution.size_inputs()
+    body = ScalarBody(element, element, *(element for _ in sizes))
+    lhs, rhs = (body.widen(argument, accumulator) for argument in body.block.args[:2])
+    product = body.add(arith.MulfOp(lhs, rhs, FastMathFlagsAttr(op.fastmath.data - {FastMathFlag.REASSOC})))
+    letters = convolution.iterators
+    nest = GenericOp(
+        [*inputs, *(value for value, _ in sizes)],
+        [IteratorAttr.of(name, IteratorKind.REDUCTION if name in "rsc" else IteratorKind.PARALLEL) for name in letters],
+        [
+            *convolution.maps(),
+            *(_dims(letters.index(name), count=len(letters)) for _, name in sizes),
+            convolution.written,
+        ],
+        body.finish(product),
+        [convolution.result_type],
+        "add",
+        accumulator,
+        op.fastmath if op.fastmath.data else None,
+        (0,) if any(axis.before or axis.after for axis in op.axes) else (),
+    )
+    nest.attributes[ORIGIN] = StringAttr("conv2d")
+    lowering.replace(op, convolution.finish(lowering.insert(nest).results[0]))
+
+
 def _lower_reduce(op: ReduceOp, lowering: Lowering) -> None:
     """A fold along the reduced dimensions; 16-bit floats are folded in f32 and rounded once."""
     element = tensor_of(op.operand).element_type
@@ -347,6 +378,7 @@ RULES: dict[type[Operation], Rule] = {
     elementwise.CastOp: _lower_cast,
     elementwise.ConstantOp: _lower_constant,
     ContractOp: _lower_contract,
+    Conv2dOp: _lower_conv2d,
     ReduceOp: _lower_reduce,
     TransposeOp: _lower_transpose,
     BroadcastOp: _lower_broadcast,

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 from xdsl.dialects import arith, math, memref, tensor
-from xdsl.dialects.builtin import MemRefType, ModuleOp, ShapedType, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, MemRefType, ModuleOp, ShapedType, TensorType
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr
@@ -86,7 +86,7 @@ def _empty(interpreter: Interpreter, op: tensor.EmptyOp, operands: Sequence[Any]
     sizes = iter(operands)
     type_ = op.tensor.type
     assert isa(type_, TensorType)
-    return (_of_shape([next(sizes) if size == -1 else size for size in type_.get_shape()], type_),)
+    return (_of_shape([next(sizes) if size == DYNAMIC_INDEX else size for size in type_.get_shape()], type_),)
 
 
 @SHAPES.of(GenericOp)

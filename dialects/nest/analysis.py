@@ -12,7 +12,14 @@ from typing import cast
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import TensorType
 from xdsl.ir import Attribute, OpResult, SSAValue
-from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap
+from xdsl.ir.affine import (
+    AffineBinaryOpExpr,
+    AffineBinaryOpKind,
+    AffineConstantExpr,
+    AffineDimExpr,
+    AffineExpr,
+    AffineMap,
+)
 
 from crosstile.dialects.nest.attributes import IteratorKind
 from crosstile.dialects.nest.generic import GenericOp
@@ -102,6 +109,44 @@ def is_plain_map(map_: AffineMap) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class LinearIndex:
+    """An index ``constant + sum of factor * iterator``: ``terms`` are (position of an iterator, factor)."""
+
+    terms: tuple[tuple[int, int], ...]
+    constant: int = 0
+
+
+def linear_index(expression: AffineExpr) -> LinearIndex | None:
+    """``expression`` as a sum of multiples of distinct iterators; None if it divides."""
+    match expression:
+        case AffineConstantExpr():
+            return LinearIndex((), expression.value)
+        case AffineDimExpr():
+            return LinearIndex(((expression.position, 1),))
+        case AffineBinaryOpExpr():
+            lhs, rhs = linear_index(expression.lhs), linear_index(expression.rhs)
+            if lhs is None or rhs is None:
+                return None
+            if expression.kind is AffineBinaryOpKind.Add:
+                factors = dict(lhs.terms)
+                for position, factor in rhs.terms:
+                    factors[position] = factors.get(position, 0) + factor
+                terms = tuple((position, factor) for position, factor in factors.items() if factor)
+                return LinearIndex(terms, lhs.constant + rhs.constant)
+            if expression.kind is AffineBinaryOpKind.Mul and not rhs.terms:
+                terms = tuple((position, factor * rhs.constant) for position, factor in lhs.terms)
+                return LinearIndex(terms if rhs.constant else (), lhs.constant * rhs.constant)
+            return None
+        case _:
+            return None
+
+
+def is_linear_map(map_: AffineMap) -> bool:
+    """Whether every index of a map is a sum of multiples of iterators and a constant."""
+    return all(linear_index(result) is not None for result in map_.results)
+
+
 def is_elementwise(generic: GenericOp) -> bool:
     """Whether every iterator is parallel and every result is indexed by all of them: no value is folded."""
     return generic.combiner is None
@@ -113,19 +158,20 @@ def is_reduction(generic: GenericOp) -> bool:
 
 
 def is_contraction(generic: GenericOp) -> bool:
-    """Whether the nest is a sum of products of two inputs, plainly indexed, both by every reduction iterator.
+    """Whether the nest is a sum of products of two inputs, either of which may be read through a window.
 
-    The body multiplies its two arguments, each possibly cast to the accumulator type first, and yields the product.
-    Batch iterators (in both inputs and the result) are allowed.
+    The body multiplies its first two arguments, each possibly cast to the accumulator type first, and yields the
+    product; further inputs give sizes. Both are indexed by every reduction iterator, by iterators alone or, as in a
+    convolution, by sums of their multiples. Batch iterators (in both inputs and the result) are allowed.
     """
     combiner = generic.combiner
-    if combiner is None or combiner.data != "add" or len(generic.inputs) != 2 or len(generic.results) != 1:
+    if combiner is None or combiner.data != "add" or len(generic.inputs) < 2 or len(generic.results) != 1:
         return False
     if generic.positions(IteratorKind.SCAN, IteratorKind.PAYLOAD):
         return False
-    if not all(is_plain_map(map_.data) for map_ in generic.indexing_maps):
+    if not all(is_linear_map(map_) for map_ in generic.input_maps) or not is_plain_map(generic.result_maps[0]):
         return False
-    lhs, rhs = (map_.used_dims() for map_ in generic.input_maps)
+    lhs, rhs = (map_.used_dims() for map_ in generic.input_maps[:2])
     if not set(generic.positions(IteratorKind.REDUCTION)) <= lhs & rhs:
         return False
     return _multiplies_arguments(generic)
@@ -138,6 +184,8 @@ def _multiplies_arguments(generic: GenericOp) -> bool:
         return False
     factors = [_strip_cast(factor) for factor in owner.operands]
     arguments = generic.body.block.args
+    if any(argument.uses for argument in arguments[2:]):
+        return False
     return factors in ([arguments[0], arguments[1]], [arguments[1], arguments[0]])
 
 

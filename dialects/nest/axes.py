@@ -13,13 +13,14 @@ Axes carry the names of the root nest's iterators, by which schedules speak of t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xdsl.dialects.builtin import DYNAMIC_INDEX
 from xdsl.ir import BlockArgument, SSAValue
-from xdsl.ir.affine import AffineDimExpr, AffineMap
+from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
-from crosstile.dialects.nest.analysis import root_generic, shape_of
+from crosstile.dialects.nest.analysis import linear_index, root_generic, shape_of
 from crosstile.dialects.nest.attributes import IteratorKind
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.kernel import KernelOp
@@ -39,8 +40,22 @@ class Axis:
         return self.name
 
 
-AxisOrUnit = Axis | None
-"""The axis along a dimension of a value; None for a dimension of size 1 that is not looped over."""
+@dataclass(frozen=True)
+class AxisSum:
+    """A dimension along which several axes walk, as in a convolution: ``constant + sum of factor * axis``."""
+
+    terms: tuple[tuple[Axis, int], ...]
+    constant: int
+
+
+AxisOrUnit = Axis | AxisSum | None
+"""What walks along a dimension of a value; None for a dimension of size 1 that is not looped over."""
+
+
+def axes_among(along: Iterable[AxisOrUnit]) -> list[Axis]:
+    """The axes in ``along``, those in sums included."""
+    sums = ([axis for axis, _ in entry.terms] if isinstance(entry, AxisSum) else [entry] for entry in along)
+    return [axis for entry in sums for axis in entry if axis is not None]
 
 
 class KernelAxes:
@@ -54,7 +69,8 @@ class KernelAxes:
         if (general := self._shared.general) is not None:
             raise op_error(
                 general,
-                "an index map of more than iterators and constants is not built yet in a kernel lowered to tiles",
+                "an index that divides is not built yet in a kernel lowered to tiles: expects sums of multiples of "
+                "iterators",
             )
         if (conflict := self._shared.conflict) is not None:
             raise op_error(conflict, "reads a value of the same kernel in two orders: the nests cannot share loops")
@@ -68,12 +84,15 @@ class KernelAxes:
 
     def along(self, nest: GenericOp, map_: AffineMap) -> tuple[AxisOrUnit, ...]:
         """The axis along each dimension of a value that ``nest`` accesses with ``map_``."""
-        return tuple(
-            self._axes[self._shared.representative(nest, expression.position)]
-            if isinstance(expression, AffineDimExpr)
-            else None
-            for expression in map_.results
-        )
+        return tuple(self._walking(nest, expression) for expression in map_.results)
+
+    def _walking(self, nest: GenericOp, expression: AffineExpr) -> AxisOrUnit:
+        index = linear_index(expression)
+        assert index is not None
+        terms = [(self._axes[self._shared.representative(nest, position)], factor) for position, factor in index.terms]
+        if isinstance(expression, AffineDimExpr):
+            return terms[0][0]
+        return AxisSum(tuple(terms), index.constant) if terms or index.constant else None
 
     def of_operand(self, nest: GenericOp, position: int) -> tuple[AxisOrUnit, ...]:
         """The axis along each dimension of input ``position`` of ``nest``."""

@@ -15,7 +15,7 @@ from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import Attribute, BlockArgument, SSAValue
 
 from crosstile.dialects.nest.analysis import element_type, is_contraction
-from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, AxisSum, KernelAxes, axes_among
 from crosstile.dialects.nest.generic import GenericOp
 
 BYTE = 8
@@ -59,10 +59,11 @@ def contraction_roles(axes: KernelAxes) -> ContractionRoles | None:
     result = axes.of_result(nest.results[0])
     n = result[-1] if result else None
     reduced = axes.reduced(nest)
-    if n is None or not reduced or (n in along[0]) == (n in along[1]):
+    among = [axes_among(entries) for entries in along]
+    if not isinstance(n, Axis) or not reduced or (n in among[0]) == (n in among[1]):
         return None
-    rhs = 1 if n in along[1] else 0
-    only_lhs = [axis for axis in result if axis is not None and axis in along[1 - rhs] and axis not in along[rhs]]
+    rhs = 1 if n in among[1] else 0
+    only_lhs = [axis for axis in axes_among(result) if axis in among[1 - rhs] and axis not in among[rhs]]
     m = only_lhs[-1] if only_lhs else None
     factors = _factor_type(nest, 1 - rhs), _factor_type(nest, rhs)
     return ContractionRoles(nest, 1 - rhs, rhs, m, n, _innermost(reduced, along), element, factors)
@@ -78,7 +79,12 @@ def _factor_type(nest: GenericOp, position: int) -> str:
 
 
 def _innermost(reduced: Sequence[Axis], along: Sequence[Sequence[AxisOrUnit]]) -> Axis:
-    """The reduced axis to run the chain over: the one that is last in an input's memory, else the last of all."""
+    """The reduced axis to run the chain over: the one that is last in an input's memory, else the last of all.
+
+    Where an input is read through a window it is the last of all, so that the chain has the order of the nest.
+    """
+    if any(isinstance(entry, AxisSum) for axes in along for entry in axes):
+        return reduced[-1]
     last = {axes[-1] for axes in along if axes}
     return next((axis for axis in reduced if axis in last), reduced[-1])
 

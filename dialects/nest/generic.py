@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, IndexType, StringAttr, TensorType
+from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, DenseArrayBase, IndexType, StringAttr, TensorType, i64
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineMap
 from xdsl.irdl import (
@@ -47,6 +47,8 @@ class GenericOp(IRDLOperation):
     combiner the yielded values are the results' elements. With one, yielded values are folded along the reduction or
     scan iterators, in lexicographic order, in ``accumulator_type``, and rounded once to the results' element type.
 
+    An input that is ``clip``ped is zero wherever its index lies outside of it; the index of any other must not.
+
     Inputs are indexed by arbitrary affine maps, results by distinct iterators (or the constant 0 where their size is
     1). An input whose element the body does not use gives sizes only.
     """
@@ -59,6 +61,7 @@ class GenericOp(IRDLOperation):
     combiner = opt_prop_def(CombinerAttr)
     accumulator_type = opt_prop_def(AnyAttr())
     fastmath = opt_prop_def(FastMathFlagsAttr)
+    clipped = opt_prop_def(DenseArrayBase.constr(i64))
     body = region_def("single_block")
     results_ = var_result_def(TensorType)
 
@@ -74,6 +77,7 @@ class GenericOp(IRDLOperation):
         combiner: CombinerAttr | str | None = None,
         accumulator_type: Attribute | None = None,
         fastmath: FastMathFlagsAttr | None = None,
+        clipped: Sequence[int] = (),
     ):
         super().__init__(
             operands=[inputs],
@@ -84,6 +88,7 @@ class GenericOp(IRDLOperation):
                 "combiner": CombinerAttr(combiner) if isinstance(combiner, str) else combiner,
                 "accumulator_type": accumulator_type,
                 "fastmath": fastmath,
+                "clipped": DenseArrayBase.from_list(i64, clipped) if clipped else None,
             },
             regions=[Region(body) if isinstance(body, Block) else body],
         )
@@ -103,6 +108,11 @@ class GenericOp(IRDLOperation):
     def positions(self, *kinds: IteratorKind) -> tuple[int, ...]:
         """The positions of the iterators of ``kinds``."""
         return tuple(position for position, loop in enumerate(self.loops) if loop.kind in kinds)
+
+    @property
+    def clipped_inputs(self) -> tuple[int, ...]:
+        """The positions of the inputs that are zero outside of their bounds."""
+        return () if self.clipped is None else tuple(int(position) for position in self.clipped.get_values())
 
     @property
     def input_maps(self) -> tuple[AffineMap, ...]:
@@ -143,7 +153,7 @@ class GenericOp(IRDLOperation):
         )
 
         def parse_input():
-            return parser.parse_unresolved_operand(), parse_index_map(parser, names)
+            return parser.parse_unresolved_operand(), parse_index_map(parser, names), _keyword(parser, "clip")
 
         def parse_result() -> tuple[AffineMap, Attribute]:
             map_ = parse_index_map(parser, names)
@@ -152,14 +162,16 @@ class GenericOp(IRDLOperation):
 
         operands: Sequence[SSAValue] = ()
         input_maps: list[AffineMap] = []
+        clipped: list[int] = []
         if _keyword(parser, "ins"):
             with parser.in_parens():
                 written = parser.parse_comma_separated_list(parser.Delimiter.NONE, parse_input)
                 parser.parse_punctuation(":", " between inputs and their types")
                 position = parser.pos
                 types = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_type)
-            operands = parser.resolve_operands([operand for operand, _ in written], types, position)
-            input_maps = [map_ for _, map_ in written]
+            operands = parser.resolve_operands([operand for operand, _, _ in written], types, position)
+            input_maps = [map_ for _, map_, _ in written]
+            clipped = [position for position, (_, _, clip) in enumerate(written) if clip]
         parser.parse_punctuation("->", " before the indices and types of the results")
         results = parser.parse_comma_separated_list(parser.Delimiter.NONE, parse_result)
         attributes = parser.parse_optional_attr_dict_with_keyword()
@@ -172,6 +184,7 @@ class GenericOp(IRDLOperation):
             combiner,
             accumulator,
             fastmath,
+            clipped,
         )
         if attributes is not None:
             op.attributes |= attributes.data
@@ -196,6 +209,7 @@ class GenericOp(IRDLOperation):
                 printer.print_string(", " if position else "")
                 printer.print_operand(value)
                 printer.print_string(f" {index_map_text(map_, names)}")
+                printer.print_string(" clip" if position in self.clipped_inputs else "")
             printer.print_string(" : ")
             printer.print_list(self.inputs.types, printer.print_attribute)
             printer.print_string(")")

@@ -62,7 +62,7 @@ def call(interpreter: Interpreter, op: CallOp, operands: Sequence[Any]) -> Seque
     """Run the kernel on the inputs and on fresh memory for the results."""
     symbol = op.kernel.string_value()
     for result in op.results:
-        if -1 in shape_of(result):
+        if min(shape_of(result), default=0) < 0:
             raise op_error(
                 op, f"'nest.call' of '{symbol}': results of dynamic size are not built yet, got {result.type}"
             )
@@ -118,7 +118,8 @@ class _Nest:
         self.sizes = sizes
         self.rank = len(sizes)
         self._inputs = [
-            _spread(op, np.asarray(operand), map_, sizes) for operand, map_ in zip(operands, op.input_maps, strict=True)
+            _spread(op, np.asarray(operand), map_, sizes, position in op.clipped_inputs)
+            for position, (operand, map_) in enumerate(zip(operands, op.input_maps, strict=True))
         ]
         self._steps = [self._axis(np.arange(size), position) for position, size in enumerate(sizes)]
 
@@ -140,8 +141,11 @@ def _cut(value: Array, point: Point) -> Array:
     ]
 
 
-def _spread(op: GenericOp, value: Array, map_: AffineMap, sizes: Sequence[int]) -> Array:
-    """``value`` as an array of the nest's rank: a view where the map is plain, else gathered."""
+def _spread(op: GenericOp, value: Array, map_: AffineMap, sizes: Sequence[int], clip: bool) -> Array:
+    """``value`` as an array of the nest's rank: a view where the map is plain, else gathered.
+
+    Elements outside of ``value`` are zero if it is to be clipped, else an error.
+    """
     rank = len(sizes)
     if is_plain_map(map_):
         plain = value[tuple(0 if isinstance(result, AffineConstantExpr) else slice(None) for result in map_.results)]
@@ -150,6 +154,8 @@ def _spread(op: GenericOp, value: Array, map_: AffineMap, sizes: Sequence[int]) 
         return ordered.reshape([sizes[axis] if axis in used else 1 for axis in range(rank)])
     grid = [np.arange(size).reshape([-1 if axis == at else 1 for axis in range(rank)]) for at, size in enumerate(sizes)]
     coordinates = [np.asarray(evaluate_expression(result, grid, ())) for result in map_.results]
+    if clip:
+        return _clipped(value, coordinates, rank)
     for dim, (result, coordinate) in enumerate(zip(map_.results, coordinates, strict=True)):
         outside = coordinate[(coordinate < 0) | (coordinate >= value.shape[dim])]
         if outside.size:
@@ -159,6 +165,19 @@ def _spread(op: GenericOp, value: Array, map_: AffineMap, sizes: Sequence[int]) 
                 f"'nest.generic': index {text} is {outside.flat[0]} in dimension {dim} of size {value.shape[dim]}",
             )
     return value[tuple(np.broadcast_to(coordinate, _join(coordinates, rank)) for coordinate in coordinates)]
+
+
+def _clipped(value: Array, coordinates: Sequence[Array], rank: int) -> Array:
+    """The elements of ``value`` at ``coordinates``, zero where they are outside."""
+    shape = _join(coordinates, rank)
+    inside = np.ones(shape, bool)
+    for coordinate, size in zip(coordinates, value.shape, strict=True):
+        inside &= (coordinate >= 0) & (coordinate < size)
+    if not value.size:
+        return np.zeros(shape, value.dtype)
+    limited = [np.clip(coordinate, 0, size - 1) for coordinate, size in zip(coordinates, value.shape, strict=True)]
+    found = value[tuple(np.broadcast_to(coordinate, shape) for coordinate in limited)]
+    return np.where(inside, found, np.zeros((), value.dtype))
 
 
 def _join(arrays: Sequence[Array], rank: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ body where the consumer used its element, with the producer's inputs read at com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import ArrayAttr, IntegerAttr, StringAttr
@@ -22,8 +22,8 @@ from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
 from crosstile.dialects.nest.generic import GenericOp, IndexOp, YieldOp
 from crosstile.ir.diagnostics import fuse_locations
 
-Read = tuple[SSAValue, AffineMap]
-"""A value and the map at which a nest reads it."""
+Read = tuple[SSAValue, AffineMap, bool]
+"""A value, the map at which a nest reads it, and whether it is zero outside of its bounds."""
 
 
 def moves_only(nest: GenericOp) -> bool:
@@ -66,15 +66,18 @@ def merge_producer(consumer: GenericOp, producer: GenericOp) -> GenericOp | None
         return None
     builder = _BodyBuilder(consumer)
     elements: dict[SSAValue, SSAValue] = {}
-    for argument, value, map_ in zip(consumer.body.block.args, consumer.inputs, consumer.input_maps, strict=True):
+    for position, argument in enumerate(consumer.body.block.args):
+        value, map_, clip = _read(consumer, position)
         if value.owner is producer and isinstance(value, OpResult):
+            if clip:
+                return None  # outside it is zero, whatever the producer would yield there
             substitution = _producer_indices(producer, value.index, map_)
             inlined = None if substitution is None else builder.inline(producer, substitution)
             if inlined is None:
                 return None
             elements[argument] = inlined[value.index]
         else:
-            elements[argument] = builder.read(value, map_)
+            elements[argument] = builder.read(value, map_, clip)
     yielded = builder.copy_body(consumer.body.block, elements)
     return builder.finish(yielded)
 
@@ -89,8 +92,7 @@ def simplify(nest: GenericOp) -> GenericOp | None:
         used = list(range(len(nest.results)))
     builder = _BodyBuilder(nest)
     elements: dict[SSAValue, SSAValue] = {
-        argument: builder.read(value, map_)
-        for argument, value, map_ in zip(nest.body.block.args, nest.inputs, nest.input_maps, strict=True)
+        argument: builder.read(*_read(nest, position)) for position, argument in enumerate(nest.body.block.args)
     }
     yielded = builder.copy_body(nest.body.block, elements)
     new = builder.finish([yielded[position] for position in used] if nest.combiner is None else yielded, used)
@@ -182,15 +184,21 @@ def _producer_indices(producer: GenericOp, result: int, read: AffineMap) -> list
     return found if len(found) == len(substitution) else None
 
 
+def _read(nest: GenericOp, position: int) -> Read:
+    return nest.inputs[position], nest.input_maps[position], position in nest.clipped_inputs
+
+
 def _rebuild(
     like: GenericOp,
     inputs: Sequence[SSAValue],
     maps: Sequence[AffineMap],
     body: Block | Region,
     types: Sequence[Attribute],
+    clipped: Sequence[int] | None = None,
 ) -> GenericOp:
     iterators, properties = like.iterators.data, (like.combiner, like.accumulator_type, like.fastmath)
-    new = GenericOp(inputs, iterators, maps, body, types, *properties)
+    clipped = like.clipped_inputs if clipped is None else clipped
+    new = GenericOp(inputs, iterators, maps, body, types, *properties, clipped)
     new.attributes |= like.attributes
     new.location = like.location
     return new
@@ -206,23 +214,21 @@ class _BodyBuilder:
         self.location = like.location
         self._known: dict[object, Operation] = {}
 
-    def read(self, value: SSAValue, map_: AffineMap) -> SSAValue:
-        """The element of ``value`` at ``map_``."""
-        argument = self.reads.get((value, map_))
+    def read(self, value: SSAValue, map_: AffineMap, clip: bool = False) -> SSAValue:
+        """The element of ``value`` at ``map_``; with ``clip`` zero outside."""
+        argument = self.reads.get((value, map_, clip))
         if argument is None:
             argument = self.block.insert_arg(element_type(value), len(self.block.args))
             argument.name_hint = value.name_hint
-            self.reads[value, map_] = argument
+            self.reads[value, map_, clip] = argument
         return argument
 
     def inline(self, producer: GenericOp, indices: Sequence[AffineExpr]) -> Sequence[SSAValue] | None:
         """What ``producer`` yields at ``indices``, one expression per iterator of it."""
         self.location = fuse_locations(self.location, producer.location)
         elements: dict[SSAValue, SSAValue] = {
-            argument: self.read(value, map_.replace_dims_and_symbols(indices, (), len(self.like.iterators), 0))
-            for argument, value, map_ in zip(
-                producer.body.block.args, producer.inputs, producer.input_maps, strict=True
-            )
+            argument: self._read_at(_read(producer, position), indices)
+            for position, argument in enumerate(producer.body.block.args)
         }
         for op in producer.body.block.ops:
             if isinstance(op, IndexOp):
@@ -232,6 +238,11 @@ class _BodyBuilder:
                 index.location = op.location
                 elements[op.result] = self._once(index, {})[0]
         return self.copy_body(producer.body.block, elements)
+
+    def _read_at(self, read: Read, indices: Sequence[AffineExpr]) -> SSAValue:
+        """The element that a producer's ``read`` gives at ``indices``."""
+        value, map_, clip = read
+        return self.read(value, map_.replace_dims_and_symbols(indices, (), len(self.like.iterators), 0), clip)
 
     def _index(self, place: AffineExpr) -> Operation | None:
         if isinstance(place, AffineDimExpr):
@@ -271,18 +282,19 @@ class _BodyBuilder:
         kept = range(len(self.like.results)) if results is None else results
         written = [(self.like.result_types[position], self.like.result_maps[position]) for position in kept]
         count = len(self.like.iterators)
-        sizes = sizes_from(count, list(self.reads), written)
+        sizes = sizes_from(count, _indexed(self.reads), written)
         if None in sizes:
             return None
         for read, argument in reversed(list(self.reads.items())):
             if not argument.uses:
-                rest = sizes_from(count, [other for other in self.reads if other != read], written)
+                rest = sizes_from(count, _indexed(other for other in self.reads if other != read), written)
                 if all(_as_good(new, old) for new, old in zip(rest, sizes, strict=True)):
                     del self.reads[read]
                     self.block.erase_arg(argument)
-        values = [value for value, _ in self.reads]
-        maps = [*(map_ for _, map_ in self.reads), *(map_ for _, map_ in written)]
-        new = _rebuild(self.like, values, maps, self.block, [type_ for type_, _ in written])
+        values = [value for value, _, _ in self.reads]
+        maps = [*(map_ for _, map_, _ in self.reads), *(map_ for _, map_ in written)]
+        clipped = [position for position, (_, _, clip) in enumerate(self.reads) if clip]
+        new = _rebuild(self.like, values, maps, self.block, [type_ for type_, _ in written], clipped)
         new.location = self.location
         for position, result in zip(kept, new.results, strict=True):
             result.name_hint = self.like.results[position].name_hint
@@ -293,6 +305,10 @@ class _BodyBuilder:
             if not isinstance(op, YieldOp) and not any(result.uses for result in op.results):
                 op.detach()
                 op.erase()
+
+
+def _indexed(reads: Iterable[Read]) -> list[tuple[SSAValue, AffineMap]]:
+    return [(value, map_) for value, map_, _ in reads]
 
 
 def _items(attributes: dict[str, Attribute]) -> tuple[tuple[str, Attribute], ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdsl.ir import OpResult, SSAValue
-from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineMap
+from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr
 
+from crosstile.dialects.nest.analysis import is_linear_map
 from crosstile.dialects.nest.attributes import IteratorKind
 from crosstile.dialects.nest.generic import GenericOp
 
@@ -21,8 +22,8 @@ IteratorKey = tuple[GenericOp, int]
 class SharedIterators:
     """The classes of iterators of ``nests``, which stand in program order.
 
-    ``general`` is the first nest with an index map of more than iterators and constants, ``conflict`` the first that
-    reads a value of another nest in an order that shared loops cannot have; both are None if the nests can share loops.
+    ``general`` is the first nest with an index that is no sum of multiples of iterators, ``conflict`` the first that
+    reads a value of another nest where shared loops have not computed it; both are None if the nests can share loops.
     """
 
     def __init__(self, nests: Sequence[GenericOp]):
@@ -72,9 +73,11 @@ class SharedIterators:
                 if not isinstance(operand, OpResult) or not isinstance(producer, GenericOp) or producer not in inside:
                     continue
                 for source, target in zip(producer.result_maps[operand.index].results, read.results, strict=True):
-                    if not isinstance(target, AffineDimExpr) or not isinstance(source, AffineDimExpr):
+                    if isinstance(target, AffineConstantExpr) or not isinstance(source, AffineDimExpr):
                         continue
-                    if not self._unite((producer, source.position), (nest, target.position)):
+                    if not isinstance(target, AffineDimExpr) or not self._unite(
+                        (producer, source.position), (nest, target.position)
+                    ):
                         self.conflict = self.conflict or nest
 
     def _unite_by_inputs(self) -> None:
@@ -91,9 +94,4 @@ class SharedIterators:
 
 
 def _all_simple(nest: GenericOp) -> bool:
-    return all(is_simple_map(map_.data) for map_ in nest.indexing_maps)
-
-
-def is_simple_map(map_: AffineMap) -> bool:
-    """Whether a map's results are iterators and constants only."""
-    return all(isinstance(result, AffineDimExpr | AffineConstantExpr) for result in map_.results)
+    return all(is_linear_map(map_.data) for map_ in nest.indexing_maps)

@@ -29,6 +29,9 @@ def verify_generic(op: Operation) -> None:
     if not op.results:
         raise VerifyException("expects at least one result")
     _verify_maps(op)
+    clipped = op.clipped_inputs
+    if list(clipped) != sorted(set(clipped)) or any(not 0 <= position < len(op.inputs) for position in clipped):
+        raise VerifyException(f"clipped must list inputs, of which there are {len(op.inputs)}, got {list(clipped)}")
     combiner = op.combiner
     if combiner is None:
         _verify_no_combiner(op)

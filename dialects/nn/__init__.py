@@ -9,16 +9,17 @@ Values are builtin tensors and any dimension may be ``?``. A two-layer network o
       func.return %y : tensor<?x10xf32>
     }
 
-Files: ``elementwise``, ``contraction``, ``reduction``, ``attention`` and ``reshaping`` (the operations), ``shapes``
-(inference), ``syntax`` (their common text), ``canonicalization`` and its patterns, ``dims`` (names of dimensions),
-``composites`` (softmax and the like in primitives), ``meaning`` (what is computed, in NumPy), ``error_bound`` with
-``bounded`` and ``bounded_sums`` (how far a result may be off).
+Files: ``elementwise``, ``contraction``, ``convolution``, ``reduction``, ``attention`` and ``reshaping`` (operations),
+``shapes`` (inference), ``syntax`` (their common text), ``canonicalization`` and its patterns, ``dims`` (names of
+dimensions), ``composites`` (softmax and the like in primitives), ``meaning`` (what is computed, in NumPy),
+``error_bound`` with ``bounded`` and ``bounded_sums`` (how far a result may be off).
 """
 
 from xdsl.ir import Dialect
 
 from crosstile.dialects.nn.attention import AttentionOp, CausalMaskOp
 from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp
+from crosstile.dialects.nn.convolution import Conv2dOp
 from crosstile.dialects.nn.elementwise import BINARY, UNARY, CastOp, ConstantOp
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
@@ -33,6 +34,7 @@ Nn = Dialect(
         MatmulOp,
         BatchMatmulOp,
         ContractOp,
+        Conv2dOp,
         ReduceOp,
         SoftmaxOp,
         LayerNormOp,

@@ -32,6 +32,8 @@ from crosstile.dialects.nn import bounded, bounded_sums, composites
 from crosstile.dialects.nn.attention import AttentionOp, CausalMaskOp
 from crosstile.dialects.nn.bounded import Bounded, Format, exactly, format_of, format_of_dtype
 from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp, MatrixProductOp, positions_of
+from crosstile.dialects.nn.convolution import Conv2dOp
+from crosstile.dialects.nn.convolution_meaning import filters, merged, patches, positions
 from crosstile.dialects.nn.elementwise import (
     BinaryOp,
     CastOp,
@@ -292,6 +294,21 @@ def _contract(interpreter: Interpreter, op: MatrixProductOp | ContractOp, operan
         operands = [bounded_sums.flushed(operand) for operand in operands]
         accumulator = replace(accumulator, smallest=bounded_sums.SMALLEST_NORMAL)
     return (bounded_sums.contract(accumulator, result, operands[0], operands[1], positions, reassoc),)
+
+
+@BOUNDS.of(Conv2dOp)
+def _conv2d(interpreter: Interpreter, op: Conv2dOp, operands: Sequence[Any]) -> Sequence[Any]:
+    image: Bounded = operands[0]
+    filter_: Bounded = operands[1]
+    accumulator, result = format_of(op.accumulator_type), format_of(tensor_of(op.result).element_type)
+    x = image.rearranged(lambda part: patches(op, part, filter_.shape))
+    f = filter_.rearranged(lambda part: filters(op, part))
+    reassoc = FastMathFlag.REASSOC in op.fastmath.data
+    return (
+        bounded_sums.contract(accumulator, result, x, f, positions(op), reassoc).rearranged(
+            lambda part: merged(op, part)
+        ),
+    )
 
 
 @BOUNDS.of(ReduceOp)

@@ -26,6 +26,8 @@ from crosstile.dialects.element_types import Array, dtype_of, is_float
 from crosstile.dialects.interpreter import Interpreter, Meaning, Meanings
 from crosstile.dialects.math_meaning import erf
 from crosstile.dialects.nn import attention, contraction, elementwise, reduction, reshaping
+from crosstile.dialects.nn.convolution import Conv2dOp
+from crosstile.dialects.nn.convolution_meaning import filters, merged, patches, positions
 from crosstile.dialects.nn.shapes import tensor_of
 from crosstile.ir.diagnostics import CrosstileError
 
@@ -193,6 +195,11 @@ def _matmul(op: contraction.MatrixProductOp, lhs: Array, rhs: Array) -> Array:
     return lhs @ rhs
 
 
+def _conv2d(op: Conv2dOp, image: Array, filter_: Array) -> Array:
+    return merged(op, contract(patches(op, image, filter_.shape), filters(op, filter_), positions(op)))
+
+
+MEANINGS[Conv2dOp] = _computed(_conv2d)
 MEANINGS[contraction.ContractOp] = _computed(_contract)
 for _op in (contraction.MatmulOp, contraction.BatchMatmulOp):
     MEANINGS[_op] = _computed(_matmul)

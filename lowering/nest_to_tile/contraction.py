@@ -22,7 +22,7 @@ from xdsl.ir import Block, Region, SSAValue
 
 from crosstile.dialects import tile
 from crosstile.dialects.assembly import literal_attribute
-from crosstile.dialects.nest.axes import Axis, AxisOrUnit
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, axes_among
 from crosstile.dialects.nest.contraction_roles import ContractionRoles, carrier
 from crosstile.dialects.nest.schedule import Loop, Schedule
 from crosstile.ir.index_math import Index
@@ -112,9 +112,10 @@ class ContractionKernel:
         """Stage the operands that the schedule names and whose last axis has just been entered."""
         for position in self.schedule.stage:
             along = self._operand_axes(position)
-            if position in self.staged or entered not in along:
+            among = axes_among(along)
+            if position in self.staged or entered not in among:
                 continue
-            if all(axis is None or self._blocked(place, axis) for axis in along):
+            if all(self._blocked(place, axis) for axis in among):
                 self.staged[position] = self._stage_operand(place, position)
 
     def _blocked(self, place: Place, axis: Axis) -> bool:
@@ -131,7 +132,7 @@ class ContractionKernel:
         stage = self.builder.lowering.insert(tile.StageOp(window))
         return Staged(stage.result, {axis: len(span.starts) for axis, span in place.spans.items()})
 
-    def _capacity(self, place: Place, axis: AxisOrUnit) -> int:
+    def _capacity(self, place: Place, axis: Axis | None) -> int:
         """The step of the innermost open loop over ``axis``: how much of it a buffer must hold."""
         if axis is None:
             return 1
@@ -142,13 +143,17 @@ class ContractionKernel:
         return steps[depth - 1]
 
     def _operand_window(
-        self, place: Place, position: int, shape: tuple[int, int], rows: AxisOrUnit, columns: AxisOrUnit
+        self, place: Place, position: int, shape: tuple[int, int], rows: Axis | None, columns: Axis | None
     ) -> SSAValue:
         """A window of ``shape`` on input ``position``, rows and columns along the axes given."""
-        along = self._operand_axes(position)
-        dimensions = [None if axis is None else 0 if axis == rows else 1 if axis == columns else None for axis in along]
-        source = self.builder.memory[self.roles.nest.inputs[position]]
-        return self.builder.window(place, source, along, shape, dimensions)
+        nest = self.roles.nest
+        source = self.builder.memory[nest.inputs[position]]
+
+        def dimension(axis: Axis) -> int | None:
+            return 0 if axis == rows else 1 if axis == columns else None
+
+        clip = position in nest.clipped_inputs
+        return self.builder.window(place, source, self._operand_axes(position), shape, dimension, clip=clip)
 
     def _operand(self, place: Place, position: int) -> SSAValue:
         """The window of one register tile on an operand: on its buffer if it is staged, else on memory."""
@@ -158,7 +163,8 @@ class ContractionKernel:
         if position not in self.staged:
             return self._operand_window(place, position, shape, rows, columns)
         staged = self.staged[position]
-        return self.builder.window(place, staged.buffer, (rows, columns), shape, (0, 1), staged.skip)
+        place_in_buffer = {axis: at for at, axis in enumerate((rows, columns)) if axis is not None}
+        return self.builder.window(place, staged.buffer, (rows, columns), shape, place_in_buffer.get, staged.skip)
 
     # The micro-tile
 
@@ -227,7 +233,7 @@ class ContractionKernel:
         """Everything elementwise after the product, and the stores of the results."""
         axes = self.builder.axes
         result = self.roles.nest.results[0]
-        place.tiles[result, axes.of_result(result)] = product
+        place.tiles[result, axes.of_result(result), False] = product
         for output in self.outputs:
             along = axes.of_result(output)
             self.builder.store(place, self.builder.tile(place, output, along), output, along)

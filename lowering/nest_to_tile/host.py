@@ -38,13 +38,13 @@ from xdsl.utils.hints import isa
 
 from crosstile.dialects import tile
 from crosstile.dialects.host import host_attributes
-from crosstile.dialects.nest.axes import Axis, KernelAxes
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
 from crosstile.dialects.nest.kernel import CallOp, KernelOp
 from crosstile.dialects.nest.schedule import PREDICATES, Comparison, GuardAttr
 from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import Lowering, Rule, keep
 from crosstile.lowering.hoisting import Hoister
-from crosstile.lowering.nest_to_tile.host_sizes import Computed, Dimension, HostSizes, dynamic_dims
+from crosstile.lowering.nest_to_tile.host_sizes import Dimension, HostSizes, dynamic_dims
 from crosstile.lowering.nest_to_tile.kernel import lower_kernel_body
 
 COMPARISONS = {"<=": "sle", "<": "slt", ">=": "sge", ">": "sgt", "==": "eq"}
@@ -165,7 +165,7 @@ class HostLowering:
         type_ = cast(MemRefType, memref_type(op.tensor.type))
         alloc = lowering.insert(memref.AllocOp(lowering.flatten(op.dynamic_sizes), [], type_))
         for dim, size in zip(dynamic_dims(type_), alloc.dynamic_sizes, strict=True):
-            self.sizes.record(alloc.memref, dim, Computed(size))
+            self.sizes.record(alloc.memref, dim, self.sizes.computed(size))
         lowering.replace(op, alloc.memref)
 
     def lower_from_elements(self, op: tensor.FromElementsOp, lowering: Lowering) -> None:
@@ -213,9 +213,12 @@ class HostLowering:
         dynamic = dynamic_dims(type_)
         if len(dynamic) == 1:
             computed = {dynamic[0]: self.sizes.inferred(source, type_)}
+        elif isinstance(op, tensor.CollapseShapeOp):
+            groups = [[dim.value.data for dim in group] for group in op.reassociation]
+            computed = {dim: self.sizes.product(source, groups[dim]) for dim in dynamic}
         else:
-            given = [self._given_size(size, lowering) for size in op.operands[1:]]
-            computed = dict(zip(dynamic, given, strict=True))
+            given = lowering.flatten(op.operands[1:])
+            computed = {dim: self.sizes.computed(size) for dim, size in zip(dynamic, given, strict=True)}
         sizes = [computed[dim].value if dim in computed else size for dim, size in enumerate(type_.get_shape())]
         strides: list[Index] = [1]
         for size in reversed(sizes[1:]):
@@ -225,15 +228,6 @@ class HostLowering:
         for dim, size in computed.items():
             self.sizes.record(result, dim, size)
         lowering.replace(op, result)
-
-    def _given_size(self, size: SSAValue, lowering: Lowering) -> Computed:
-        """A size that the program computes; one read from a tensor is known to be that of an input."""
-        value, read = lowering.value(size), size.owner
-        index = read.index.owner if isinstance(read, tensor.DimOp) else None
-        if isinstance(read, tensor.DimOp) and isinstance(index, arith.ConstantOp):
-            assert isinstance(index.value, IntegerAttr)
-            return Computed(value, self.sizes.expression(lowering.value(read.source), index.value.value.data))
-        return Computed(value)
 
     # Launches
 
@@ -272,9 +266,9 @@ class HostLowering:
         along = axes.of_result(axes.kernel.yield_op.arguments[position])
         return {dim: self._source(lowering, axes, along[dim]) for dim in dynamic}
 
-    def _source(self, lowering: Lowering, axes: KernelAxes, axis: Axis | None) -> Dimension:
+    def _source(self, lowering: Lowering, axes: KernelAxes, axis: AxisOrUnit) -> Dimension:
         """The new memref and its dimension that give the size of a dynamic axis."""
-        if axis is None or axis.source is None:
+        if not isinstance(axis, Axis) or axis.source is None:
             raise lowering.error(f"no input of the kernel gives the size of iterator '{axis}'")
         argument, dim = axis.source
         return Dimension(lowering.value(axes.kernel.inputs[argument.index]), dim)

@@ -13,9 +13,16 @@ from math import prod
 from typing import cast
 
 from xdsl.dialects import arith, cf, memref
-from xdsl.dialects.builtin import DYNAMIC_INDEX, LocationAttr, MemRefType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, LocationAttr, MemRefType
 from xdsl.ir import Block, BlockArgument, Operation, SSAValue
-from xdsl.ir.affine import AffineConstantExpr, AffineExpr, AffineMap
+from xdsl.ir.affine import (
+    AffineBinaryOpExpr,
+    AffineBinaryOpKind,
+    AffineConstantExpr,
+    AffineExpr,
+    AffineMap,
+    AffineSymExpr,
+)
 from xdsl.utils.hints import isa
 
 from crosstile.ir.index_math import Index, IndexBuilder
@@ -43,6 +50,10 @@ class Computed:
     expression: AffineExpr | None = None
 
 
+Origin = Dimension | AffineExpr | int
+"""A size that can be computed before anything runs."""
+
+
 def dynamic_dims(type_: MemRefType) -> list[int]:
     """The dimensions whose size is not static."""
     return [dim for dim, size in enumerate(type_.get_shape()) if size == DYNAMIC_INDEX]
@@ -58,9 +69,11 @@ class HostSizes:
     def __init__(self, inputs: Sequence[SSAValue], index: Hoister):
         self.index = index
         self._known: dict[Dimension, Dimension | Computed] = {}
-        self._checks: dict[tuple[Dimension, Dimension | int], None] = {}
+        self._checks: dict[tuple[Origin, Origin], None] = {}
+        self._sizes: dict[AffineExpr, None] = {}
         memrefs = [value for value in inputs if isa(value.type, MemRefType)]
         dims = [Dimension(value, dim) for value in memrefs for dim in dynamic_dims(cast(MemRefType, value.type))]
+        self._dimensions = dims
         self._symbols = {dimension: AffineExpr.symbol(position) for position, dimension in enumerate(dims)}
 
     def record(self, value: SSAValue, dim: int, size: Dimension | Computed) -> None:
@@ -109,8 +122,13 @@ class HostSizes:
         rest = prod(size for size in type_.get_shape() if size != DYNAMIC_INDEX)
         if rest == 0:
             return Computed(0, AffineExpr.constant(0))
-        dims = range(len(_shape(source)))
-        value = self.index.floor_div(self.index.product([self.size(source, dim) for dim in dims]), rest)
+        count = self.product(source, range(len(_shape(source))))
+        expression = None if count.expression is None else count.expression // rest
+        return Computed(self.index.floor_div(count.value, rest), expression)
+
+    def product(self, source: SSAValue, dims: Sequence[int]) -> Computed:
+        """The number of elements of ``source`` along ``dims``."""
+        value = self.index.product([self.size(source, dim) for dim in dims])
         expression = AffineExpr.constant(1)
         for dim in dims:
             factor = self.expression(source, dim)
@@ -119,21 +137,66 @@ class HostSizes:
                 # A product of two dimensions is no affine expression.
                 return Computed(value)
             expression = expression * factor
-        return Computed(value, expression // rest)
+        return Computed(value, expression)
+
+    def computed(self, value: SSAValue) -> Computed:
+        """A size that the program computes; it is checked not to be negative if it can be."""
+        expression = self._expression_of(value)
+        if expression is not None and not isinstance(expression, AffineSymExpr | AffineConstantExpr):
+            self._sizes[expression] = None
+        return Computed(value, expression)
+
+    def _expression_of(self, value: SSAValue) -> AffineExpr | None:
+        """``value`` as an expression of the inputs' dynamic dimensions, if it is a linear one with divisions."""
+        match value.owner:
+            case arith.ConstantOp(value=IntegerAttr() as constant):
+                return AffineExpr.constant(constant.value.data)
+            case memref.DimOp() as dim:
+                position = self._expression_of(dim.index)
+                if isinstance(position, AffineConstantExpr):
+                    return self.expression(dim.source, position.value)
+            case arith.AddiOp() | arith.SubiOp() | arith.MuliOp() | arith.FloorDivSIOp() | arith.DivUIOp() as op:
+                lhs, rhs = (self._expression_of(operand) for operand in op.operands)
+                if lhs is None or rhs is None:
+                    return None
+                if isinstance(op, arith.AddiOp):
+                    return lhs + rhs
+                if not isinstance(rhs, AffineConstantExpr):
+                    return None
+                if isinstance(op, arith.FloorDivSIOp | arith.DivUIOp):
+                    return lhs if rhs.value == 1 else lhs // rhs.value if rhs.value > 0 else None
+                return lhs - rhs.value if isinstance(op, arith.SubiOp) else lhs * rhs.value
+            case _:
+                pass
+        return None
 
     # Checks
 
     def require_equal(self, places: Sequence[tuple[SSAValue, int]], known: int | None) -> None:
         """These (memref, dimension) are of one size, ``known`` if that is static: what is not so is to be checked."""
-        origins = dict.fromkeys(self.origin(value, dim) for value, dim in places)
-        dynamic = [origin for origin in origins if isinstance(origin, Dimension)]
+        origins = dict.fromkeys(self._comparable(self.origin(value, dim)) for value, dim in places)
+        dynamic = [origin for origin in origins if isinstance(origin, Dimension | AffineExpr)]
+        # The others are compared with what is computed, else with the first.
+        dynamic.sort(key=lambda origin: isinstance(origin, Dimension))
         expected = known if known is not None else dynamic[0] if dynamic else None
         for found in dynamic:
             if expected is not None and found != expected:
                 self._checks[found, expected] = None
 
+    def _comparable(self, origin: Dimension | Computed | int) -> Origin | None:
+        """What can be computed from the inputs' dimensions alone: a dimension, a number or an expression."""
+        if not isinstance(origin, Computed):
+            return origin
+        match origin.expression:
+            case AffineConstantExpr() as constant:
+                return constant.value
+            case AffineSymExpr() as symbol:
+                return self._dimensions[symbol.position]
+            case expression:
+                return expression
+
     def insert_checks(self, block: Block, location: LocationAttr) -> None:
-        """Compare sizes at the beginning of ``block``: one ``cf.assert`` for each pair."""
+        """Compare sizes at the beginning of ``block``: one ``cf.assert`` for each pair and each computed size."""
         first = block.first_op
         assert first is not None
 
@@ -143,12 +206,40 @@ class HostSizes:
 
         index = IndexBuilder(insert)
 
-        def read(size: Dimension | int) -> SSAValue:
+        def read(size: Origin) -> SSAValue:
             if isinstance(size, int):
                 return index.value(size)
-            insert(op := memref.DimOp(size.value, index.value(size.dim)))
-            return op.result
+            if isinstance(size, Dimension):
+                insert(op := memref.DimOp(size.value, index.value(size.dim)))
+                return op.result
+            match size:
+                case AffineConstantExpr():
+                    return index.value(size.value)
+                case AffineSymExpr():
+                    return read(self._dimensions[size.position])
+                case AffineBinaryOpExpr(kind=AffineBinaryOpKind.Add):
+                    return index.value(index.add(read(size.lhs), read(size.rhs)))
+                case AffineBinaryOpExpr(kind=AffineBinaryOpKind.Mul):
+                    return index.value(index.mul(read(size.lhs), read(size.rhs)))
+                case AffineBinaryOpExpr(kind=AffineBinaryOpKind.FloorDiv):
+                    insert(division := arith.FloorDivSIOp(read(size.lhs), read(size.rhs)))
+                    return division.result
+                case _:
+                    raise AssertionError(f"no size is computed as {size}")
 
+        for size in self._sizes:
+            insert(legal := arith.CmpiOp(read(size), index.value(0), "sge"))
+            insert(cf.AssertOp(legal.result, f"a computed size, {self._text(size)}, must not be negative"))
         for found, expected in self._checks:
             insert(equal := arith.CmpiOp(read(found), read(expected), "eq"))
-            insert(cf.AssertOp(equal.result, f"{found} must be {expected}"))
+            insert(cf.AssertOp(equal.result, f"{self._text(found)} must be {self._text(expected)}"))
+
+    def _text(self, size: Origin) -> str:
+        match size:
+            case AffineSymExpr():
+                return str(self._dimensions[size.position])
+            case AffineBinaryOpExpr():
+                lhs, rhs = self._text(size.lhs), self._text(size.rhs)
+                return f"({lhs} {size.kind.get_token()} {rhs})"
+            case _:
+                return str(size)

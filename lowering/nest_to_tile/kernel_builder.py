@@ -16,12 +16,12 @@ from xdsl.ir import Attribute, Block, BlockArgument, SSAValue
 
 from crosstile.dialects import tile
 from crosstile.dialects.nest.analysis import element_type
-from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, AxisSum, KernelAxes
 from crosstile.dialects.nest.generic import GenericOp, IndexOp
 from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.hoisting import Hoister
-from crosstile.lowering.nest_to_tile.places import Place, Span, TileShape, window_map
+from crosstile.lowering.nest_to_tile.places import Coordinate, Place, Span, TileShape, Walk, window_map
 
 LoopBody = Callable[[Place, list[SSAValue]], Sequence[SSAValue]]
 
@@ -115,25 +115,31 @@ class KernelBuilder:
         source: SSAValue,
         axes: Sequence[AxisOrUnit],
         shape: Sequence[int],
-        dimensions: Sequence[int | None],
+        dimension: Callable[[Axis], int | None],
         skip: dict[Axis, int] | None = None,
+        clip: bool = False,
     ) -> SSAValue:
         """A window of ``shape`` on ``source``, which lies along ``axes``.
 
-        ``dimensions`` says which tile dimension walks each of them; ``skip`` gives, per axis, how many enclosing loops
-        ``source`` is already relative to.
+        ``dimension`` says which tile dimension walks along an axis; ``skip`` gives, per axis, how many enclosing loops
+        ``source`` is already relative to. With ``clip`` what is outside of ``source`` is padding.
         """
         skip = skip or {}
-        spans = [Span((0,), 1) if axis is None else self.span(place, axis) for axis in axes]
-        starts = [
-            span.starts[skip.get(axis, 0) if axis is not None else 0 :] for span, axis in zip(spans, axes, strict=True)
-        ]
-        map_, indices = window_map(axes, starts, dimensions, len(shape))
         extents: list[SSAValue | None] = [None] * len(shape)
-        for span, dimension in zip(spans, dimensions, strict=True):
-            if dimension is not None and span.extent != shape[dimension]:
-                extents[dimension] = self.index.value(span.extent)
-        return self.lowering.insert(tile.WindowOp(source, indices, shape, extents, map_)).result
+
+        def walk(axis: Axis, factor: int = 1) -> Walk:
+            span, at = self.span(place, axis), dimension(axis)
+            if at is not None and span.extent != shape[at]:
+                extents[at] = self.index.value(span.extent)
+            return Walk(span.starts[skip.get(axis, 0) :], at, factor)
+
+        def coordinate(entry: AxisOrUnit) -> Coordinate:
+            if isinstance(entry, AxisSum):
+                return Coordinate([walk(axis, factor) for axis, factor in entry.terms], entry.constant)
+            return Coordinate([] if entry is None else [walk(entry)])
+
+        map_, indices = window_map([coordinate(entry) for entry in axes], len(shape))
+        return self.lowering.insert(tile.WindowOp(source, indices, shape, extents, map_, clip)).result
 
     def span(self, place: Place, axis: Axis) -> Span:
         """The span of ``axis`` at ``place``; an error if no loop of the schedule is over it."""
@@ -143,21 +149,22 @@ class KernelBuilder:
             )
         return place.spans[axis]
 
-    def value_window(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...]) -> SSAValue:
+    def value_window(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...], clip: bool = False) -> SSAValue:
         """The window of the kernel's register tile on an input or result that lies along ``axes``."""
-        if (value, axes) not in place.windows:
-            dimensions = [self.shape.dimension(axis) for axis in axes]
-            window = self.window(place, self.memory[value], axes, self.shape.of(axes), dimensions)
-            place.windows[value, axes] = window
-        return place.windows[value, axes]
+        key = (value, axes, clip)
+        if key not in place.windows:
+            shape = self.shape.of(axes)
+            window = self.window(place, self.memory[value], axes, shape, self.shape.dimension, clip=clip)
+            place.windows[key] = window
+        return place.windows[key]
 
     # Tiles
 
-    def tile(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...]) -> SSAValue:
-        """The tile of ``value``, which lies along ``axes``, at ``place``."""
-        key = (value, axes)
+    def tile(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...], clip: bool = False) -> SSAValue:
+        """The tile of ``value``, which lies along ``axes``, at ``place``; with ``clip`` zero outside of the value."""
+        key = (value, axes, clip)
         if key not in place.tiles:
-            place.tiles[key] = self._compute(place, value, axes)
+            place.tiles[key] = self._compute(place, value, axes, clip)
         return place.tiles[key]
 
     def keep(self, homes: dict[SSAValue, SSAValue]) -> None:
@@ -168,9 +175,9 @@ class KernelBuilder:
         """What has been stored so far can be loaded from now on."""
         self._stored = dict.fromkeys(self._stored, True)
 
-    def _compute(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...]) -> SSAValue:
+    def _compute(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...], clip: bool) -> SSAValue:
         if isinstance(value, BlockArgument):
-            return self.lowering.insert(tile.LoadOp(self.value_window(place, value, axes))).result
+            return self.lowering.insert(tile.LoadOp(self.value_window(place, value, axes, clip))).result
         nest = value.owner
         if not isinstance(nest, GenericOp):
             raise self.lowering.error(f"a kernel's values come from inputs and nests, got one from {nest}")
@@ -192,7 +199,7 @@ class KernelBuilder:
     def map(self, place: Place, nest: GenericOp, element: Attribute, shape: tuple[int, int]) -> SSAValue:
         """The values that the body of ``nest`` yields at ``place``, as a tile of ``shape``."""
         inputs = [
-            self.tile(place, operand, self.axes.of_operand(nest, position))
+            self.tile(place, operand, self.axes.of_operand(nest, position), position in nest.clipped_inputs)
             for position, operand in enumerate(nest.inputs)
         ]
         if nest.yield_op.arguments[0] in nest.body.block.args:

@@ -14,7 +14,7 @@ from operator import add
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 
-from crosstile.dialects.nest.axes import Axis, AxisOrUnit
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, axes_among
 from crosstile.ir.index_math import Index
 
 
@@ -29,11 +29,12 @@ class TileShape:
 
     def of(self, axes: Sequence[AxisOrUnit]) -> tuple[int, int]:
         """The shape of a tile of a value that lies along ``axes``."""
-        rows = self.row_count if self.rows is not None and self.rows in axes else 1
-        lanes = self.lane_count if self.lanes is not None and self.lanes in axes else 1
+        among = axes_among(axes)
+        rows = self.row_count if self.rows is not None and self.rows in among else 1
+        lanes = self.lane_count if self.lanes is not None and self.lanes in among else 1
         return rows, lanes
 
-    def dimension(self, axis: AxisOrUnit) -> int | None:
+    def dimension(self, axis: Axis | None) -> int | None:
         """0 for the axis of the rows, 1 for the axis of the lanes, None for every other."""
         if axis is None:
             return None
@@ -51,7 +52,8 @@ class Span:
     extent: Index
 
 
-TileKey = tuple[SSAValue, tuple[AxisOrUnit, ...]]
+TileKey = tuple[SSAValue, tuple[AxisOrUnit, ...], bool]
+"""A value, the axes it lies along, and whether it is zero outside of its bounds."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +79,46 @@ class Place:
         return Place({**self.spans, axis: Span(starts, extent)}, dict(self.tiles))
 
 
-def window_map(
-    axes: Sequence[AxisOrUnit], starts: Sequence[Sequence[Index]], dimensions: Sequence[int | None], rank: int
-) -> tuple[AffineMap, list[SSAValue]]:
-    """The map of a window and its indices: each source dimension is the sum of its starts, plus a tile coordinate.
+@dataclass(frozen=True)
+class Walk:
+    """A part of one source dimension's coordinate: ``factor`` times an axis that begins at the sum of ``starts``.
 
-    ``dimensions`` gives the tile dimension that walks each source dimension, if one does. Known starts are constants.
+    ``dimension`` is the dimension of the tile that walks along the axis, if one does.
     """
+
+    starts: Sequence[Index]
+    dimension: int | None
+    factor: int = 1
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One source dimension's coordinate: the sum of ``walks`` and a constant."""
+
+    walks: Sequence[Walk]
+    constant: int = 0
+
+
+def window_map(coordinates: Sequence[Coordinate], rank: int) -> tuple[AffineMap, list[SSAValue]]:
+    """The map of a window of ``rank`` and its indices. Starts that are known become constants."""
     indices: list[SSAValue] = []
     results: list[AffineExpr] = []
-    for axis, summands, dimension in zip(axes, starts, dimensions, strict=True):
+    for coordinate in coordinates:
         terms: list[AffineExpr] = []
-        constant = 0
-        for summand in summands if axis is not None else ():
-            if isinstance(summand, int):
-                constant += summand
-            else:
-                terms.append(AffineExpr.symbol(len(indices)))
-                indices.append(summand)
-        terms += [] if dimension is None else [AffineExpr.dimension(dimension)]
+        constant = coordinate.constant
+        for walk in coordinate.walks:
+            for start in walk.starts:
+                if isinstance(start, int):
+                    constant += walk.factor * start
+                else:
+                    terms.append(_times(AffineExpr.symbol(len(indices)), walk.factor))
+                    indices.append(start)
+            if walk.dimension is not None:
+                terms.append(_times(AffineExpr.dimension(walk.dimension), walk.factor))
         terms += [AffineExpr.constant(constant)] if constant or not terms else []
         results.append(reduce(add, terms))
     return AffineMap(rank, len(indices), tuple(results)), indices
+
+
+def _times(expression: AffineExpr, factor: int) -> AffineExpr:
+    return expression if factor == 1 else expression * factor

@@ -100,7 +100,7 @@ def _sweep_reduction(
     if lanes in reduced:
         result = builder.lowering.insert(tile.ReduceOp(combiner.data, result, [1])).result
     result_axes = builder.axes.of_result(nest.results[0])
-    place.tiles[nest.results[0], result_axes] = _converted(builder, result, element_type(nest.results[0]))
+    place.tiles[nest.results[0], result_axes, False] = _converted(builder, result, element_type(nest.results[0]))
 
 
 def _mask(builder: KernelBuilder, place: Place, value: SSAValue, lanes: Axis | None, identity: float) -> SSAValue:

@@ -139,6 +139,47 @@ def test_products_of_batches():
         run(f"%a: {type_}, %b: {type_}", body, type_, lhs, rhs[:, :1])
 
 
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize(
+    "strides, padding, dilations, groups",
+    [((1, 1), (0, 0, 0, 0), (1, 1), 1), ((2, 1), (1, 0, 2, 3), (1, 2), 2), ((3, 2), (4, 4, 0, 0), (2, 1), 4)],
+)
+def test_convolutions(
+    layout: str, strides: tuple[int, ...], padding: tuple[int, ...], dilations: tuple[int, ...], groups: int
+):
+    image, filter_ = RANDOM.standard_normal((2, 4, 6, 7)), RANDOM.standard_normal((8, 4 // groups, 3, 2))
+    top, bottom, left, right = padding
+    padded = np.pad(image, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    height = (6 + top + bottom - dilations[0] * 2 - 1) // strides[0] + 1
+    width = (7 + left + right - dilations[1] - 1) // strides[1] + 1
+    expected = np.zeros((2, 8, height, width))
+    for n, o, h, w, c, r, s in np.ndindex(*expected.shape, *filter_.shape[1:]):
+        channel = o // (8 // groups) * (4 // groups) + c
+        place = strides[0] * h + dilations[0] * r, strides[1] * w + dilations[1] * s
+        expected[n, o, h, w] += padded[n, channel, *place] * filter_[o, c, r, s]
+    if layout == "nhwc":
+        image, expected = image.transpose(0, 2, 3, 1), expected.transpose(0, 2, 3, 1)
+        filter_ = filter_.transpose(2, 3, 1, 0)
+    type_ = f"tensor<{'x'.join(map(str, filter_.shape))}xf64>"
+    written = f"strides {list(strides)} padding {list(padding)} dilations {list(dilations)} groups {groups}"
+    image_type = f"tensor<{'x'.join(map(str, image.shape))}xf64>"
+    result = f"tensor<{'x'.join(map(str, expected.shape))}xf64>"
+    body = f"%r = nn.conv2d %x, %w {layout} {written} accumulate f64 : {image_type}, {type_}"
+    found = run(f"%x: {image_type}, %w: {type_}", body, result, image, filter_)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_filter_that_does_not_fit_is_an_error():
+    type_ = "tensor<?x?x?x?xf64>, tensor<?x?x3x3xf64>"
+    body = f"%r = nn.conv2d %x, %w nchw accumulate f64 : {type_}"
+    arguments = "%x: tensor<?x?x?x?xf64>, %w: tensor<?x?x3x3xf64>"
+    image, filter_ = np.ones((1, 2, 1, 5)), np.ones((1, 2, 3, 3))
+    with pytest.raises(CrosstileError, match="a filter of 3 with dilation 1 does not fit into an image of 1"):
+        run(arguments, body, "tensor<?x?x?x?xf64>", image, filter_)
+    with pytest.raises(CrosstileError, match="the image has 1 channels, the filter 2 in each of 1 groups"):
+        run(arguments, body, "tensor<?x?x?x?xf64>", image[:, :1], filter_)
+
+
 def test_contractions_with_batches_and_two_summed_iterators():
     p, q = RANDOM.standard_normal((2, 3, 4, 5)), RANDOM.standard_normal((5, 2, 6, 4))
     found = run(

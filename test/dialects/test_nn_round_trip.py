@@ -28,6 +28,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.nn.attention import AttentionOp, CausalMaskOp
 from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp
+from crosstile.dialects.nn.convolution import Conv2dOp
 from crosstile.dialects.nn.elementwise import BINARY, UNARY, BinaryOp, CastOp, ConstantOp, GeluOp, UnaryOp
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
@@ -107,6 +108,18 @@ def make_batch_matmul(draw: Draw, values: Values) -> Operation | None:
         return None
     transposed = draw(st.booleans())
     return BatchMatmulOp(operand, operand, f64, transposed, not transposed, draw(FLAGS))
+
+
+def make_conv2d(draw: Draw, values: Values) -> Operation | None:
+    image, filter_ = (_float_tensor(draw, values, rank=4) for _ in range(2))
+    if image is None or filter_ is None:
+        return None
+    layout = draw(st.sampled_from(["nchw", "nhwc"]))
+    strides, padding, dilations = (
+        [draw(st.integers(least, 4)) for _ in range(count)] for least, count in ((1, 2), (0, 4), (1, 2))
+    )
+    groups, flags = draw(st.integers(1, 2)), draw(FLAGS)
+    return _if_legal(lambda: Conv2dOp(image, filter_, f64, layout, strides, padding, dilations, groups, flags))
 
 
 def make_contract(draw: Draw, values: Values) -> Operation | None:
@@ -198,6 +211,7 @@ MAKERS: list[Maker] = [
     make_matmul,
     make_batch_matmul,
     make_contract,
+    make_conv2d,
     make_reduce,
     make_softmax,
     make_layer_norm,

@@ -18,6 +18,8 @@ from xdsl.dialects.builtin import ModuleOp
 from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.math_meaning import erf
 from crosstile.dialects.nn.contraction import ContractOp
+from crosstile.dialects.nn.convolution import Conv2dOp
+from crosstile.dialects.nn.convolution_meaning import filters, merged, patches
 from crosstile.dialects.nn.elementwise import BinaryOp, UnaryOp
 from crosstile.dialects.nn.meaning import MEANINGS as NN
 from crosstile.dialects.nn.reduction import ReduceOp
@@ -92,6 +94,19 @@ def _meanings(execution: Execution) -> Meanings:
         for batch in np.ndindex(*shared):
             result[batch] = matrix_product(lhs[batch], rhs[batch], execution)
         return (result,)
+
+    @meanings.of(Conv2dOp)
+    def conv2d(interpreter: Interpreter, op: Conv2dOp, operands: Sequence[Any]) -> Sequence[Any]:
+        x, f = patches(op, operands[0], operands[1].shape), filters(op, operands[1])
+        batch, groups, height, width, *_ = x.shape
+        result = np.empty((batch, height, width, groups, f.shape[1]), x.dtype)
+        for group in range(groups):
+            lhs = x[:, group].reshape(batch * height * width, -1 if x.size else f[0, 0].size)
+            product = matrix_product(lhs, f[group].reshape(f.shape[1], -1).T, execution)
+            result[..., group, :] = product.reshape(batch, height, width, -1 if product.size else f.shape[1])
+        if op.layout.data == "nchw":
+            result = np.transpose(result, (0, 3, 4, 1, 2))
+        return (merged(op, result),)
 
     @meanings.of(ReduceOp)
     def reduce(interpreter: Interpreter, op: ReduceOp, operands: Sequence[Any]) -> Sequence[Any]:

@@ -340,3 +340,14 @@ func.func @unreachable_schedule(%x: tensor<4xf32>) {
 
 // expected-error @+1 {{a guard compares with one of <=, <, >=, >, ==}}
 "builtin.module"() ({}) {guard = #nest.guard<M = 4>} : () -> ()
+
+// -----
+
+func.func @clipped(%x: tensor<4xf32>) {
+  // expected-error @+1 {{clipped must list inputs, of which there are 1, got [1]}}
+  %y = "nest.generic"(%x) <{iterators = [#nest.iterator<i : parallel>], indexing_maps = [affine_map<(d0) -> (d0)>, affine_map<(d0) -> (d0)>], clipped = array<i64: 1>}> ({
+  ^bb0(%p: f32):
+    nest.yield %p : f32
+  }) : (tensor<4xf32>) -> tensor<4xf32>
+  func.return
+}

@@ -111,3 +111,17 @@ func.func @call(%x: tensor<?xf32>) -> tensor<8xf32> {
   %y = nest.call @top_k(%x) : (tensor<?xf32>) -> tensor<8xf32>
   func.return %y : tensor<8xf32>
 }
+
+// CHECK-LABEL: func.func @clipped
+func.func @clipped(%x: tensor<?xf32>, %w: tensor<3xf32>, %size: tensor<?xf32>) -> tensor<?xf32> {
+  // CHECK: ins(%x (h * 2 + r - 1) clip, %w (r), %size (h) : tensor<?xf32>, tensor<3xf32>, tensor<?xf32>)
+  // CHECK-SAME: -> (h) : tensor<?xf32> {
+  %y = nest.generic [h : parallel, r : reduction] combiner<add> accumulate f32
+      ins(%x (h * 2 + r - 1) clip, %w (r), %size (h) : tensor<?xf32>, tensor<3xf32>, tensor<?xf32>)
+      -> (h) : tensor<?xf32> {
+  ^bb0(%p: f32, %q: f32, %s: f32):
+    %t = arith.mulf %p, %q : f32
+    nest.yield %t : f32
+  }
+  func.return %y : tensor<?xf32>
+}

@@ -141,6 +141,55 @@ func.func @batch_size(%a: tensor<2x4x4xf32>, %b: tensor<1x4x4xf32>) {
 
 // -----
 
+func.func @conv_layout(%x: tensor<1x4x9x9xf32>, %w: tensor<8x4x3x3xf32>) {
+  // expected-error @+1 {{expects the layout nchw or nhwc, got 'chwn'}}
+  %c = nn.conv2d %x, %w chwn accumulate f32 : tensor<1x4x9x9xf32>, tensor<8x4x3x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @conv_channels(%x: tensor<1x4x9x9xf32>, %w: tensor<8x4x3x3xf32>) {
+  // expected-error @+1 {{the dimension of channels (of one group) has size 2 in one operand and 4 in another}}
+  %c = nn.conv2d %x, %w nchw groups 2 accumulate f32 : tensor<1x4x9x9xf32>, tensor<8x4x3x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @conv_groups(%x: tensor<1x4x9x9xf32>, %w: tensor<8x4x3x3xf32>) {
+  // expected-error @+1 {{the image's channels, 4, cannot be divided into 3 groups}}
+  %c = nn.conv2d %x, %w nchw groups 3 accumulate f32 : tensor<1x4x9x9xf32>, tensor<8x4x3x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @conv_strides(%x: tensor<1x4x9x9xf32>, %w: tensor<8x4x3x3xf32>) {
+  // expected-error @+1 {{expects 2 strides of at least 1, got [0, 1]}}
+  %c = nn.conv2d %x, %w nchw strides [0, 1] accumulate f32 : tensor<1x4x9x9xf32>, tensor<8x4x3x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @conv_too_small(%x: tensor<1x4x3x9xf32>, %w: tensor<8x4x3x3xf32>) {
+  // expected-error @+1 {{a filter of 3 with dilation 3 does not fit into an image of 3 with padding 1 and 1}}
+  %c = nn.conv2d %x, %w nchw padding [1, 1, 1, 1] dilations [3, 1] accumulate f32
+      : tensor<1x4x3x9xf32>, tensor<8x4x3x3xf32>
+  func.return
+}
+
+// -----
+
+func.func @conv_filter_size(%x: tensor<1x4x9x9xf32>, %w: tensor<8x4x?x3xf32>) {
+  // expected-error @+1 {{expects a filter of static size of at least 1, got ?}}
+  %c = nn.conv2d %x, %w nchw accumulate f32 : tensor<1x4x9x9xf32>, tensor<8x4x?x3xf32>
+  func.return
+}
+
+// -----
+
 func.func @unknown_iterator(%a: tensor<4x4xf32>) {
   // expected-error @+1 {{no iterator is called 'l': expected one of m, n, k}}
   %c = nn.contract [m, n, k] %a (m, l), %a (k, n) -> (m, n) accumulate f32 : tensor<4x4xf32>, tensor<4x4xf32>

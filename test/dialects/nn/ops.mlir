@@ -79,6 +79,18 @@ func.func @contraction(%a: tensor<?x64xf32>, %b: tensor<10x64xf32>, %p: tensor<8
   func.return
 }
 
+// CHECK-LABEL: func.func @convolution
+func.func @convolution(%x: tensor<?x6x?x9xf32>, %w: tensor<8x6x3x2xf32>, %v: tensor<4x2x6x8xf32>, %y: tensor<2x?x9x12xf32>) {
+  // CHECK-NEXT: nn.conv2d %x, %w nchw accumulate f32 : tensor<?x6x?x9xf32>, tensor<8x6x3x2xf32> -> tensor<?x8x?x8xf32>
+  // CHECK-NEXT: nn.conv2d %y, %v nhwc strides [1, 2] padding [1, 2, 3, 0] dilations [2, 3] groups 2 accumulate f64
+  // CHECK-SAME: fastmath<reassoc> : tensor<2x?x9x12xf32>, tensor<4x2x6x8xf32> -> tensor<2x?x5x8xf64>
+  // GENERIC: "nn.conv2d"(%x, %w) <{layout = "nchw", strides = array<i64: 1, 1>, padding = array<i64: 0, 0, 0, 0>,
+  %0 = nn.conv2d %x, %w nchw accumulate f32 : tensor<?x6x?x9xf32>, tensor<8x6x3x2xf32>
+  %1 = nn.conv2d %y, %v nhwc strides [1, 2] padding [1, 2, 3, 0] dilations [2, 3] groups 2 accumulate f64
+      fastmath<reassoc> : tensor<2x?x9x12xf32>, tensor<4x2x6x8xf32> -> tensor<2x?x5x8xf64>
+  func.return
+}
+
 // CHECK-LABEL: func.func @reduction
 func.func @reduction(%x: tensor<?x4x?xf32>, %v: tensor<?xf32>) {
   // CHECK-NEXT: nn.reduce add %x dims [2] keep_dims : tensor<?x4x?xf32> -> tensor<?x4x1xf32>
