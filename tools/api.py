@@ -19,6 +19,7 @@ import numpy as np
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.x86.launch import ArgumentRule, Array, HostFunction, is_plain
+from crosstile.targets.x86.workers import check_threads, default_threads
 from crosstile.tools.compiled import Compiled, compile_source
 
 if TYPE_CHECKING:
@@ -26,25 +27,6 @@ if TYPE_CHECKING:
 
 SMALL_ELEMENTS = 1 << 16
 """Up to so many elements in arguments and results together, one thread is as fast as several."""
-
-
-MOST_THREADS = 1024
-"""More workers than any machine has processors for; each has its own scratch memory and thread."""
-
-
-def default_threads() -> int:
-    """``CROSSTILE_NUM_THREADS``, or the processors this process may use."""
-    text = os.environ.get("CROSSTILE_NUM_THREADS")
-    if text is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return check_threads("CROSSTILE_NUM_THREADS", int(text) if text.isdecimal() else text)
-
-
-def check_threads(what: str, threads: object) -> int:
-    """``threads`` if that is a number of workers; ``what`` names it in the CrosstileError if it is not."""
-    if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
-        raise CrosstileError(f"{what} must be a number from 1 to {MOST_THREADS}, found {threads!r}")
-    return threads
 
 
 def choose_workers(threads: int | None, elements: int) -> int:
@@ -77,10 +59,14 @@ class CompiledFunction:
         else:
             inputs = cast("tuple[Array, ...]", arguments)
         workers = choose_workers(threads, plan.elements)
-        results = function.empty_results(plan)
         if out is None:
+            results = function.empty_results(plan)
             function.run(plan, inputs, results, workers)
             return results[0] if len(results) == 1 else tuple(results)
+        if function.is_plain_output(plan, out) and not any(np.may_share_memory(out, array) for array in inputs):
+            function.run(plan, inputs, (out,), workers)
+            return out
+        results = function.empty_results(plan)
         given = self._given_outputs(out, results)
         outputs: list[Array] = []
         for array, result in zip(given, results, strict=True):

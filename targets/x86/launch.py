@@ -11,14 +11,11 @@ results, the words that are no addresses, the size of the arena - is a ``Plan``,
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -27,6 +24,7 @@ import numpy as np
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.signature import ARENA_SUFFIX, ENTRY_SUFFIX, ArrayType, HostSignature
 from crosstile.targets.x86.run import LoadedObject
+from crosstile.targets.x86.workers import Team, team
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ALIGNMENT = 64
@@ -39,28 +37,22 @@ EVERYTHING = -1
 """The stage that stands for all stages in one call."""
 PLAIN = 0x101
 """``flags.num`` of an array that is row-major, contiguous and aligned."""
+PLAIN_OUTPUT = 0x501
+"""The same of one that may be written to."""
 _DATA_OFFSET = 2 * ctypes.sizeof(ctypes.c_void_p)
 """Bytes from the start of an array object to its data pointer: NumPy's binary interface (PyArrayObject_fields)."""
 
 
-@cache
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Threads that are kept for the life of the process."""
-    return ThreadPoolExecutor(workers, thread_name_prefix="crosstile")
-
-
-if hasattr(os, "register_at_fork"):
-    # Threads do not survive in the child of a fork: it makes its own.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+_at = ctypes.c_size_t.from_address
 
 
 def _slow_address(array: Array) -> int:
     return array.ctypes.data
 
 
-def _fast_address(array: Array, at: Callable[[int], ctypes.c_size_t] = ctypes.c_size_t.from_address) -> int:
-    """Seven times as fast as ``array.ctypes.data``: reads the pointer from the array object."""
-    return at(id(array) + _DATA_OFFSET).value
+def _fast_address(array: Array) -> int:
+    """Five times as fast as ``array.ctypes.data``: reads the pointer from the array object."""
+    return _at(id(array) + _DATA_OFFSET).value
 
 
 def _choose_address() -> Callable[[Array], int]:
@@ -134,7 +126,9 @@ class Plan(NamedTuple):
 
     result_shapes: tuple[tuple[int, ...], ...]
     words: list[int]
-    """All words, with 0 for addresses."""
+    """All words of a call by one worker, with 0 for addresses; an arena of 0 bytes needs none."""
+    allocations: list[tuple[tuple[int, ...], np.dtype[Any]]]
+    """Shape and type of each result."""
     arena_bytes: int
     """Scratch memory for one worker."""
     elements: int
@@ -217,11 +211,21 @@ class HostFunction:
         for type_, shape in zip(self._types, [*shapes, *result_shapes], strict=True):
             words += [0, *(size for size, known in zip(shape, type_.shape, strict=True) if known is None)]
         elements = sum(prod(shape) for shape in [*shapes, *result_shapes])
-        return Plan(result_shapes, words, self._arena_size(*words, 1), elements)
+        arena_bytes = self._arena_size(*words, 1)
+        allocations = list(zip(result_shapes, self._result_dtypes, strict=True))
+        return Plan(result_shapes, [*words, 0, 0, EVERYTHING, 0, 1], allocations, arena_bytes, elements)
 
     def empty_results(self, plan: Plan) -> list[Array]:
         """Uninitialised arrays for the results."""
-        return [np.empty(shape, dtype) for shape, dtype in zip(plan.result_shapes, self._result_dtypes, strict=True)]
+        return [np.empty(shape, dtype) for shape, dtype in plan.allocations]
+
+    def is_plain_output(self, plan: Plan, out: Any) -> bool:
+        """Whether ``out`` is the one result's array, which machine code can write as it is."""
+        return (
+            type(out) is np.ndarray
+            and [(out.shape, out.dtype)] == plan.allocations
+            and out.flags.num & PLAIN_OUTPUT == PLAIN_OUTPUT
+        )
 
     def __call__(self, inputs: Sequence[Array], outputs: Sequence[Array], workers: int = 1) -> None:
         """Run on contiguous arrays of the right types and shapes."""
@@ -232,46 +236,46 @@ class HostFunction:
         words = plan.words.copy()
         for slot, array in zip(self._slots, (*inputs, *outputs), strict=True):
             words[slot] = address_of(array)
-        size = plan.arena_bytes if workers == 1 else self._arena_size(*plan.words, workers)
-        arena, address = self._reserve(size)
-        words.append(address)
-        words.append(arena.nbytes)
-        if workers == 1:
-            self._run(words, EVERYTHING, 0, 1)
+        if workers > 1:
+            with team(workers) as helpers:
+                self._share(words, helpers)
             return
-        pool = _pool(workers - 1)
+        if plan.arena_bytes:
+            words[self._arena_slot : self._arena_slot + 2] = self._reserve(plan.arena_bytes)
+        status = self._entry(self._pack(*words))
+        if status:
+            self._fail(status)
+
+    def _share(self, words: list[int], helpers: Team) -> None:
+        """Run all stages, each by all helpers at once."""
+        shared = words[: self._arena_slot]
+        shared += self._reserve(self._arena_size(*shared, helpers.parts))
         for stage in range(self.signature.stages):
-            others = [pool.submit(self._run, words, stage, part, workers) for part in range(1, workers)]
-            try:
-                self._run(words, stage, 0, workers)
-            finally:
-                wait(others)
-            for other in others:
-                other.result()
+
+            def run_part(part: int, parts: int, stage: int = stage) -> None:
+                status = self._entry(self._pack(*shared, stage, part, parts))
+                if status:
+                    self._fail(status)
+
+            helpers.run(run_part)
 
     def arena_size(self, inputs: Sequence[Array], outputs: Sequence[Array], workers: int = 1) -> int:
         """The bytes of scratch memory that a call on these arrays needs: temporaries and the workers' own."""
-        return self._arena_size(*self.keep_plan(inputs).words, workers)
-
-    def _run(self, words: Sequence[int], stage: int, part: int, parts: int) -> None:
-        status = self._entry(self._pack(*words, stage, part, parts))
-        if status:
-            self._fail(status)
+        return self._arena_size(*self.keep_plan(inputs).words[: self._arena_slot], workers)
 
     def _fail(self, status: int) -> None:
         if status > 0:
             raise CrosstileError(f"@{self.signature.name}: {self.signature.checks[status - 1]}")
         raise CrosstileError(f"internal error: @{self.signature.name} was given too small an arena")
 
-    def _reserve(self, size: int) -> tuple[Array, int]:
-        """Scratch memory of at least ``size`` bytes and its aligned address; each calling thread keeps its own."""
-        kept: tuple[Array, int] | None = getattr(self._scratch, "arena", None)
-        if kept is None or kept[0].nbytes < size or kept[0].nbytes > 4 * max(size, KEPT_BYTES):
+    def _reserve(self, size: int) -> tuple[int, int]:
+        """Address and bytes of scratch memory of at least ``size`` bytes; each calling thread keeps its own."""
+        kept: tuple[Array, int, int] | None = getattr(self._scratch, "arena", None)
+        if kept is None or kept[2] < size or kept[2] > 4 * max(size, KEPT_BYTES):
             raw = np.empty(size + ALIGNMENT, np.uint8)
-            start = -raw.ctypes.data % ALIGNMENT
-            arena = raw[start : start + size]
-            kept = self._scratch.arena = (arena, raw.ctypes.data + start)
-        return kept
+            address = raw.ctypes.data
+            kept = self._scratch.arena = (raw, address + -address % ALIGNMENT, size)
+        return kept[1:]
 
 
 @dataclass
