@@ -164,7 +164,7 @@ def _product(name: str, aim: float, m: int, k: int, n: int, element: str = "f32"
     program = f"""func.func @main(
     %a: tensor<?x?x{type_}> {{nn.dims = ["M", "K"]}}, %b: tensor<?x?x{type_}> {{nn.dims = {names}}})
     -> tensor<?x?x{sums}> {{
-  %c = nn.matmul %a, %b {accumulate} : tensor<?x?x{type_}>, tensor<?x?x{type_}>
+  %c = nn.matmul %a, %b {accumulate} : tensor<?x?x{type_}>, tensor<?x?x{type_}> -> tensor<?x?x{sums}>
   func.return %c : tensor<?x?x{sums}>
 }}"""
     if element == "f32" and not transposed:

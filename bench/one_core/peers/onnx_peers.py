@@ -157,7 +157,8 @@ class OpenvinoPeer(Contender):
         precision = "bf16" if row.element == "bf16" else "f32"
         arrays = [array.astype(np.float32) for array in inputs] if row.element == "bf16" else inputs
         core = self.openvino.Core()
-        model = core.read_model(_model(_float_row(row), arrays, packed, fused=False))
+        text = _model(_float_row(row), arrays, packed, fused=False)
+        model = core.read_model(text)
         settings = {
             "INFERENCE_NUM_THREADS": 1,
             "NUM_STREAMS": 1,
@@ -169,6 +170,9 @@ class OpenvinoPeer(Contender):
         for argument in model.inputs:
             at = int(argument.any_name[1:])
             request.set_tensor(argument.any_name, self.openvino.Tensor(arrays[at], shared_memory=True))
+
+        # Tensors and constants share memory with the arrays and the text, and do not keep them alive.
+        self._kept = (arrays, text, model)
 
         def call() -> Any:
             request.infer()
