@@ -1,0 +1,98 @@
+"""Schedules of everything that is not a product: rows swept once per reduction and once for the results.
+
+Level: nest. In: the axes of a kernel. Out: one schedule, a few vectors at a time along the dimension that lies
+contiguous in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.dialects.builtin import AnyFloat
+from xdsl.dialects.utils import FastMathFlag
+from xdsl.ir import Attribute, BlockArgument
+
+from crosstile.dialects.nest.analysis import element_type
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
+from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.nest.schedule import (
+    Loop,
+    Schedule,
+)
+from crosstile.passes.schedules.register_tiles import (
+    bits,
+)
+from crosstile.targets.model import Machine
+
+SWEEP_VECTORS = 4
+"""Vectors per step of a sweep: independent chains that hide the latency of an addition."""
+
+
+def sweep_schedule(axes: KernelAxes, machine: Machine) -> Schedule:
+    """A schedule for rows that are swept once per reduction and once for the results."""
+    parallel = axes.parallel()
+    lane = _lane_axis(axes, parallel)
+    lanes = machine.vector_bits // _lane_bits(axes)
+    vectors = SWEEP_VECTORS if machine.vector_registers > 1 and lanes > 1 else 1
+    if lane is not None and lane.size is not None:
+        vectors = min(vectors, max(1, -(-lane.size // lanes)))
+    outer = [axis for axis in parallel if axis != lane]
+    rows = outer[-1] if outer and vectors == 1 else None
+    steps = dict.fromkeys((*outer, *(axis for nest in axes.nests for axis in axes.reduced(nest))), 1)
+    if lane is not None:
+        steps[lane] = lanes * vectors
+    if rows is not None:
+        steps[rows] = SWEEP_VECTORS
+    ordered = [axis for axis in dict.fromkeys([*parallel, *axes.of_nest(axes.root)]) if axis != lane]
+    ordered += [] if lane is None else [lane]
+    split = next((axis for axis in parallel if axis.size != 1), None)
+    known = [axis for axis in ordered if axis in axes.of_nest(axes.root)]
+    return Schedule(
+        loops=tuple(Loop(axis.name, steps.get(axis, 1)) for axis in known),
+        parallel=None if split is None else split.name,
+        grain=1 if split is None else steps[split],
+        lane=None if lane is None else lane.name,
+    )
+
+
+def _lane_axis(axes: KernelAxes, parallel: Sequence[Axis]) -> Axis | None:
+    """The axis across lanes: contiguous in memory, and not one whose sums must stay in order."""
+    ordered = {axis for nest in axes.nests if not _may_reorder(nest) for axis in axes.reduced(nest)}
+    for along in _memory_axes(axes):
+        last = along[-1] if along else None
+        if isinstance(last, Axis) and last not in ordered:
+            return last
+    return parallel[-1] if parallel else None
+
+
+def _memory_axes(axes: KernelAxes) -> list[tuple[AxisOrUnit, ...]]:
+    """How tensors in memory lie along the axes: the results of the kernel, then its inputs, of highest rank first."""
+    results = [axes.of_result(value) for value in axes.kernel.yield_op.arguments if isinstance(value.owner, GenericOp)]
+    inputs = [
+        axes.of_operand(nest, position)
+        for nest in axes.nests
+        for position, operand in enumerate(nest.inputs)
+        if isinstance(operand, BlockArgument)
+    ]
+    return sorted([*results, *inputs], key=lambda along: -sum(axis is not None for axis in along))
+
+
+def _may_reorder(nest: GenericOp) -> bool:
+    """Whether the reduction of ``nest`` may be split into several chains: maxima always, sums with ``reassoc``."""
+    if nest.combiner is None or nest.combiner.data in ("max", "min"):
+        return True
+    return nest.fastmath is not None and FastMathFlag.REASSOC in nest.fastmath.data
+
+
+def _element_types(axes: KernelAxes) -> list[Attribute]:
+    nests = axes.nests
+    types = [element_type(value) for nest in nests for value in (*nest.inputs, *nest.results)]
+    return types + [nest.accumulator_type for nest in nests if nest.accumulator_type is not None]
+
+
+def _lane_bits(axes: KernelAxes) -> int:
+    """The bits of a lane: as many as the kernel's widest float has, f32's if it has none.
+
+    Wider integers take several registers per lane's worth: an i64 beside f32 lies across 16 lanes of 512 bits as well.
+    """
+    return max((bits(type_) for type_ in _element_types(axes) if isinstance(type_, AnyFloat)), default=32)
