@@ -28,6 +28,7 @@ PLACES = {
     "iree": "one_core.peers.iree_peer:IreePeer",
     "onnxruntime": "one_core.peers.onnx_peers:OnnxruntimePeer",
     "openvino": "one_core.peers.onnx_peers:OpenvinoPeer",
+    "max": "one_core.peers.max_peer:MaxPeer",
 }
 PEERS = tuple(name for name in PLACES if name not in ("crosstile", "limits"))
 PACKING = ("onnxruntime", "openvino", "inductor")

@@ -40,7 +40,7 @@ def _with_result(torch: Any) -> dict[str, Function]:
         "matmul_transposed": lambda out, a, b: torch.matmul(a, b.t(), out=out),
         "linear_gelu": lambda out, x, w, b: torch._C._nn.gelu(torch.addmm(b, x, w, out=out), out=out),
         "softmax": lambda out, x: torch.softmax(x, 1, out=out),
-        "layer_norm": lambda out, x, gamma, beta: torch.native_layer_norm(
+        "layer_norm": lambda out, x, gamma, beta: torch.ops.aten.native_layer_norm.out(
             x, gamma.shape, gamma, beta, EPSILON, out0=out, out1=out.new_empty(len(x), 1), out2=out.new_empty(len(x), 1)
         )[0],
         "gelu": lambda out, x: torch._C._nn.gelu(x, out=out),
