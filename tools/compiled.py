@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from crosstile.ir.diagnostics import CrosstileError
+from crosstile.ir.start_up import paused_collector, read_formats_lazily
 from crosstile.targets.signature import HostSignature
 from crosstile.targets.x86.launch import Compiled, HostFunction
 from crosstile.tools.command_line import read_source
@@ -46,13 +47,15 @@ def compile_source(
     key = None if cache is None else object_key(text, target, start, entry)
     if cache is not None and key is not None and (compiled := _cached(cache, key, begin)) is not None:
         return compiled
-    from crosstile.tools.program import Program
+    with paused_collector():
+        read_formats_lazily()
+        from crosstile.tools.program import Program
 
-    if isinstance(source, str | os.PathLike):
-        program = Program.of_text(name, text, target, start, entry)
-    else:
-        program = Program.load(source, target, start, entry)
-    compiled = program.compile()
+        if isinstance(source, str | os.PathLike):
+            program = Program.of_text(name, text, target, start, entry)
+        else:
+            program = Program.load(source, target, start, entry)
+        compiled = program.compile()
     if cache is not None and key is not None:
         _keep(cache, key, compiled)
     return compiled
@@ -61,12 +64,15 @@ def compile_source(
 def compile_program(program: Program, target: str) -> Compiled:
     """``program.compile()``, from the cache if it is there; the program must be as it was read."""
     cache = object_cache()
-    if cache is None or program.text is None:
-        return program.compile()
     begin = perf_counter()
-    key = object_key(program.text, target, program.start, program.entry)
-    if (compiled := _cached(cache, key, begin)) is None:
+    key = (
+        "" if cache is None or program.text is None else object_key(program.text, target, program.start, program.entry)
+    )
+    if cache is not None and key and (compiled := _cached(cache, key, begin)) is not None:
+        return compiled
+    with paused_collector():
         compiled = program.compile()
+    if cache is not None and key:
         _keep(cache, key, compiled)
     return compiled
 

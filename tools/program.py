@@ -10,10 +10,8 @@ at a level (each step is run once), ``compile`` makes it callable::
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -30,6 +28,7 @@ from crosstile.ir.parsing import parse_module
 from crosstile.ir.passes import AfterPass, run_pass, run_passes
 from crosstile.ir.pipeline import make_pass, parse_pipeline
 from crosstile.ir.registry import did_you_mean
+from crosstile.ir.start_up import paused_collector
 from crosstile.ir.verification import verify_module
 from crosstile.targets.cpu_pipeline import LEVELS, steps
 from crosstile.targets.host import missing_features
@@ -135,7 +134,8 @@ class Program:
     def compile(self) -> Compiled:
         """Take the program from the lowest level it was taken to so far to machine code, and load it.
 
-        The module is verified at the end only: it was when it was read.
+        The module was verified when it was read, and LLVM verifies what becomes of it: ours looks at the end only at
+        what LLVM refuses, to name the operation.
         """
         levels = LEVELS[: LEVELS.index("mma") + 1]
         if self.start not in levels:
@@ -149,12 +149,14 @@ class Program:
             )
         lowest = next(level for level in reversed(levels) if level in self._modules)
         module = self._modules[lowest].clone()
-        with _paused_collector():
-            self._lower(module, lowest, "tile")
-            signature = host_signature(find_host(module, self.entry))
-            self._lower(module, max(lowest, "tile", key=LEVELS.index), "llvm")
+        self._lower(module, lowest, "tile")
+        signature = host_signature(find_host(module, self.entry))
+        self._lower(module, max(lowest, "tile", key=LEVELS.index), "llvm")
+        try:
+            compiled = compile_module(module, self.machine)
+        except Exception:
             verify_module(module)
-        compiled = compile_module(module, self.machine)
+            raise
         begin = perf_counter()
         function = HostFunction(signature, compiled.code)
         self.seconds |= compiled.seconds
@@ -164,7 +166,7 @@ class Program:
     def lowered(self) -> ModuleOp:
         """The module in the ``llvm`` dialect, verified at the end only."""
         module = self._modules[self.start].clone()
-        with _paused_collector():
+        with paused_collector():
             self._lower(module, self.start, "llvm")
             verify_module(module)
         return module
@@ -189,18 +191,6 @@ class Program:
             self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - begin
 
         return stop
-
-
-@contextmanager
-def _paused_collector() -> Generator[None]:
-    """A compilation makes many small objects that live to its end: collecting cycles meanwhile finds nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _entry(module: ModuleOp, name: str | None) -> str:

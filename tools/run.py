@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from crosstile.ir.diagnostics import handle_diagnostics
+from crosstile.ir.start_up import read_formats_lazily
 from crosstile.tools.command_line import (
     ArgumentParser,
     Progress,
@@ -70,6 +71,7 @@ def add_program_flags(parser: ArgumentParser) -> None:
 
 def load_program(parser: ArgumentParser, arguments: argparse.Namespace) -> Program:
     """The program that the flags name."""
+    read_formats_lazily()
     from crosstile.tools.program import Program
 
     if arguments.input is None:
