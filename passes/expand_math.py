@@ -18,6 +18,8 @@ The largest errors are the rows of ``dialects/math_accuracy.py``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xdsl.context import Context
 from xdsl.dialects.arith import ConstantOp
 from xdsl.dialects.builtin import ModuleOp, VectorType, f32
@@ -37,9 +39,24 @@ class ExpandMathPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Expand every function of f32 that has a formula, in place."""
         constants = Constants()
-        for old in list(op.walk()):
-            if type(old) in FORMULAS and is_f32(old.results[0].type):
-                expand(old, constants)
+        functions = [old for old in op.walk() if type(old) in FORMULAS and is_f32(old.results[0].type)]
+        while functions:
+            together = neighbours(functions)
+            expand(together, constants)
+            functions = functions[len(together) :]
+
+
+def neighbours(functions: Sequence[Operation]) -> list[Operation]:
+    """The first of ``functions`` and those like it that stand right after it and do not depend on each other."""
+    first = functions[0]
+    found = [first]
+    for op in functions[1:]:
+        last = found[-1]
+        alike = type(op) is type(first) and op.results[0].type == first.results[0].type and last.next_op is op
+        if not alike or any(operand.owner in found for operand in op.operands):
+            break
+        found.append(op)
+    return found
 
 
 def is_f32(type_: Attribute) -> bool:
@@ -70,21 +87,28 @@ class Constants:
         return self._values[home, value]
 
 
-def expand(op: Operation, constants: Constants) -> None:
-    """Replace ``op`` by its formula."""
-    block = op.parent
+def expand(together: Sequence[Operation], constants: Constants) -> None:
+    """Replace functions of one kind that stand side by side by their formula, taking turns operation by operation.
+
+    One after the other each would be a chain in which every operation waits for the one before; side by side they fill
+    the time that each waits.
+    """
+    copies: list[list[Operation]] = []
+    for op in together:
+        made: list[Operation] = []
+        formula = Formula(op.results[0].type, made.append, lambda value, op=op: constants.get(value, op))
+        result = FORMULAS[type(op)](formula, op.operands[0])
+        result.name_hint = op.results[0].name_hint or result.name_hint
+        op.results[0].replace_all_uses_with(result)
+        copies.append(made)
+    block = together[0].parent
     assert block is not None
-
-    def insert(new: Operation) -> None:
-        new.location = op.location
-        block.insert_op_before(new, op)
-
-    formula = Formula(op.results[0].type, insert, lambda value: constants.get(value, op))
-    result = FORMULAS[type(op)](formula, op.operands[0])
-    if op.results[0].name_hint is not None:
-        result.name_hint = op.results[0].name_hint
-    op.results[0].replace_all_uses_with(result)
-    block.erase_op(op)
+    for turn in zip(*copies, strict=True):
+        for op, new in zip(together, turn, strict=True):
+            new.location = op.location
+            block.insert_op_before(new, together[0])
+    for op in together:
+        block.erase_op(op)
 
 
 def outermost_block(op: Operation) -> Block:

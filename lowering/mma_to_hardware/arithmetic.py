@@ -61,15 +61,24 @@ DIVISIONS = (
 )
 
 
+INTERLEAVED = 4
+"""Registers whose operations alternate: independent chains side by side, few enough that their values fit."""
+
+
 def lower_map(op: mma.MapOp, lowering: HardwareLowering) -> None:
-    """The body once per register of the result, on vectors instead of scalars."""
+    """The body once per register of the result, on vectors instead of scalars.
+
+    A few registers take turns, operation by operation: a core holds fewer waiting operations than one long chain after
+    another would need to keep its units busy.
+    """
     result = registers_of(op.result.type.layout.data)
     inputs = [(lowering.values(value), _registers(value)) for value in op.inputs]
     lanes = vector_type(op.result.type)
     results: list[SSAValue] = []
-    for start in result.starts:
-        arguments = [values[registers.holding(start)] for values, registers in inputs]
-        results.append(_instantiate(op, arguments, lanes, lowering))
+    for first in range(0, len(result.starts), INTERLEAVED):
+        group = result.starts[first : first + INTERLEAVED]
+        arguments = [[values[registers.holding(start)] for values, registers in inputs] for start in group]
+        results += _instantiate(op, arguments, lanes, lowering)
     lowering.map_value(op.result, *results)
 
 
@@ -79,34 +88,38 @@ def _registers(value: SSAValue) -> Registers:
 
 
 def _instantiate(
-    op: mma.MapOp, arguments: Sequence[SSAValue], lanes: VectorType, lowering: HardwareLowering
-) -> SSAValue:
-    """The body for one register; the value it yields."""
+    op: mma.MapOp, arguments: Sequence[Sequence[SSAValue]], lanes: VectorType, lowering: HardwareLowering
+) -> list[SSAValue]:
+    """The body for a few registers; the values it yields."""
     block = op.body.block
-    values: dict[SSAValue, SSAValue] = dict(zip(block.args, arguments, strict=True))
+    copies = [dict[SSAValue, SSAValue](zip(block.args, each, strict=True)) for each in arguments]
+    shared: dict[SSAValue, SSAValue] = {}
 
-    def operand(old: SSAValue) -> SSAValue:
-        if old not in values:  # a scalar from above
-            values[old] = lowering.broadcast(lowering.value(old), with_lanes(old.type, lanes))
-        return values[old]
+    def operand(values: dict[SSAValue, SSAValue], old: SSAValue) -> SSAValue:
+        if old in values:
+            return values[old]
+        if old not in shared:  # a scalar from above
+            shared[old] = lowering.broadcast(lowering.value(old), with_lanes(old.type, lanes))
+        return shared[old]
 
     for inner in block.ops:
         if isinstance(inner, mma.YieldOp):
-            return operand(inner.values[0])
+            return [operand(values, inner.values[0]) for values in copies]
         if inner.regions:
             raise lowering.error(f"'{inner.name}' has regions; the body of a map is straight-line code")
         if isinstance(inner, arith.ConstantOp):
-            values[inner.result] = splat_constant(inner, lanes, lowering)
+            shared[inner.result] = splat_constant(inner, lanes, lowering)
             continue
-        new = type(inner).create(
-            operands=[operand(old) for old in inner.operands],
-            result_types=[with_lanes(old.type, lanes) for old in inner.results],
-            properties=dict(inner.properties),
-            attributes=dict(inner.attributes),
-        )
-        new.location = inner.location
-        lowering.insert(new)
-        values.update(zip(inner.results, new.results, strict=True))
+        for values in copies:
+            new = type(inner).create(
+                operands=[operand(values, old) for old in inner.operands],
+                result_types=[with_lanes(old.type, lanes) for old in inner.results],
+                properties=dict(inner.properties),
+                attributes=dict(inner.attributes),
+            )
+            new.location = inner.location
+            lowering.insert(new)
+            values.update(zip(inner.results, new.results, strict=True))
     raise lowering.error("its body yields nothing")
 
 

@@ -73,19 +73,24 @@ class KernelBuilder:
         carried: Sequence[SSAValue],
         body: LoopBody,
         balanced: int | None = None,
+        full: bool = False,
     ) -> list[SSAValue]:
         """A ``tile.for`` over ``axis`` in ``bounds``; ``body`` gets the place inside and the carried values.
 
-        The extent inside is a number if every block is known to be full.
+        The extent inside is a number if every block is known to be full, as ``full`` asserts, or the only one.
         """
         lower, upper = self.index.value(bounds[0]), self.index.value(bounds[1])
         block = Block(arg_types=[IndexType(), IndexType(), *(value.type for value in carried)])
         start, extent, *inner = block.args
         start.name_hint, extent.name_hint = axis.name, f"{axis.name}_extent"
-        known = isinstance(bounds[0], int) and isinstance(bounds[1], int) and (bounds[1] - bounds[0]) % step == 0
-        full = step == 1 or (known and balanced is None)
+        inside: Index = extent
+        if step == 1 or full:
+            inside = step
+        elif isinstance(bounds[0], int) and isinstance(bounds[1], int) and balanced is None:
+            length = bounds[1] - bounds[0]
+            inside = step if length % step == 0 else length if length < step else extent
         with self.lowering.at(block):
-            results = body(place.inside(axis, start, step if full else extent), list(inner))
+            results = body(place.inside(axis, start, inside), list(inner))
             self.lowering.insert(tile.YieldOp(*results))
         op = tile.ForOp(lower, upper, step, carried, block, balanced=balanced)
         return list(self.lowering.insert(op).results)
@@ -93,14 +98,25 @@ class KernelBuilder:
     def loops(
         self, place: Place, steps: Sequence[tuple[Axis, int]], carried: Sequence[SSAValue], body: LoopBody
     ) -> list[SSAValue]:
-        """Nested loops over whole axes, the first outermost."""
+        """Nested loops over whole axes, the first outermost.
+
+        Where the last block may be cut short there are two loops, one over full blocks, which needs no masks, and one
+        over what is left.
+        """
         if not steps:
             return list(body(place, list(carried)))
         (axis, step), *rest = steps
-        bounds = self.bounds(place, axis)
-        return self.loop(
-            place, axis, bounds, step, carried, lambda inner, values: self.loops(inner, rest, values, body)
-        )
+        lower, upper = self.bounds(place, axis)
+
+        def inside(inner: Place, values: list[SSAValue]) -> Sequence[SSAValue]:
+            return self.loops(inner, rest, values, body)
+
+        end = self.index.add(lower, self.index.round_down(self.index.sub(upper, lower), step))
+        if end == upper:
+            return self.loop(place, axis, (lower, upper), step, carried, inside)
+        if not isinstance(end, int) or end != lower:
+            carried = self.loop(place, axis, (lower, end), step, carried, inside, full=True)
+        return self.loop(place, axis, (end, upper), step, carried, inside)
 
     def bounds(self, place: Place, axis: Axis) -> tuple[Index, Index]:
         """What is left of ``axis`` to loop over at ``place``: all of it, or the span of the enclosing block."""
@@ -168,8 +184,8 @@ class KernelBuilder:
         return place.tiles[key]
 
     def keep(self, homes: dict[SSAValue, SSAValue]) -> None:
-        """Keep these values from sweep to sweep, each in the memory of a result."""
-        self._homes = homes
+        """Keep these values from sweep to sweep, each in the memory of a result; none has been stored yet."""
+        self._homes, self._stored = homes, {}
 
     def end_sweep(self) -> None:
         """What has been stored so far can be loaded from now on."""

@@ -8,9 +8,10 @@
         %sum = tile.reduce add %q dims [1]
         tile.for %n ... step 64 { ... tile.store } } }         exp(x - max) / sum
 
-The loops around everything are over the axes that are parallel in all nests. What is elementwise is computed again in
-every sweep that uses it, while the row is in the nearest cache; ``kept_values`` says what is kept instead, as the
-exponentials are here, in the memory of the result.
+A sweep of a row whose length is not known to be a multiple of the step is two loops: one over full blocks, without
+masks, and one over what is left. The loops around everything are over the axes that are parallel in all nests. What is
+elementwise is computed again in every sweep that uses it, while the row is in the nearest cache; ``kept_values`` says
+what is kept instead, as the exponentials are here, in the memory of the result.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ def sweep_body(builder: KernelBuilder, schedule: Schedule, place: Place, outputs
     """The body of the outermost parallel loop: the loops over shared axes, then one sweep per reduction and result."""
     shared = builder.axes.parallel()
     steps = _steps(builder, schedule)
-    builder.keep(kept_values(builder.axes, outputs))
+    kept = kept_values(builder.axes, outputs)
 
     def rows(inside: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        builder.keep(kept)
         for nest in builder.axes.nests:
             if nest.combiner is not None:
                 _sweep_reduction(builder, inside, nest, steps, shared)

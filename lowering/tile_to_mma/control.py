@@ -69,7 +69,8 @@ def lower_for(op: tile.ForOp, lowering: TileLowering) -> None:
     for argument in carried:
         lowering.add_argument(body, argument)
     with lowering.at(body):
-        lowering.map_value(extent, index.value(_extent(body.args[0], lower, upper, block_size, lowering)))
+        if extent.uses:
+            lowering.map_value(extent, index.value(_extent(body.args[0], lower, upper, block_size, lowering)))
         lowering.lower_ops(op.body.block)
         if op.body.block.last_op is None or not isinstance(body.last_op, scf.YieldOp):
             lowering.insert(scf.YieldOp())

@@ -48,3 +48,23 @@ func.func @first(%x: f32) -> f32 {
   %1 = math.rsqrt %0 : f32
   func.return %1 : f32
 }
+
+// Functions that stand side by side take turns, operation by operation, so that a core has independent ones to start.
+
+// CHECK-LABEL: func.func @side_by_side
+// CHECK:         arith.cmpf olt, %x
+// CHECK-NEXT:    arith.cmpf olt, %y
+func.func @side_by_side(%x : vector<16xf32>, %y : vector<16xf32>) -> (vector<16xf32>, vector<16xf32>) {
+  %a = math.exp %x : vector<16xf32>
+  %b = math.exp %y : vector<16xf32>
+  func.return %a, %b : vector<16xf32>, vector<16xf32>
+}
+
+// CHECK-LABEL: func.func @dependent
+// CHECK:         arith.cmpf olt, %x
+// CHECK-NEXT:    arith.select
+func.func @dependent(%x : vector<16xf32>) -> vector<16xf32> {
+  %a = math.exp %x : vector<16xf32>
+  %b = math.exp %a : vector<16xf32>
+  func.return %b : vector<16xf32>
+}

@@ -1,18 +1,22 @@
 // RUN: crosstile-opt %s --nest-to-tile | filecheck %s
 
 // The centred row: a sweep that sums 64 chains and folds them, then a sweep that subtracts the mean. Both are in the
-// loop over rows, which is parallel in both nests.
+// loop over rows, which is parallel in both nests. Each has a loop over full blocks, without masks, and one over the rest.
 
 // CHECK-LABEL: tile.kernel @centre
+// CHECK:     %[[BLOCKS:.*]] = arith.divui %[[SIZE:.*]], %c64
+// CHECK:     %[[FULL:.*]] = arith.muli %[[BLOCKS]], %c64
 // CHECK:         tile.parallel %begin to %end
 // CHECK:           tile.for %m, %m_extent = {{.*}} step 1 {
 // CHECK:             %[[ZERO:.*]] = tile.splat %{{.*}} : f32 -> !tile.tile<1x64xf32>
-// CHECK:             %[[PARTIAL:.*]] = tile.for %n, %n_extent = {{.*}} step 64 iter_args(%[[ACC:.*]] = %[[ZERO]])
+// CHECK:             %[[PARTIAL:.*]] = tile.for %n, %n_extent = %c0 to %[[FULL]] step 64 iter_args(%[[ACC:.*]] = %[[ZERO]])
 // CHECK:               %[[X:.*]] = tile.load
-// CHECK:               %[[MASKED:.*]] = tile.mask %[[X]] extent [_, %n_extent] else 0.0
-// CHECK:               tile.map (%[[ACC]], %[[MASKED]]
-// CHECK:             %[[SUM:.*]] = tile.reduce add %[[PARTIAL]] dims [1] : !tile.tile<1x64xf32> -> !tile.tile<1x1xf32>
-// CHECK:             tile.for %n_1, %n_extent_1 = {{.*}} step 64 {
+// CHECK-NEXT:          tile.map (%[[ACC]], %[[X]]
+// CHECK:             %[[ALL:.*]] = tile.for %n_1, %n_extent_1 = %[[FULL]] to %[[SIZE]] step 64 iter_args(%{{.*}} = %[[PARTIAL]])
+// CHECK:               %[[REST:.*]] = tile.load
+// CHECK:               tile.mask %[[REST]] extent [_, %n_extent_1] else 0.0
+// CHECK:             %[[SUM:.*]] = tile.reduce add %[[ALL]] dims [1] : !tile.tile<1x64xf32> -> !tile.tile<1x1xf32>
+// CHECK:             tile.for %n_2, %n_extent_2 = %c0 to %[[FULL]] step 64 {
 // CHECK:               tile.map (%{{.*}}, %[[SUM]] : !tile.tile<1x64xf32>, !tile.tile<1x1xf32>) -> !tile.tile<1x64xf32>
 // CHECK:               tile.store
 func.func @main(%x : tensor<?x?xf32>) -> tensor<?x?xf32> {
@@ -62,8 +66,8 @@ func.func @columns(%x : tensor<?x?xf32>) -> tensor<?xf32> {
 // CHECK:           %[[HOME:.*]] = tile.window %r[%begin + %m, %n]
 // CHECK:           tile.store %{{.*}}, %[[HOME]]
 // CHECK:         tile.reduce add
-// CHECK:         tile.for %n_1
-// CHECK-NEXT:      %[[SAME:.*]] = tile.window %r[%begin + %m, %n_1]
+// CHECK:         tile.for %n_2
+// CHECK-NEXT:      %[[SAME:.*]] = tile.window %r[%begin + %m, %n_2]
 // CHECK-NEXT:      tile.load %[[SAME]]
 // CHECK-NOT:       math.exp
 // CHECK:           tile.store %{{.*}}, %[[SAME]]
