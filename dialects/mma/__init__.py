@@ -11,19 +11,21 @@ A register tile of a matrix product on an AVX-512 core; ``!a``, ``!b``, ``!c`` a
     mma.store %c, %C[%i, %j] extent [%rows, %columns] : !c, memref<?x?xf32>
 
 Files: ``attributes`` and ``types``; the operations ``kernel``, ``access`` (loads, stores, views) with ``place`` (their
-text), ``fragments`` (arithmetic), ``products``, ``rings``, ``roles``; what verifiers rest on: ``intrinsics`` (is a
-product legal), ``projection`` (is an operand where it is used), ``warps`` (does a fragment live on the right warps),
-``pending`` (may a slot be released); what it all computes, in NumPy: ``meaning`` with ``ring_meaning``, ``memory`` and
-``place_meaning``, ``reduction`` (in its defined order), on the machine of ``asynchrony`` and ``contexts``.
+text), ``fragments`` (arithmetic), ``rearrangement``, ``products``, ``rings``, ``roles``; what verifiers rest on:
+``intrinsics`` (is a product legal), ``projection`` (is an operand where it is used), ``warps`` (does a fragment live on
+the right warps), ``pending`` (may a slot be released); what it all computes, in NumPy: ``meaning`` with
+``ring_meaning``, ``memory`` and ``place_meaning``, ``reduction`` (in its defined order), on the machine of
+``asynchrony`` and ``contexts``.
 """
 
 from xdsl.ir import Dialect
 
 from crosstile.dialects.mma.access import LoadOp, StoreOp, ViewOp
 from crosstile.dialects.mma.attributes import LayoutAttr, MemoryAttr, SwizzleAttr
-from crosstile.dialects.mma.fragments import IotaOp, MapOp, MaskOp, ReduceOp, RelayoutOp, SplatOp
+from crosstile.dialects.mma.fragments import IotaOp, MapOp, MaskOp, ReduceOp, SplatOp
 from crosstile.dialects.mma.kernel import AllocOp, KernelOp, ParallelOp, ReturnOp, YieldOp
 from crosstile.dialects.mma.products import AwaitOp, MmaAsyncOp, MmaOp
+from crosstile.dialects.mma.rearrangement import RelayoutOp, TransposeOp
 from crosstile.dialects.mma.rings import AcquireOp, BarrierOp, CommitOp, CopyAsyncOp, ReleaseOp, RingOp, WaitOp
 from crosstile.dialects.mma.roles import RolesOp
 from crosstile.dialects.mma.types import BufferType, FragmentType, PendingType, RingType, SlotType
@@ -33,7 +35,7 @@ Mma = Dialect(
     [
         *(KernelOp, ReturnOp, ParallelOp, YieldOp, AllocOp),
         *(LoadOp, StoreOp, ViewOp),
-        *(MapOp, ReduceOp, MaskOp, SplatOp, IotaOp, RelayoutOp),
+        *(MapOp, ReduceOp, MaskOp, SplatOp, IotaOp, RelayoutOp, TransposeOp),
         *(MmaOp, MmaAsyncOp, AwaitOp),
         *(RingOp, AcquireOp, CopyAsyncOp, CommitOp, WaitOp, ReleaseOp, BarrierOp),
         RolesOp,

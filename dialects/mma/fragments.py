@@ -5,10 +5,9 @@
     %t = mma.mask %s extent [%mc, %nc] else -inf : !s
     %z = mma.splat %zero : f32 -> !s
     %n = mma.iota dim 1 start %j : !index
-    %p = mma.relayout %s : !s -> !lhs
 
 Layouts must agree: an operand of a map has its elements where the result has them, and along a dimension of size 1 it
-is *replicated*, in every lane that needs it. ``mma.relayout`` is the one operation that moves data between registers.
+is *replicated*, in every lane that needs it. What moves data between registers is in ``rearrangement``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from xdsl.irdl import (
 )
 from xdsl.parser import Parser
 from xdsl.printer import Printer
-from xdsl.traits import NoMemoryEffect, Pure
+from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.assembly import (
@@ -362,30 +361,3 @@ class IotaOp(IRDLOperation):
             raise VerifyException(f"has no dimension {self.dim.value.data}; the last is {result.get_num_dims() - 1}")
         if not isinstance(result.get_element_type(), IndexType | IntegerType):
             raise VerifyException(f"counts in {result.get_element_type()}; expects index or an integer type")
-
-
-@irdl_op_definition
-class RelayoutOp(IRDLOperation):
-    """``mma.relayout %f : !a -> !b``: the same elements in another layout.
-
-    Free where the layouts differ in the order of registers only; between lanes it is shuffles, between warps a trip
-    through scratch.
-    """
-
-    name = "mma.relayout"
-
-    value = operand_def(FragmentType)
-    result = result_def(FragmentType)
-
-    traits = traits_def(NoMemoryEffect())
-
-    assembly_format = "$value attr-dict `:` type($value) `->` type($result)"
-
-    def __init__(self, value: SSAValue | Operation, result_type: FragmentType):
-        super().__init__(operands=[value], result_types=[result_type])
-
-    def verify_(self) -> None:
-        """Shape and element type stay."""
-        value, result = type_of(self.value, FragmentType), self.result.type
-        if (value.get_shape(), value.get_element_type()) != (result.get_shape(), result.get_element_type()):
-            raise VerifyException(f"makes {result} of {value}; expects the same shape and element type")

@@ -20,7 +20,7 @@ from xdsl.ir import Operation
 from crosstile.dialects.assembly import number_of
 from crosstile.dialects.element_types import Array, dtype_of, poisoned
 from crosstile.dialects.interpreter import Interpreter, Meanings
-from crosstile.dialects.mma import access, fragments, kernel, products
+from crosstile.dialects.mma import access, fragments, kernel, products, rearrangement
 from crosstile.dialects.mma.asynchrony import Machine
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.memory import Access, Accesses, View, located_read, located_write, whole
@@ -180,10 +180,16 @@ def iota(interpreter: Interpreter, op: fragments.IotaOp, operands: Sequence[Any]
     return (np.broadcast_to(along, shape).astype(dtype_of(type_.element_type)),)
 
 
-@MEANINGS.of(fragments.RelayoutOp)
-def relayout(interpreter: Interpreter, op: fragments.RelayoutOp, operands: Sequence[Any]) -> Sequence[Any]:
+@MEANINGS.of(rearrangement.RelayoutOp)
+def relayout(interpreter: Interpreter, op: rearrangement.RelayoutOp, operands: Sequence[Any]) -> Sequence[Any]:
     """The same elements."""
     return operands
+
+
+@MEANINGS.of(rearrangement.TransposeOp)
+def transpose(interpreter: Interpreter, op: rearrangement.TransposeOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """Rows become columns."""
+    return (np.ascontiguousarray(operands[0].T),)
 
 
 # Products

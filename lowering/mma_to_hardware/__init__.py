@@ -13,7 +13,7 @@ products, arithmetic on fragments and scratch buffers, ``scf`` and ``arith`` aro
         4 x memref.load + vector.broadcast, 4 x vector.load, 16 x vector.fma
 
 Files: ``state`` (what rules share), ``access`` (addresses and masks), and rules by subject: ``control``, ``memory``,
-``arithmetic``, ``product``, ``host``.
+``arithmetic``, ``product``, ``transposition``, ``host``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from crosstile.lowering.driver import Lowering, LoweringPass, Rule
 from crosstile.lowering.mma_to_hardware import arithmetic, control, host, product
 from crosstile.lowering.mma_to_hardware.memory import lower_load, lower_store
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering
+from crosstile.lowering.mma_to_hardware.transposition import lower_transpose
 
 RULES: Mapping[type[Operation], Rule] = {
     func.FuncOp: host.lower_function,
@@ -50,6 +51,7 @@ RULES: Mapping[type[Operation], Rule] = {
     mma.SplatOp: arithmetic.lower_splat,
     mma.IotaOp: arithmetic.lower_iota,
     mma.RelayoutOp: arithmetic.lower_relayout,
+    mma.TransposeOp: lower_transpose,
     **dict.fromkeys(Arith.operations, arithmetic.lower_scalar),
 }
 

@@ -46,6 +46,13 @@ class Condition:
     high: Index | None
 
 
+def _stays_inside(start: Linear, span: int, width: int) -> bool:
+    """Whether ``span`` neighbours from ``start`` on lie in one panel of ``width``."""
+    if Linear(0, start.terms).multiple % width == 0:
+        return start.constant % width + span <= width
+    return width % span == 0 and start.multiple % span == 0
+
+
 class Access:
     """One load's or store's place in memory: addresses and validity of the registers of its fragment."""
 
@@ -145,8 +152,10 @@ class Access:
         return [self.lowering.linear.evaluate(result, coordinates, []) for result in self.memory.storage.results]
 
     def is_consecutive(self) -> bool:
-        """Whether the lanes of every register are consecutive in memory."""
-        return self.registers.lanes == 1 or self.step(len(self.shape) - 1, self.registers.lanes) == 1
+        """Whether the lanes of every register that can be valid are consecutive in memory."""
+        last, lanes = len(self.shape) - 1, self.registers.lanes
+        extent = self.extents.get(last)
+        return lanes == 1 or self.step(last, min(lanes, extent) if isinstance(extent, int) else lanes) == 1
 
     def step(self, dim: int, span: int) -> int | None:
         """How far apart in memory neighbours along ``dim`` are among the first ``span`` of a register.
@@ -187,14 +196,12 @@ class Access:
             return step
         if not isinstance(expression, AffineBinaryOpExpr) or expression.lhs != AffineDimExpr(dim):
             return None
-        if not isinstance(expression.rhs, AffineConstantExpr) or expression.rhs.value % span:
+        if not isinstance(expression.rhs, AffineConstantExpr):
             return None
-        if any(self._start(register)[dim].multiple % span for register in self.registers.starts):
+        starts = (self.coordinates([Linear(at) for at in register])[dim] for register in self.registers.starts)
+        if not all(_stays_inside(start, span, expression.rhs.value) for start in starts):
             return None
         return {AffineBinaryOpKind.FloorDiv: 0, AffineBinaryOpKind.Mod: 1}.get(expression.kind)
-
-    def _start(self, register: Sequence[int]) -> list[Linear]:
-        return self.coordinates([Linear(coordinate) for coordinate in register])
 
     # Validity
 

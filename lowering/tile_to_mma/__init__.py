@@ -13,7 +13,8 @@ registers by its last dimension; a contraction becomes a loop over k whose accum
     }
 
 Files: ``state`` (what rules share), ``places`` (windows), ``uses`` (who depends on what), ``panels`` (how scratch is
-laid out), and rules by subject: ``control``, ``stage``, ``contract``, ``arithmetic``.
+laid out), ``filling`` (how it is filled), ``transposition`` (what runs the other way), and rules by subject:
+``control``, ``memory``, ``stage``, ``contract``, ``arithmetic``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from xdsl.ir import Operation
 from crosstile.dialects import tile
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.driver import Lowering, LoweringPass, Rule, keep
-from crosstile.lowering.tile_to_mma import arithmetic, control, places
+from crosstile.lowering.tile_to_mma import arithmetic, control, memory, places
 from crosstile.lowering.tile_to_mma.contract import lower_contract
 from crosstile.lowering.tile_to_mma.stage import lower_stage
 from crosstile.lowering.tile_to_mma.state import TileLowering
@@ -43,8 +44,8 @@ RULES: Mapping[type[Operation], Rule] = {
     tile.ForOp: control.lower_for,
     tile.YieldOp: control.lower_yield,
     tile.WindowOp: places.lower_window,
-    tile.LoadOp: places.lower_load,
-    tile.StoreOp: places.lower_store,
+    tile.LoadOp: memory.lower_load,
+    tile.StoreOp: memory.lower_store,
     tile.StageOp: lower_stage,
     tile.ContractOp: lower_contract,
     tile.MapOp: arithmetic.lower_map,

@@ -2,7 +2,8 @@
 
     tile.map (%a, %b : 8x32, 8x1) -> 8x32 { ... tile.yield %r }    ==>    mma.map (...) -> ... { ... mma.yield %r }
 
-What permutes elements goes through scratch: it is stored in one order and loaded in another.
+What permutes elements goes through scratch, stored in one order and loaded in another; matrices are transposed in
+registers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from crosstile.dialects.tile.types import capacity_type
 from crosstile.lowering.tile_to_mma.contract import store_to_scratch
 from crosstile.lowering.tile_to_mma.places import Place
 from crosstile.lowering.tile_to_mma.state import INDEX, TileLowering
+from crosstile.lowering.tile_to_mma.transposition import is_in_blocks, transpose
 
 
 def lower_map(op: tile.MapOp, lowering: TileLowering) -> None:
@@ -64,8 +66,12 @@ def lower_iota(op: tile.IotaOp, lowering: TileLowering) -> None:
 
 
 def lower_transpose(op: tile.TransposeOp, lowering: TileLowering) -> None:
-    """Stored row by row, loaded with dimensions exchanged."""
+    """Shuffles of registers for matrices of whole blocks; others are stored and loaded with dimensions exchanged."""
     permutation = dense_values(op.permutation)
+    type_ = capacity_type(op.value)
+    if permutation == [1, 0] and is_in_blocks(lowering, type_.get_shape(), type_.element_type):
+        lowering.replace(op, transpose(lowering, lowering.value(op.value)))
+        return
     dims = [AffineExpr.dimension(permutation.index(dim)) for dim in range(len(permutation))]
     _reload(op.value, op.result, AffineMap(len(permutation), 0, tuple(dims)), lowering)
 

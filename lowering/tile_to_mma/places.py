@@ -69,6 +69,13 @@ class Place:
         )
         return replace(self, shape=tuple(shape), map=moved, symbols=tuple(symbols), extents=tuple(extents))
 
+    def transposed(self) -> Place:
+        """The same elements with rows and columns exchanged; no index may be a fragment."""
+        dims = [AffineExpr.dimension(1), AffineExpr.dimension(0)]
+        symbols = [AffineExpr.symbol(symbol) for symbol in range(len(self.symbols))]
+        exchanged = self.map.replace_dims_and_symbols(dims, symbols, 2, len(symbols))
+        return replace(self, shape=self.shape[::-1], map=exchanged, extents=self.extents[::-1])
+
     def without_extent(self, *dims: int) -> Place:
         """The same with all of the capacity of ``dims`` valid."""
         return replace(self, extents=tuple(None if d in dims else extent for d, extent in enumerate(self.extents)))
@@ -184,20 +191,6 @@ def place_of_buffer(buffer: SSAValue, shape: Sequence[int]) -> Place:
 def lower_window(op: tile.WindowOp, lowering: TileLowering) -> None:
     """Nothing: its uses make the loads and stores."""
     lowering.map_value(op.result)
-
-
-def lower_load(op: tile.LoadOp, lowering: TileLowering) -> None:
-    """A load of the whole window."""
-    place = place_of_window(window_of(op.window, lowering), lowering)
-    condition = None if op.condition is None else lowering.value(op.condition)
-    fragment = lowering.fragment_type(op.result)
-    loaded = place.load(lowering, fragment, number(op.pad), condition=condition, otherwise=number(op.otherwise))
-    lowering.replace(op, loaded)
-
-
-def lower_store(op: tile.StoreOp, lowering: TileLowering) -> None:
-    """A store to the whole window."""
-    place_of_window(window_of(op.window, lowering), lowering).store(lowering, lowering.value(op.value))
 
 
 def number(literal: LiteralAttr | None) -> float | int | None:

@@ -47,9 +47,9 @@ class TileLowering(Lowering):
 
     # Fragments
 
-    def fragment(self, shape: Sequence[int], element: Attribute) -> mma.FragmentType:
-        """The registers of a tile; an error if it does not fit those of the machine."""
-        layout = register_layout(tuple(shape), self.lanes)
+    def fragment(self, shape: Sequence[int], element: Attribute, lanes: int | None = None) -> mma.FragmentType:
+        """The registers of a tile, of the kernel's lanes or of ``lanes``; an error if it does not fit the machine's."""
+        layout = register_layout(tuple(shape), self.lanes if lanes is None else lanes)
         count = len(registers_of(layout).starts)
         if count > self.machine.vector_registers:
             largest = self.machine.vector_registers
@@ -65,10 +65,9 @@ class TileLowering(Lowering):
             raise self.error(f"the factors of this machine's products are in registers, not {operand}")
         return mma.FragmentType.of(shape, element, LayoutAttr(factor_layout(shape, operand.layout)))
 
-    def words(self, shape: tuple[int, int], element: Attribute) -> mma.FragmentType:
-        """The registers of a few columns in words of as many elements as the shape has rows."""
-        group, _ = shape
-        word = Layout.of((group, self.lanes), lane=[(self.lanes, 1)], element=[(group, self.lanes)])
+    def words(self, shape: tuple[int, int], element: Attribute, group: int, lanes: int) -> mma.FragmentType:
+        """The registers of a few columns in words of ``group`` rows, ``lanes`` words in each."""
+        word = Layout.of((group, lanes), lane=[(lanes, 1)], element=[(group, lanes)])
         return mma.FragmentType.of(shape, element, LayoutAttr(factor_layout(shape, word)))
 
     def register_types(self, type_: Attribute) -> Sequence[Attribute]:

@@ -105,3 +105,32 @@ mma.kernel @straddles(%B : memref<4x?xf32>, %j : index) target "x86-64-avx512" {
   %f = mma.load %B[%zero, %j] : memref<4x?xf32> -> !b
   mma.store %f, %panel[%zero, %j] : !b, !p
 }
+
+// -----
+
+!f = !mma.fragment<4x4xf64, #mma.layout<tile(4, 4) lane(4:1) register(4:4)>>
+
+// Four registers of four lanes, two in a unit of 128 bits: one round inside of units, one across them.
+// CHECK-LABEL: func.func private @transpose(
+// CHECK:         %[[R0:.*]] = vector.load
+// CHECK:         %[[R1:.*]] = vector.load
+// CHECK:         %[[R2:.*]] = vector.load
+// CHECK:         %[[R3:.*]] = vector.load
+// CHECK-NEXT:    %[[A0:.*]] = vector.shuffle %[[R0]], %[[R1]] [0, 4, 2, 6] :
+// CHECK-NEXT:    %[[A1:.*]] = vector.shuffle %[[R0]], %[[R1]] [1, 5, 3, 7] :
+// CHECK-NEXT:    %[[B0:.*]] = vector.shuffle %[[R2]], %[[R3]] [0, 4, 2, 6] :
+// CHECK-NEXT:    %[[B1:.*]] = vector.shuffle %[[R2]], %[[R3]] [1, 5, 3, 7] :
+// CHECK-NEXT:    %[[C0:.*]] = vector.shuffle %[[A0]], %[[B0]] [0, 1, 4, 5] :
+// CHECK-NEXT:    %[[C2:.*]] = vector.shuffle %[[A0]], %[[B0]] [2, 3, 6, 7] :
+// CHECK-NEXT:    %[[C1:.*]] = vector.shuffle %[[A1]], %[[B1]] [0, 1, 4, 5] :
+// CHECK-NEXT:    %[[C3:.*]] = vector.shuffle %[[A1]], %[[B1]] [2, 3, 6, 7] :
+// CHECK:         vector.store %[[C0]]
+// CHECK:         vector.store %[[C1]]
+// CHECK:         vector.store %[[C2]]
+// CHECK:         vector.store %[[C3]]
+mma.kernel @transpose(%A : memref<4x4xf64>, %B : memref<4x4xf64>) target "x86-64-avx2" {
+  %zero = arith.constant 0 : index
+  %f = mma.load %A[%zero, %zero] : memref<4x4xf64> -> !f
+  %t = mma.transpose %f : !f -> !f
+  mma.store %t, %B[%zero, %zero] : !f, memref<4x4xf64>
+}

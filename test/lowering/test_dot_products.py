@@ -121,6 +121,13 @@ def test_right_factor_stored_by_columns_is_packed(kind: str, size: tuple[int, in
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(3, 64, 160), (2, 65, 131), (1, 1, 70), (1, 17, 64)])
+def test_words_of_rows_move_as_one_through_a_transposition(kind: str, size: tuple[int, int, int]) -> None:
+    text = gemm(kind, True, transposed=True).replace("24x", "80x").replace("x24x", "x80x").replace("step 24", "step 80")
+    check(kind, text, size, transposed=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(5, 65, 25), (4, 64, 24), (3, 17, 3)])
 def test_left_factor_in_scratch(kind: str, size: tuple[int, int, int]) -> None:
     check(kind, gemm(kind, True, lhs_tile=True), size)

@@ -71,6 +71,55 @@ tile.kernel @stage(%A : memref<4x8xf32>, %B : memref<?x?xf32>, %C : memref<4x?xf
 
 // -----
 
+// Columns of a panel that lie along rows in memory: blocks of 16x16 are read as they lie and transposed in registers,
+// without masks as long as all of a block is valid.
+// CHECK-LABEL: mma.kernel @stage_transposed(
+// CHECK:         %b = mma.alloc : !mma.buffer<32x64xf32, affine_map<(d0, d1) -> ((d1 floordiv 32), d0, (d1 mod 32))>>
+// CHECK:         scf.for %[[J:at]] = %{{.*}} to %{{.*}} step %{{c16.*}} {
+// CHECK:           %[[WHOLE:.*]] = arith.select
+// CHECK-NEXT:      scf.for %[[K:at_1]] = %{{.*}} to %[[WHOLE]] step %{{c16.*}} {
+// CHECK-NEXT:        %[[F:.*]] = mma.load %B[%[[J]], %[[K]]] : memref<?x?xf32>
+// CHECK-NEXT:        %[[T:.*]] = mma.transpose %[[F]] : !mma.fragment<16x16xf32
+// CHECK-NEXT:        mma.store %[[T]], %b[%[[K]], %[[J]]] :
+// CHECK:           scf.for %{{.*}} = %[[WHOLE]] to %kc step %{{c16.*}} {
+// CHECK:             mma.load %B[%{{.*}}] extent [%{{.*}}, %{{.*}}]
+// CHECK-NEXT:        mma.transpose
+tile.kernel @stage_transposed(%A : memref<4x20xf32>, %B : memref<?x?xf32>, %C : memref<4x?xf32>, %kc : index,
+                              %nc : index) {
+  %zero = arith.constant 0 : index
+  %w = tile.window %B by affine_map<(d0, d1)[s0, s1] -> (s0 + d1, s1 + d0)> [%zero, %zero] extent [%kc, %nc]
+    : memref<?x?xf32> -> !tile.window<20x64xf32>
+  %b = tile.stage %w : !tile.window<20x64xf32> -> !tile.buffer<20x64xf32>
+  tile.for %jr, %nr = %zero to %nc step 32 {
+    %aw = tile.window %A[0, 0] extent [_, %kc] : memref<4x20xf32> -> !tile.window<4x20xf32>
+    %bw = tile.window %b[0, %jr] extent [%kc, %nr] : !tile.buffer<20x64xf32> -> !tile.window<20x32xf32>
+    %cw = tile.window %C[0, %jr] extent [_, %nr] : memref<4x?xf32> -> !tile.window<4x32xf32>
+    %acc = tile.load %cw : !tile.window<4x32xf32> -> !tile.tile<4x32xf32>
+    %r = tile.contract %aw, %bw, %acc extent %kc
+      : !tile.window<4x20xf32>, !tile.window<20x32xf32> -> !tile.tile<4x32xf32>
+    tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
+  }
+}
+
+// -----
+
+// A tile whose rows are contiguous in memory, not its columns, is read along them; so it is stored.
+// CHECK-LABEL: mma.kernel @turn(
+// CHECK:         %[[F:.*]] = mma.load %A[%i, %j] extent [%n, %m] : memref<?x?xf32>
+// CHECK-NEXT:    %t = mma.transpose %[[F]] : !mma.fragment<32x16xf32, {{.*}}> -> !mma.fragment<16x32xf32
+// CHECK-NEXT:    %[[U:.*]] = mma.transpose %t : !mma.fragment<16x32xf32, {{.*}}> -> !mma.fragment<32x16xf32
+// CHECK-NEXT:    mma.store %[[U]], %B[%i, %j] : !mma.fragment<32x16xf32
+tile.kernel @turn(%A : memref<?x?xf32>, %B : memref<?x?xf32>, %i : index, %j : index, %m : index, %n : index) {
+  %aw = tile.window %A by affine_map<(d0, d1)[s0, s1] -> (s0 + d1, s1 + d0)> [%i, %j] extent [%m, %n]
+    : memref<?x?xf32> -> !tile.window<16x32xf32>
+  %t = tile.load %aw : !tile.window<16x32xf32> -> !tile.tile<16x32xf32>
+  %bw = tile.window %B by affine_map<(d0, d1)[s0, s1] -> (s0 + d1, s1 + d0)> [%i, %j]
+    : memref<?x?xf32> -> !tile.window<16x32xf32>
+  tile.store %t, %bw : !tile.tile<16x32xf32>, !tile.window<16x32xf32>
+}
+
+// -----
+
 // Blocks of equal size: 100 in steps of 32 are four of 32, but balanced(4) makes them four of 28.
 // CHECK-LABEL: mma.kernel @balanced(
 // CHECK:         %[[STEP:.*]] = arith.constant 28 : index

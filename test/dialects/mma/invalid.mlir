@@ -133,6 +133,22 @@ mma.kernel @f(%a: !mma.fragment<8x16xf32, #tile>, %b: !mma.fragment<8x16xf32, #o
 
 // -----
 
+#tile = #mma.layout<tile(8, 16) register(8:16) lane(16:1)>
+mma.kernel @f(%a: !mma.fragment<8x16xf32, #tile>) {
+  // expected-error @+1 {{expects 16x8 elements of f32}}
+  %t = mma.transpose %a : !mma.fragment<8x16xf32, #tile> -> !mma.fragment<8x16xf32, #tile>
+}
+
+// -----
+
+#cube = #mma.layout<tile(2, 8, 16) register(16:16) lane(16:1)>
+mma.kernel @f(%a: !mma.fragment<2x8x16xf32, #cube>) {
+  // expected-error @+1 {{expects a fragment of two dimensions}}
+  %t = mma.transpose %a : !mma.fragment<2x8x16xf32, #cube> -> !mma.fragment<2x8x16xf32, #cube>
+}
+
+// -----
+
 // What is one number per row is replicated in every lane of the row.
 #tile = #mma.layout<tile(8, 16) register(8:16) lane(16:1)>
 #rows = #mma.layout<tile(8, 1) register(8:1)>

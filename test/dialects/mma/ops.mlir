@@ -91,4 +91,6 @@ mma.kernel @arithmetic(%a: !a, %b: !b, %c: !c, %s: f32, %n: index) {
   %iota = mma.iota dim 1 start %n : !rows
   // CHECK: mma.relayout %masked : !mma.fragment<8x64xf32, {{.*}}> -> !mma.fragment<8x64xf32, #mma.layout<tile(8, 64) register(4:16, 8:64) lane(16:1)>>
   %other = mma.relayout %masked : !c -> !mma.fragment<8x64xf32, #mma.layout<tile(8, 64) register(4:16, 8:64) lane(16:1)>>
+  // CHECK: mma.transpose %masked : !mma.fragment<8x64xf32, {{.*}}> -> !mma.fragment<64x8xf32, #mma.layout<tile(64, 8) lane(8:1) register(64:8)>>
+  %exchanged = mma.transpose %masked : !c -> !mma.fragment<64x8xf32, #mma.layout<tile(64, 8) lane(8:1) register(64:8)>>
 }

@@ -216,6 +216,18 @@ def test_iota_mask_and_relayout():
     np.testing.assert_array_equal(c, [list(range(10, 18))] * 3 + [[-1] * 8])
 
 
+def test_transpose():
+    c = np.zeros((8, 4), np.float32)
+    body = """
+      %block = mma.load %A[%zero, %zero] : memref<?x?xf32> -> !tile
+      %columns = mma.transpose %block : !tile -> !mma.fragment<8x4xf32, #mma.layout<tile(8, 4) lane(4:1) register(8:4)>>
+      mma.store %columns, %C[%zero, %zero]
+        : !mma.fragment<8x4xf32, #mma.layout<tile(8, 4) lane(4:1) register(8:4)>>, memref<8x4xf32>"""
+    a = matrix(4, 8)
+    run(kernel(body, "%A: memref<?x?xf32>, %C: memref<8x4xf32>, %n: index"), a, c, 3)
+    np.testing.assert_array_equal(c, a.T)
+
+
 def test_a_product_has_the_arithmetic_of_its_intrinsic():
     """Hopper adds 16 products and the accumulator at once, cut off 25 bits below the largest; Ampere 8 at 24 bits."""
     a, b = np.zeros((64, 16), ml_dtypes.bfloat16), np.zeros((16, 64), ml_dtypes.bfloat16)

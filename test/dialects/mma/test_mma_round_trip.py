@@ -173,6 +173,15 @@ def make_relayout(draw: Draw, values: Values) -> Operation | None:
     return mma.RelayoutOp(value, mma.FragmentType.of((rows, columns), type_.element_type, LayoutAttr(other)))
 
 
+def make_transpose(draw: Draw, values: Values) -> Operation | None:
+    if (found := fragment(draw, values)) is None:
+        return None
+    value, type_ = found
+    rows, columns = type_.get_shape()
+    exchanged = Layout.of((columns, rows), register=[(columns, rows), (rows, 1)])
+    return mma.TransposeOp(value, mma.FragmentType.of((columns, rows), type_.element_type, LayoutAttr(exchanged)))
+
+
 def make_alloc(draw: Draw, values: Values) -> Operation | None:
     ring = draw(ring_types())
     return mma.AllocOp(mma.BufferType(ring.shape, ring.element_type, *ring.storage))
@@ -221,7 +230,7 @@ def make_roles(draw: Draw, values: Values) -> Operation | None:
 
 
 MAKERS: list[Maker] = [
-    *(make_load, make_store, make_map, make_reduce, make_mask, make_splat, make_iota, make_relayout),
+    *(make_load, make_store, make_map, make_reduce, make_mask, make_splat, make_iota, make_relayout, make_transpose),
     *(make_alloc, make_ring, make_acquire, make_wait, make_commit_or_release, make_copy, make_roles),
 ]
 
