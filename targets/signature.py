@@ -22,6 +22,9 @@ ENTRY_SUFFIX = ".entry"
 ARENA_SUFFIX = ".arena"
 """``@main.arena`` computes the bytes of scratch memory that ``@main`` needs."""
 
+KERNEL_SUFFIX = ".kernel"
+"""``@matmul.kernel`` is the function of the kernel ``matmul`` where it is compiled apart from its host function."""
+
 Expression = int | str | Sequence[Any]
 """A number, a symbol ``s0``, ``s1`` ..., or ``[operator, left, right]`` with an operator of ``OPERATORS``."""
 

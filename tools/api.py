@@ -77,6 +77,13 @@ class CompiledFunction:
                 array[...] = output
         return given[0] if len(given) == 1 else tuple(given)
 
+    def compile_all(self) -> None:
+        """Compile the kernels that no call has needed so far, so that calls of any sizes start at once.
+
+        A kernel has a variant for each class of sizes, and one is compiled when sizes first choose it.
+        """
+        self._function.compile_all()
+
     @property
     def host_function(self) -> HostFunction:
         """What runs on contiguous arrays, without looking at them."""

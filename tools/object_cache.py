@@ -141,6 +141,11 @@ def object_key(text: str, target: str, start: str, entry: str | None) -> str:
     return digest.hexdigest()
 
 
+def part_key(key: str, name: str) -> str:
+    """The name of the object of a part of the program ``key``."""
+    return hashlib.sha256(f"{key} {name}".encode()).hexdigest()
+
+
 @cache
 def _compiler() -> list[str]:
     """The versions of the compiler and its libraries, and a digest of the compiler's files by size and time."""

@@ -30,13 +30,18 @@ from crosstile.ir.pipeline import make_pass, parse_pipeline
 from crosstile.ir.registry import did_you_mean
 from crosstile.ir.start_up import paused_collector
 from crosstile.ir.verification import verify_module
+from crosstile.lowering.split_kernels import certain_launches, split_kernels
 from crosstile.targets.cpu_pipeline import LEVELS, steps
 from crosstile.targets.host import missing_features
 from crosstile.targets.model import Machine
 from crosstile.targets.x86.launch import Compiled, HostFunction
+from crosstile.targets.x86.linking import ProgramCode
 from crosstile.targets.x86.run import compile_module
 from crosstile.tools.command_line import read_source
 from crosstile.tools.targets import find_machine
+
+COMPILED_LEVELS = LEVELS[: LEVELS.index("mma") + 1]
+"""The levels at which a program that is compiled may start."""
 
 Source = str | os.PathLike[str] | ModuleOp
 """A path, the text of a program (anything with a line break or a brace), or a module."""
@@ -134,34 +139,56 @@ class Program:
     def compile(self) -> Compiled:
         """Take the program from the lowest level it was taken to so far to machine code, and load it.
 
-        The module was verified when it was read, and LLVM verifies what becomes of it: ours looks at the end only at
-        what LLVM refuses, to name the operation.
+        Kernels that only some sizes choose are compiled when a call has such sizes. The module was verified when it was
+        read, and LLVM verifies what becomes of it: ours looks only at what LLVM refuses, to name the operation.
         """
-        levels = LEVELS[: LEVELS.index("mma") + 1]
-        if self.start not in levels:
+        self._check_runs_here()
+        module = self._at_mma()
+        host = find_host(module, self.entry)
+        signature, certain = host_signature(host), certain_launches(host)
+        kernels = split_kernels(module)
+        code = ProgramCode(self._object(module), {}, set(kernels), lambda name: self._object(kernels.pop(name)))
+        code.complete(certain)
+        begin = perf_counter()
+        function = HostFunction(signature, code)
+        self.seconds["load"] = perf_counter() - begin
+        return Compiled(function, self.seconds, code)
+
+    def compile_kernel(self, name: str) -> bytes:
+        """The object code of one of the kernels that ``compile`` may have left out."""
+        return self._object(split_kernels(self._at_mma())[name])
+
+    def _check_runs_here(self) -> None:
+        """Raise a CrosstileError if code for the program cannot be made, or does not run in this process."""
+        if self.start not in COMPILED_LEVELS:
             raise CrosstileError(
-                f"a program that starts at level {self.start} cannot be compiled: {', '.join(levels)} can"
+                f"a program that starts at level {self.start} cannot be compiled: {', '.join(COMPILED_LEVELS)} can"
             )
         if missing := missing_features(self.machine):
             raise CrosstileError(
                 f"code for {self.machine.name} does not run on this machine, which lacks {', '.join(missing)}; "
                 "'crosstile-translate' writes it as text or as an object file"
             )
-        lowest = next(level for level in reversed(levels) if level in self._modules)
+
+    def _at_mma(self) -> ModuleOp:
+        """The module at the level ``mma``, from the lowest level that it was taken to so far; the caller's own."""
+        lowest = next(level for level in reversed(COMPILED_LEVELS) if level in self._modules)
         module = self._modules[lowest].clone()
-        self._lower(module, lowest, "tile")
-        signature = host_signature(find_host(module, self.entry))
-        self._lower(module, max(lowest, "tile", key=LEVELS.index), "llvm")
-        try:
-            compiled = compile_module(module, self.machine)
-        except Exception:
-            verify_module(module)
-            raise
-        begin = perf_counter()
-        function = HostFunction(signature, compiled.code)
-        self.seconds |= compiled.seconds
-        self.seconds["load"] = perf_counter() - begin
-        return Compiled(function, self.seconds, compiled.code)
+        self._lower(module, lowest, "mma")
+        return module
+
+    def _object(self, module: ModuleOp) -> bytes:
+        """The object code of a part of the program at the level ``mma``; changes the module."""
+        with paused_collector():
+            self._lower(module, "mma", "llvm")
+            try:
+                compiled = compile_module(module, self.machine)
+            except Exception:
+                verify_module(module)
+                raise
+        for phase, seconds in compiled.seconds.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+        return compiled.code
 
     def lowered(self) -> ModuleOp:
         """The module in the ``llvm`` dialect, verified at the end only."""

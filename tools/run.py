@@ -167,13 +167,13 @@ def _run_compiled(
 
     with Progress("compiling"):
         compiled = compile_program(program, target)
-    phases = dict(compiled.seconds)
     function = compiled.function
     plan = function.keep_plan(inputs)
     results = function.empty_results(plan)
     workers = choose_workers(threads, plan.elements)
     with Progress("running"):
         times = _times(lambda: function.run(plan, inputs, results, workers), repeat)
+    phases = dict(compiled.seconds)
     report: Report = {
         **_description(program, inputs, results),
         "threads": workers,

@@ -32,6 +32,8 @@ from crosstile.lowering.mma_to_hardware.state import (
 
 SCRATCH_BYTES = "crosstile.scratch"
 """The attribute of a kernel's function that says how many bytes of scratch each worker needs."""
+EXPORTED = "crosstile.exported"
+"""Marks a kernel whose host function is in another module, so that its function must be visible."""
 
 
 def lower_kernel(op: mma.KernelOp, lowering: HardwareLowering) -> None:
@@ -44,7 +46,9 @@ def lower_kernel(op: mma.KernelOp, lowering: HardwareLowering) -> None:
     lowering.enter_kernel(KernelState(scratch, part, parts))
     with lowering.index.function(block):
         lowering.lower_ops(op.body.block)
-    function = func.FuncOp(op.sym_name.data, (block.arg_types, []), Region(block), visibility="private")
+    function = func.FuncOp(
+        op.sym_name.data, (block.arg_types, []), Region(block), None if EXPORTED in op.attributes else "private"
+    )
     function.attributes[SCRATCH_BYTES] = IntegerAttr(scratch_bytes(op), INDEX)
     lowering.insert(function)
 

@@ -21,13 +21,14 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from xdsl.dialects import arith, cf, func, memref, scf
-from xdsl.dialects.builtin import ModuleOp, UnitAttr, i32
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, UnitAttr, i32
 from xdsl.ir import Block, Operation, Region, SSAValue
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.host import is_host, stage_count
 from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import keep
+from crosstile.lowering.mma_to_hardware.control import SCRATCH_BYTES
 from crosstile.lowering.mma_to_hardware.state import BYTES, INDEX, HardwareLowering, HostState, scratch_bytes
 from crosstile.targets.signature import ARENA_SUFFIX
 
@@ -61,9 +62,14 @@ def _siblings(op: Operation) -> Sequence[Operation]:
 
 def _worker_scratch(host: func.FuncOp) -> int:
     """The bytes of scratch that one worker needs for the kernels of ``host``: those of the largest."""
-    kernels = {kernel.sym_name.data: kernel for kernel in _siblings(host) if isinstance(kernel, mma.KernelOp)}
+    needed: dict[str, int] = {}
+    for op in _siblings(host):
+        if isinstance(op, mma.KernelOp):
+            needed[op.sym_name.data] = scratch_bytes(op)
+        elif isinstance(op, func.FuncOp) and isinstance(said := op.attributes.get(SCRATCH_BYTES), IntegerAttr):
+            needed[op.sym_name.data] = said.value.data
     launched = (launch.kernel.root_reference.data for launch in host.walk() if isinstance(launch, tile.LaunchOp))
-    return max((scratch_bytes(kernels[name]) for name in launched if name in kernels), default=0)
+    return max((needed.get(name, 0) for name in launched), default=0)
 
 
 def _lower_arena(op: func.FuncOp, lowering: HardwareLowering) -> None:

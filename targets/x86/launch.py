@@ -17,12 +17,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.signature import ARENA_SUFFIX, ENTRY_SUFFIX, ArrayType, HostSignature
+from crosstile.targets.x86.linking import LinkedProgram, ProgramCode
 from crosstile.targets.x86.run import LoadedObject
 from crosstile.targets.x86.workers import Team, team
 
@@ -121,7 +122,8 @@ def plain(array: Array) -> Array:
     return array if is_plain(array) else np.array(array, order="C")
 
 
-class Plan(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Plan:
     """What of a call follows from the shapes of its inputs."""
 
     result_shapes: tuple[tuple[int, ...], ...]
@@ -133,6 +135,8 @@ class Plan(NamedTuple):
     """Scratch memory for one worker."""
     elements: int
     """The elements of inputs and results together."""
+    is_ready: bool = False
+    """Whether the kernels that these shapes choose are compiled."""
 
 
 class HostFunction:
@@ -141,10 +145,11 @@ class HostFunction:
     It may be called from several threads at once.
     """
 
-    def __init__(self, signature: HostSignature, code: bytes):
+    def __init__(self, signature: HostSignature, code: ProgramCode):
         name = signature.name
         self.signature = signature
-        self.loaded = LoadedObject(code, [name + ENTRY_SUFFIX, name + ARENA_SUFFIX])
+        self._linked = LinkedProgram(code, [name + ENTRY_SUFFIX, name + ARENA_SUFFIX])
+        self._linking = threading.Lock()
         self.input_rules = [ArgumentRule.of(*pair) for pair in zip(signature.names, signature.inputs, strict=True)]
         self.output_rules = [
             ArgumentRule.of(f"result {position}", type_) for position, type_ in enumerate(signature.results)
@@ -156,16 +161,31 @@ class HostFunction:
             self._slots.append(count)
             count += 1 + type_.shape.count(None)
         self._arena_slot = count
-        self._entry = self.loaded.entry(name)
-        self._arena_size: Callable[..., int] = self.loaded.function(
-            name + ARENA_SUFFIX, *[ctypes.c_int64] * (count + 2)
-        )
+        self._bind()
         self._pack = struct.Struct(f"={count + 5}q").pack
         self._types = types
         self._dtypes = [rule.dtype for rule in self.input_rules]
         self._result_dtypes = [rule.dtype for rule in self.output_rules]
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._scratch = threading.local()
+
+    def _bind(self) -> None:
+        """Call what is linked now."""
+        name = self.signature.name
+        self._entry = self.loaded.entry(name)
+        self._arena_size: Callable[..., int] = self.loaded.function(
+            name + ARENA_SUFFIX, *[ctypes.c_int64] * (self._arena_slot + 2)
+        )
+
+    @property
+    def code(self) -> ProgramCode:
+        """The object code so far."""
+        return self._linked.code
+
+    @property
+    def loaded(self) -> LoadedObject:
+        """The code that runs now."""
+        return self._linked.loaded
 
     def check_inputs(self, inputs: Sequence[object]) -> list[Array]:
         """The inputs as contiguous arrays; what is contiguous already is not copied."""
@@ -236,6 +256,8 @@ class HostFunction:
         words = plan.words.copy()
         for slot, array in zip(self._slots, (*inputs, *outputs), strict=True):
             words[slot] = address_of(array)
+        if not plan.is_ready:
+            self._make_ready(plan, words)
         if workers > 1:
             with team(workers) as helpers:
                 self._share(words, helpers)
@@ -245,6 +267,30 @@ class HostFunction:
         status = self._entry(self._pack(*words))
         if status:
             self._fail(status)
+
+    def _make_ready(self, plan: Plan, words: Sequence[int]) -> None:
+        """Compile the kernels that the shapes of ``plan`` choose, if any of them was never needed before."""
+        with self._linking:
+            if self._linked.code.missing:
+                size = self._arena_size(*words[: self._arena_slot], 1)
+                packed = self._pack(*words[: self._arena_slot], *self._reserve(size), EVERYTHING, 0, 1)
+                chosen = self._linked.chosen_by(lambda loaded: self._try(loaded, packed))
+                if chosen:
+                    self._linked.add(chosen)
+                    self._bind()
+        plan.is_ready = True
+
+    def _try(self, loaded: LoadedObject, packed: bytes) -> None:
+        status = loaded.entry(self.signature.name)(packed)
+        if status:
+            self._fail(status)
+
+    def compile_all(self) -> None:
+        """Compile the kernels that no call has needed so far."""
+        with self._linking:
+            if self._linked.code.missing:
+                self._linked.add(self._linked.code.missing)
+                self._bind()
 
     def _share(self, words: list[int], helpers: Team) -> None:
         """Run all stages, each by all helpers at once."""
@@ -280,11 +326,11 @@ class HostFunction:
 
 @dataclass
 class Compiled:
-    """A compiled host function, the seconds each phase took, and its object code."""
+    """A compiled host function, the seconds each phase took so far, and its object code."""
 
     function: HostFunction
     seconds: dict[str, float]
-    code: bytes
+    code: ProgramCode
 
     @property
     def kernels(self) -> list[str]:

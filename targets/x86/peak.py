@@ -113,7 +113,7 @@ def lowered_peak(row: MmaIntrinsic) -> ModuleOp:
 
 def _compile(machine: Machine, row: MmaIntrinsic) -> Callable[[int], object]:
     """The loop as a function of its number of steps."""
-    loaded = LoadedObject(compile_module(lowered_peak(row), machine).code, ["peak.entry"])
+    loaded = LoadedObject([compile_module(lowered_peak(row), machine).code], ["peak.entry"])
     entry = loaded.entry("peak")
 
     def run(steps: int) -> object:

@@ -6,14 +6,14 @@ needs, and imports, the compiler.
 host calls is ``@name.entry(!llvm.ptr) -> i32``, which reads its arguments from an array of 64-bit words::
 
     compiled = compile_module(module, machine)
-    loaded = LoadedObject(compiled.code, ["main.entry"])
+    loaded = LoadedObject([compiled.code], ["main.entry"])
     status = loaded.entry("main")(words.ctypes.data)
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -70,13 +70,19 @@ def _jit() -> Any:
 class LoadedObject:
     """Object code in this process. Its memory is freed when the object and the functions taken from it are dropped.
 
-    ``symbols`` are the functions that will be asked for. Raises a CrosstileError if one is missing, or if the code
-    calls a function that neither it nor this process has.
+    ``codes`` are objects that call each other, ``symbols`` the functions that will be asked for, ``imports`` the
+    addresses of functions that come from elsewhere. Raises a CrosstileError if a function is missing, or if the code
+    calls one that neither it nor this process has.
     """
 
-    def __init__(self, code: bytes, symbols: Iterable[str]):
+    def __init__(self, codes: Sequence[bytes], symbols: Iterable[str], imports: Mapping[str, int] | None = None):
         self.symbols = tuple(symbols)
-        builder = llvm_codegen.llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+        builder = llvm_codegen.llvm().JITLibraryBuilder()
+        for code in codes:
+            builder.add_object_img(code)
+        for symbol, address in (imports or {}).items():
+            builder.import_symbol(symbol, address)
+        builder.add_current_process()
         for symbol in self.symbols:
             builder.export_symbol(symbol)
         try:

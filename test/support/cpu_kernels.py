@@ -84,7 +84,7 @@ class CompiledKernel:
 
     def __call__(self, arguments: Arrays, parts: int = 1) -> None:
         """Run every one of ``parts`` workers, one after the other."""
-        self._loaded = self._loaded or LoadedObject(self.code, [self.kernel])
+        self._loaded = self._loaded or LoadedObject([self.code], [self.kernel])
         scratch = np.full(self.scratch_bytes + 64, 0xA5, np.uint8)  # what is read before it is written shows
         start = scratch.ctypes.data + (-scratch.ctypes.data) % 64
         words: list[Any] = []

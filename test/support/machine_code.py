@@ -49,7 +49,7 @@ class MachineCode:
 
     def __init__(self, module: ModuleOp, name: str = "f", machine: Machine | None = None):
         compiled = compile_module(lower(module.clone()), machine or host_machine())
-        self.entry = LoadedObject(compiled.code, [f"{name}.entry"]).entry(name)
+        self.entry = LoadedObject([compiled.code], [f"{name}.entry"]).entry(name)
 
     def __call__(self, *arguments: Any) -> int:
         words: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def test_unknown_names_of_the_package():
 
 def test_one_compilation_runs_all_shapes(monkeypatch: pytest.MonkeyPatch):
     function = crosstile.compile(MATMUL)
+    function.compile_all()
 
     def refuse(*_: object) -> None:
         raise AssertionError("compiled again")
@@ -109,6 +111,33 @@ def test_one_compilation_runs_all_shapes(monkeypatch: pytest.MonkeyPatch):
     for m, k, n in shapes:
         a, b = numbers(1, m, k), numbers(2, k, n)
         assert_is_product(function(a, b), a, b)
+
+
+def test_kernels_are_compiled_when_sizes_first_choose_them():
+    compiled: list[str] = []
+    function = crosstile.compile(MATMUL)
+    code = function.host_function.code
+    compile_kernel = code.compile_kernel
+    code.compile_kernel = lambda name: (compiled.append(name), compile_kernel(name))[1]
+    assert code.missing == set(function.kernels) and len(function.kernels) > 1
+    for shape, most in (((1, 1, 1), 1), ((1, 2, 1), 1), ((300, 40, 300), 2), ((400, 40, 200), 2), ((1, 1, 1), 2)):
+        m, k, n = shape
+        a, b = numbers(1, m, k), numbers(2, k, n)
+        assert_is_product(function(a, b), a, b)
+        assert 1 <= len(compiled) <= most
+    function.compile_all()
+    function.compile_all()
+    assert sorted(compiled) == sorted(function.kernels) and not code.missing
+    assert_is_product(function(a, b), a, b)
+
+
+def test_threads_that_need_a_kernel_at_once_compile_it_once():
+    function = crosstile.compile(MATMUL)
+    a, b = numbers(1, 70, 33), numbers(2, 33, 80)
+    with ThreadPoolExecutor(4) as pool:
+        for result in [pool.submit(function, a, b) for _ in range(8)]:
+            assert_is_product(result.result(), a, b)
+    assert len(function.host_function.code.kernels) == 1
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])

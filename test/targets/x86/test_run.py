@@ -23,7 +23,7 @@ ENTRY = """func.func @set(%m: memref<?xf64>, %i: index, %n: index) -> index attr
 
 
 def load(text: str, *symbols: str) -> LoadedObject:
-    return LoadedObject(compile_module(lower(parse(text)), host_machine()).code, symbols)
+    return LoadedObject([compile_module(lower(parse(text)), host_machine()).code], symbols)
 
 
 def test_functions_by_name():
@@ -77,6 +77,6 @@ def test_missing_symbols_are_errors():
 def test_damaged_object_code_is_an_error():
     code = compile_module(lower(parse(ADD)), host_machine()).code
     with pytest.raises(CrosstileError, match="the object code cannot be loaded"):
-        LoadedObject(code[: len(code) // 3], ["add"])
+        LoadedObject([code[: len(code) // 3]], ["add"])
     with pytest.raises(CrosstileError, match="the object code cannot be loaded"):
-        LoadedObject(b"no object", ["add"])
+        LoadedObject([b"no object"], ["add"])
