@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from crosstile.ir.registry import did_you_mean
 from crosstile.tools.command_line import ArgumentParser, UsageError, run_tool, write_output
-from crosstile.tools.object_cache import SUFFIX, SWITCH, ObjectCache, cache_directory, is_enabled
+from crosstile.tools.object_cache import SWITCH, ObjectCache, cache_directory, is_enabled, is_program
 
 PROG = "crosstile cache"
 ACTIONS = {
@@ -58,7 +58,7 @@ def _info(cache: ObjectCache) -> str:
     for path in cache.files():
         with suppress(FileNotFoundError):  # another process is clearing it
             size += path.stat().st_size
-            count += path.suffix == SUFFIX
+            count += is_program(path)
     state = "" if is_enabled() else f", switched off by {SWITCH}"
     return f"{cache.directory}{state}\n  {_programs(count)}, {size / 1e6:.1f} MB\n"
 

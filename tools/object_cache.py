@@ -28,6 +28,8 @@ SWITCH = "CROSSTILE_CACHE"
 DIRECTORY = "CROSSTILE_CACHE_DIR"
 OFF = ("0", "off", "no", "false")
 SUFFIX = ".object"
+PART = "-"
+"""Between the name of a program and that of its part in the name of a file."""
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCES = ("dialects", "ir", "lowering", "passes", "targets", "tools")
 
@@ -83,16 +85,21 @@ class ObjectCache:
                     yield path
 
     def clear(self) -> int:
-        """Delete all objects and return how many there were; an OSError if one cannot be deleted."""
+        """Delete all objects and return how many programs there were; an OSError if one cannot be deleted."""
         count = 0
         for path in list(self.files()):
             with suppress(FileNotFoundError):
                 path.unlink()
-                count += path.suffix == SUFFIX
+                count += is_program(path)
         return count
 
     def _path(self, key: str) -> Path:
         return self.directory / key[:2] / (key + SUFFIX)
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file of the cache is a program's own object, not that of a part of it."""
+    return path.suffix == SUFFIX and PART not in path.stem
 
 
 def _checksum(data: bytes) -> bytes:
@@ -143,7 +150,7 @@ def object_key(text: str, target: str, start: str, entry: str | None) -> str:
 
 def part_key(key: str, name: str) -> str:
     """The name of the object of a part of the program ``key``."""
-    return hashlib.sha256(f"{key} {name}".encode()).hexdigest()
+    return f"{key}{PART}{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 @cache

@@ -174,7 +174,9 @@ class Program:
         """The module at the level ``mma``, from the lowest level that it was taken to so far; the caller's own."""
         lowest = next(level for level in reversed(COMPILED_LEVELS) if level in self._modules)
         module = self._modules[lowest].clone()
-        self._lower(module, lowest, "mma")
+        self._lower(module, lowest, "tile")
+        find_host(module, self.entry)  # a program without one is told so before its other functions are refused
+        self._lower(module, max(lowest, "tile", key=LEVELS.index), "mma")
         return module
 
     def _object(self, module: ModuleOp) -> bytes:

@@ -159,6 +159,33 @@ def test_processes_do_not_meet(tmp_path: Path):
     assert len(list(ObjectCache(tmp_path).files())) == 3
 
 
+def test_each_kernel_is_kept_when_sizes_first_choose_it(directory: Path):
+    rows, square = np.ones((1, 70), np.float32), np.ones((70, 70), np.float32)
+    first = crosstile.compile(MATMUL)
+    assert len(objects(directory)) == 1, "the host functions"
+    np.testing.assert_array_equal(first(square, square), 70)
+    assert len(objects(directory)) == 2
+    second = crosstile.compile(MATMUL)
+    for _ in range(2):
+        np.testing.assert_array_equal(second(square, square), 70)
+        assert is_cached(second) and len(objects(directory)) == 2
+    np.testing.assert_array_equal(second(rows, square), 70)
+    assert not is_cached(second) and len(objects(directory)) == 3
+    third = crosstile.compile(MATMUL)
+    np.testing.assert_array_equal(third(rows, square), 70)
+    assert is_cached(third)
+    first.compile_all()
+    assert len(objects(directory)) == 1 + len(first.kernels)
+
+
+def test_a_kernel_of_a_module_is_compiled_from_its_text(directory: Path):
+    crosstile.compile(parse_module(MATMUL.read_text(), "matmul.mlir", make_context()))
+    function = crosstile.compile(parse_module(MATMUL.read_text(), "matmul.mlir", make_context()))
+    assert is_cached(function)
+    np.testing.assert_array_equal(function(np.ones((9, 8), np.float32), np.ones((8, 7), np.float32)), 8)
+    assert not is_cached(function)
+
+
 NO_COMPILER = """
 import sys
 import numpy as np
@@ -176,7 +203,7 @@ print(list(f.compile_seconds), sorted(name for name in sys.modules if name.parti
 
 
 def test_a_cached_program_runs_without_the_compiler(directory: Path):
-    crosstile.compile(MATMUL)
+    crosstile.compile(MATMUL)(np.ones((33, 44), np.float32), np.ones((44, 55), np.float32))
     done = subprocess.run(
         [sys.executable, "-c", NO_COMPILER, str(MATMUL)], capture_output=True, text=True, timeout=60, env=os.environ
     )
