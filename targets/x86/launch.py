@@ -161,7 +161,7 @@ class HostFunction:
             self._slots.append(count)
             count += 1 + type_.shape.count(None)
         self._arena_slot = count
-        self._bind()
+        self._use(self._linked.loaded)
         self._pack = struct.Struct(f"={count + 5}q").pack
         self._types = types
         self._dtypes = [rule.dtype for rule in self.input_rules]
@@ -169,23 +169,19 @@ class HostFunction:
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._scratch = threading.local()
 
-    def _bind(self) -> None:
-        """Call what is linked now."""
-        name = self.signature.name
-        self._entry = self.loaded.entry(name)
-        self._arena_size: Callable[..., int] = self.loaded.function(
-            name + ARENA_SUFFIX, *[ctypes.c_int64] * (self._arena_slot + 2)
+    def _use(self, loaded: LoadedObject) -> None:
+        """From now on call the functions of ``loaded``."""
+        self.loaded = loaded
+        """The code that runs now."""
+        self._entry = loaded.entry(self.signature.name)
+        self._arena_size: Callable[..., int] = loaded.function(
+            self.signature.name + ARENA_SUFFIX, *[ctypes.c_int64] * (self._arena_slot + 2)
         )
 
     @property
     def code(self) -> ProgramCode:
         """The object code so far."""
         return self._linked.code
-
-    @property
-    def loaded(self) -> LoadedObject:
-        """The code that runs now."""
-        return self._linked.loaded
 
     def check_inputs(self, inputs: Sequence[object]) -> list[Array]:
         """The inputs as contiguous arrays; what is contiguous already is not copied."""
@@ -277,7 +273,8 @@ class HostFunction:
                 chosen = self._linked.chosen_by(lambda loaded: self._try(loaded, packed))
                 if chosen:
                     self._linked.add(chosen)
-                    self._bind()
+            if self.loaded is not self._linked.loaded:
+                self._use(self._linked.loaded)
         plan.is_ready = True
 
     def _try(self, loaded: LoadedObject, packed: bytes) -> None:
@@ -290,7 +287,7 @@ class HostFunction:
         with self._linking:
             if self._linked.code.missing:
                 self._linked.add(self._linked.code.missing)
-                self._bind()
+                self._use(self._linked.loaded)
 
     def _share(self, words: list[int], helpers: Team) -> None:
         """Run all stages, each by all helpers at once."""
