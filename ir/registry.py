@@ -71,6 +71,12 @@ PASSES: tuple[PassRow, ...] = (
     PassRow("nn-to-nest", "crosstile.lowering.nn_to_nest:NnToNestPass", "nn", "primitive operators to loop nests"),
     PassRow("fuse", "crosstile.passes.fuse:FusePass", "nest", "merge nests and group them into kernels"),
     PassRow(
+        "fuse-attention",
+        "crosstile.passes.fuse_attention:FuseAttentionPass",
+        "nest",
+        "products around a softmax to one kernel with a running maximum",
+    ),
+    PassRow(
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
     ),
     PassRow("nest-to-tile", "crosstile.lowering.nest_to_tile:NestToTilePass", "nest", "kernels to tile programs"),

@@ -10,7 +10,8 @@ A schedule that a person or a tuner wrote stays as it is. For a matrix product o
 
 The register tile follows from the number of vector registers: as many vectors of accumulators as hide the latency of
 the unit, plus a row of the right-hand side and one broadcast, must fit. The right-hand side is packed where it is
-reused by enough rows. Everything that is not a matrix product is swept row by row, a few vectors at a time.
+reused by enough rows. Attention is blocked so that a block of scores stays in the nearest cache. Everything else is
+swept row by row, a few vectors at a time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp
 from xdsl.passes import ModulePass
 
+from crosstile.dialects.nest.attention_roles import attention_roles
 from crosstile.dialects.nest.axes import KernelAxes
 from crosstile.dialects.nest.contraction_roles import carrier, contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
@@ -30,6 +32,7 @@ from crosstile.dialects.nest.schedule import (
     ScheduleAttr,
 )
 from crosstile.ir.diagnostics import op_error
+from crosstile.passes.schedules.attention import attention_schedules
 from crosstile.passes.schedules.products import contraction_schedules
 from crosstile.passes.schedules.sweeps import sweep_schedule
 from crosstile.passes.schedules.windows import is_window, window_schedules
@@ -40,6 +43,8 @@ from crosstile.targets.model import Machine, UnknownNameError
 def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAttr]:
     """The guarded schedules of ``kernel`` on ``machine``."""
     axes = KernelAxes(kernel)
+    if (attention := attention_roles(axes)) is not None:
+        return attention_schedules(attention, machine)
     roles = contraction_roles(axes)
     if roles is not None and carrier(axes, kernel.yield_op.arguments, roles) is not None:
         windowed = any(is_window(axes, roles, position) for position in (roles.lhs, roles.rhs))

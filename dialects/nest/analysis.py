@@ -22,7 +22,7 @@ from xdsl.ir.affine import (
 )
 
 from crosstile.dialects.nest.attributes import IteratorKind
-from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.nest.generic import GenericOp, IndexOp
 from crosstile.dialects.nest.kernel import KernelOp
 
 
@@ -192,6 +192,19 @@ def _multiplies_arguments(generic: GenericOp) -> bool:
 def _strip_cast(value: SSAValue) -> SSAValue:
     owner = value.owner
     return owner.operands[0] if isinstance(owner, arith.ExtFOp | arith.ExtSIOp | arith.ExtUIOp) else value
+
+
+def depends_on(generic: GenericOp) -> dict[SSAValue, set[int]]:
+    """The iterators, by position, along which each value of the body may vary."""
+    found: dict[SSAValue, set[int]] = {
+        argument: map_.used_dims() for argument, map_ in zip(generic.body.block.args, generic.input_maps, strict=True)
+    }
+    for op in generic.body.block.ops:
+        used = set[int]().union(*(found[operand] for operand in op.operands))
+        if isinstance(op, IndexOp):
+            used.add(op.position)
+        found.update(dict.fromkeys(op.results, used))
+    return found
 
 
 def root_generic(kernel: KernelOp) -> GenericOp:

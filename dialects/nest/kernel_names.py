@@ -62,8 +62,15 @@ class KernelNames:
         for plain in (_MOVES, _ARITHMETIC):
             if len(words) > (1 if plain is _MOVES else LONGEST):
                 words = [word for word in words if word not in plain] or words
-        base = name = "_".join(words[:LONGEST])
-        count = 0
+        return self.unique("_".join(words[:LONGEST]))
+
+    def release(self, kernel: KernelOp) -> None:
+        """The name of ``kernel``, which is to go, may be taken again."""
+        self._taken.discard(kernel.kernel_name.data)
+
+    def unique(self, base: str) -> str:
+        """``base``, with a number if it is taken already."""
+        name, count = base, 0
         while name in self._taken:
             count += 1
             name = f"{base}_{count}"

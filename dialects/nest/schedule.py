@@ -6,6 +6,7 @@
 - ``loops``: the blocked loops from outermost to innermost, each an iterator and its step; the last entry of an iterator
   is its register tile. ``balanced 8`` makes blocks of equal size, multiples of 8.
 - ``parallel``: the iterator split over workers, in contiguous ranges that are multiples of ``grain``.
+- ``grid``: instead of ``parallel``, the iterators whose outermost blocks together are divided among workers.
 - ``lane``: the iterator laid across vector lanes.
 - ``stage``: the inputs of the root nest (by position) that are packed into scratch.
 - ``intrinsic``: the matrix instruction, a row of the machine description.
@@ -59,6 +60,7 @@ class Schedule:
     loops: tuple[Loop, ...] = ()
     parallel: str | None = None
     grain: int = 1
+    grid: tuple[str, ...] = ()
     lane: str | None = None
     stage: tuple[int, ...] = ()
     intrinsic: str | None = None
@@ -73,6 +75,8 @@ class Schedule:
             parts.append(f"loops = [{', '.join(map(str, self.loops))}]")
         if self.parallel is not None:
             parts.append(f"parallel = {self.parallel}" + (f" grain {self.grain}" if self.grain != 1 else ""))
+        if self.grid:
+            parts.append(f"grid = [{', '.join(self.grid)}]")
         if self.lane is not None:
             parts.append(f"lane = {self.lane}")
         if self.stage:
@@ -128,6 +132,10 @@ class ScheduleAttr(Data[Schedule]):
                     "steps of one iterator shrink from the outermost loop to the innermost"
                 )
             inner[loop.iterator] = loop.step
+        if schedule.grid and schedule.parallel is not None:
+            raise VerifyException("workers divide either the range of one iterator, 'parallel', or a grid, not both")
+        if len(set(schedule.grid)) != len(schedule.grid) or not set(schedule.grid) <= inner.keys():
+            raise VerifyException(f"grid [{', '.join(schedule.grid)}] must list distinct iterators that have loops")
         if schedule.grain < 1:
             raise VerifyException(f"grain {schedule.grain} must be positive")
         if len(set(schedule.stage)) != len(schedule.stage) or any(position < 0 for position in schedule.stage):
@@ -153,6 +161,13 @@ def _parse_loops(parser: AttrParser) -> tuple[Loop, ...]:
     return tuple(parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: _parse_loop(parser)))
 
 
+def _parse_names(parser: AttrParser) -> tuple[str, ...]:
+    def parse_name() -> str:
+        return parser.parse_identifier(" for an iterator")
+
+    return tuple(parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parse_name))
+
+
 def _parse_positions(parser: AttrParser) -> tuple[int, ...]:
     def parse_position() -> int:
         return parser.parse_integer(allow_boolean=False, allow_negative=False)
@@ -163,6 +178,7 @@ def _parse_positions(parser: AttrParser) -> tuple[int, ...]:
 _PARTS: dict[str, Callable[[AttrParser], Any]] = {
     "loops": _parse_loops,
     "parallel": lambda parser: parser.parse_identifier(" for the parallel iterator"),
+    "grid": _parse_names,
     "lane": lambda parser: parser.parse_identifier(" for the iterator across lanes"),
     "stage": _parse_positions,
     "intrinsic": lambda parser: parser.parse_str_literal(" for the name of an intrinsic"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdsl.dialects.builtin import AnyFloat, IndexType, IntegerType
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, Operation
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr
 from xdsl.utils.exceptions import VerifyException
 
-from crosstile.dialects.nest.analysis import element_type, iterator_sizes, root_generic, shape_of
+from crosstile.dialects.nest.analysis import depends_on, element_type, iterator_sizes, root_generic, shape_of
 from crosstile.dialects.nest.attributes import CombinerAttr, IteratorKind
 from crosstile.dialects.nest.combiners import Combiner
-from crosstile.dialects.nest.generic import GenericOp, IndexOp, YieldOp
+from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.index_maps import expression_text
 from crosstile.dialects.nest.kernel import CallOp, KernelOp
 from crosstile.dialects.nest.schedule import GuardedScheduleAttr
@@ -219,15 +219,7 @@ def _verify_uniform(op: GenericOp, row: Combiner, yielded: YieldOp) -> None:
     payload = set(op.positions(IteratorKind.PAYLOAD))
     if not payload:
         return
-    depends: dict[SSAValue, set[int]] = {
-        argument: map_.used_dims() for argument, map_ in zip(op.body.block.args, op.input_maps, strict=True)
-    }
-    for inner in op.body.block.ops:
-        used = set[int]().union(*(depends[operand] for operand in inner.operands))
-        if isinstance(inner, IndexOp):
-            used.add(inner.position)
-        for result in inner.results:
-            depends[result] = used
+    depends = depends_on(op)
     for value, argument in zip(row.yields, yielded.arguments, strict=True):
         if not value.payload and (clash := depends[argument] & payload):
             raise VerifyException(
@@ -276,23 +268,27 @@ def _verify_schedules(op: KernelOp, schedules: Sequence[GuardedScheduleAttr]) ->
             )
         if not last and not guarded.guard.data:
             raise VerifyException(f"schedule {position} has no guard, so the schedules after it are never chosen")
-        _verify_schedule(root, guarded)
+        _verify_schedule(op, root, guarded)
 
 
-def _verify_schedule(root: GenericOp, guarded: GuardedScheduleAttr) -> None:
+def _verify_schedule(kernel: KernelOp, root: GenericOp, guarded: GuardedScheduleAttr) -> None:
     schedule = guarded.schedule.data
     kinds = {loop.name: loop.kind for loop in root.loops}
     lowered = {name.lower() for name in kinds}
     known = f"the root nest iterates over {', '.join(kinds)}"
+    # A payload is no iterator of the root, but blocked like one.
+    payload = {loop.name for nest in kernel.generics for loop in nest.loops if loop.kind is IteratorKind.PAYLOAD}
+    split = schedule.grid if schedule.parallel is None else (schedule.parallel,)
     named = [loop.iterator for loop in schedule.loops]
-    for name in (*named, schedule.parallel, schedule.lane):
-        if name is not None and name not in kinds:
+    for name in (*named, *split, schedule.lane):
+        if name is not None and name not in kinds and name not in payload:
             raise VerifyException(f"the schedule names iterator '{name}', but {known}")
-    if schedule.parallel is not None and kinds[schedule.parallel] is not IteratorKind.PARALLEL:
-        kind = kinds[schedule.parallel].value
-        raise VerifyException(
-            f"the schedule splits {kind} iterator '{schedule.parallel}' over workers: only parallel ones may be"
-        )
+    for name in split:
+        kind = kinds.get(name, IteratorKind.PAYLOAD)
+        if kind is not IteratorKind.PARALLEL:
+            raise VerifyException(
+                f"the schedule splits {kind.value} iterator '{name}' over workers: only parallel ones may be"
+            )
     for position in schedule.stage:
         if position >= len(root.inputs):
             raise VerifyException(

@@ -3,8 +3,8 @@
 In: ``func.func`` on tensors with ``nest.kernel`` that have schedules. Out: ``tile.kernel``, one per schedule, and host
 functions on memrefs with ``tile.launch``. What the schedule says is done; nothing is chosen here.
 
-Files: ``host`` (functions, memory, launches), ``kernel`` (arguments and the parallel loop), ``contraction`` and
-``sweeps`` (the two forms of a kernel), ``kernel_builder`` (loops, windows, tiles of values), ``places``.
+Files: ``host`` (functions, memory, launches), ``kernel`` (arguments and the parallel loop), ``contraction``,
+``sweeps`` and ``attention`` (the forms of a kernel), ``kernel_builder`` (loops, windows, tiles of values), ``places``.
 """
 
 from __future__ import annotations

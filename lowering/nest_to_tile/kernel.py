@@ -1,7 +1,8 @@
 """One ``nest.kernel`` with one of its schedules becomes one ``tile.kernel``.
 
-A schedule with an intrinsic makes the kernel a blocked matrix product (``contraction``), any other a sweep over rows
-(``sweeps``). Both share what stands here: the arguments, the register tile, and the outermost parallel loop.
+A schedule with a grid is for attention (``attention``), one with an intrinsic makes the kernel a blocked matrix product
+(``contraction``), any other a sweep over rows (``sweeps``). They share what stands here: the arguments, and but for
+attention the register tile and the outermost parallel loop.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from xdsl.ir import Attribute, Block, SSAValue
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import tile
+from crosstile.dialects.nest.attention_roles import attention_roles
 from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.contraction_roles import contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.schedule import Schedule
 from crosstile.lowering.driver import Lowering
+from crosstile.lowering.nest_to_tile.attention import AttentionKernel
 from crosstile.lowering.nest_to_tile.contraction import ContractionKernel
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, TileShape
@@ -37,7 +40,13 @@ def lower_kernel_body(
     shape = register_tile(axes, schedule)
     builder = KernelBuilder(lowering, axes, shape, memory)
     with builder.index.function(block):
-        _parallel(builder, schedule, list(op.yield_op.arguments))
+        outputs = list(op.yield_op.arguments)
+        if schedule.grid:
+            if (attention := attention_roles(axes)) is None:
+                raise lowering.error("the schedule has a grid, but the kernel is not attention, which alone takes one")
+            AttentionKernel(builder, attention, schedule, outputs).build()
+        else:
+            _parallel(builder, schedule, outputs)
         lowering.insert(tile.ReturnOp())
     kernel = tile.KernelOp(name, block)
     kernel.location = op.location

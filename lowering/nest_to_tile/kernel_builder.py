@@ -7,7 +7,7 @@ its inputs, computed where it is needed and at most once per place; a reduction 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import cast
 
 from xdsl.dialects import arith
@@ -32,14 +32,25 @@ class KernelBuilder:
     ``memory`` maps the kernel's inputs and results to the memrefs of the tile kernel.
     """
 
-    def __init__(self, lowering: Lowering, axes: KernelAxes, shape: TileShape, memory: dict[SSAValue, SSAValue]):
+    def __init__(
+        self,
+        lowering: Lowering,
+        axes: KernelAxes,
+        shape: TileShape,
+        memory: dict[SSAValue, SSAValue],
+        index: Hoister | None = None,
+    ):
         self.lowering = lowering
         self.axes = axes
         self.shape = shape
         self.memory = memory
-        self.index = Hoister(lowering)
+        self.index = index or Hoister(lowering)
         self._homes: dict[SSAValue, SSAValue] = {}
         self._stored: dict[SSAValue, bool] = {}
+
+    def of_shape(self, shape: TileShape) -> KernelBuilder:
+        """A builder in the same kernel whose tiles have another ``shape``."""
+        return KernelBuilder(self.lowering, self.axes, shape, self.memory, self.index)
 
     # Sizes and scalars
 
@@ -212,27 +223,44 @@ class KernelBuilder:
             self._stored[value] = False
         return result
 
-    def map(self, place: Place, nest: GenericOp, element: Attribute, shape: tuple[int, int]) -> SSAValue:
-        """The values that the body of ``nest`` yields at ``place``, as a tile of ``shape``."""
+    def map(
+        self,
+        place: Place,
+        nest: GenericOp,
+        element: Attribute,
+        shape: tuple[int, int],
+        result: SSAValue | None = None,
+        known: dict[SSAValue, SSAValue] | None = None,
+    ) -> SSAValue:
+        """The values that the body of ``nest`` yields at ``place``, as a tile of ``shape``.
+
+        Another ``result`` of the body may be asked for instead; ``known`` are tiles of values of the body.
+        """
+        result, known = result or nest.yield_op.arguments[0], known or {}
+        needed = _needed(nest.body.block, result, known)
+        arguments = [argument for argument in nest.body.block.args if argument in needed]
         inputs = [
-            self.tile(place, operand, self.axes.of_operand(nest, position), position in nest.clipped_inputs)
-            for position, operand in enumerate(nest.inputs)
+            self.tile(
+                place,
+                nest.inputs[argument.index],
+                self.axes.of_operand(nest, argument.index),
+                argument.index in nest.clipped_inputs,
+            )
+            for argument in arguments
         ]
-        if nest.yield_op.arguments[0] in nest.body.block.args:
-            (position,) = [at for at, value in enumerate(nest.body.block.args) if value is nest.yield_op.arguments[0]]
-            if inputs[position].type == tile.TileType(shape, element):
-                return inputs[position]
-        indices = [op for op in nest.body.block.ops if isinstance(op, IndexOp)]
+        if inputs and arguments[0] is result and inputs[0].type == tile.TileType(shape, element):
+            return inputs[0]
+        indices = [op for op in nest.body.block.ops if isinstance(op, IndexOp) and op.result in needed]
         inputs += [self._index_tile(place, self.axes.of_nest(nest)[op.position]) for op in indices]
+        values = [*arguments, *(op.result for op in indices), *known]
+        inputs += known.values()
         block = Block(arg_types=[_element(value) for value in inputs])
-        mapped: dict[SSAValue, SSAValue] = dict(zip(nest.body.block.args, block.args, strict=False))
-        for op, argument in zip(indices, block.args[len(nest.inputs) :], strict=False):
-            mapped[op.result] = argument
+        mapped: dict[SSAValue, SSAValue] = dict(zip(values, block.args, strict=True))
         with self.lowering.at(block):
             for op in nest.body.block.ops:
-                if op is not nest.yield_op and not isinstance(op, IndexOp):
+                if op.results and op.results[0] in needed and op.results[0] not in mapped:
                     self.lowering.insert(op.clone(mapped))
-            self.lowering.insert(tile.YieldOp(mapped[nest.yield_op.arguments[0]]))
+            self.lowering.insert(tile.YieldOp(mapped[result]))
         return self.lowering.insert(tile.MapOp(inputs, tile.TileType(shape, element), block)).result
 
     def _index_tile(self, place: Place, axis: Axis) -> SSAValue:
@@ -262,9 +290,33 @@ class KernelBuilder:
             self.lowering.insert(tile.YieldOp(folded.results[0]))
         return self.lowering.insert(tile.MapOp([lhs, rhs], cast(tile.TileType, lhs.type), block)).result
 
+    def compute(
+        self, inputs: Sequence[SSAValue], shape: tuple[int, int], body: Callable[[Sequence[SSAValue]], SSAValue]
+    ) -> SSAValue:
+        """A ``tile.map`` of ``shape`` whose scalar ``body`` gets one element of each of ``inputs``."""
+        block = Block(arg_types=[_element(value) for value in inputs])
+        with self.lowering.at(block):
+            result = body(block.args)
+            self.lowering.insert(tile.YieldOp(result))
+        return self.lowering.insert(tile.MapOp(inputs, tile.TileType(shape, result.type), block)).result
+
     def store(self, place: Place, value: SSAValue, result: SSAValue, axes: tuple[AxisOrUnit, ...]) -> None:
         """Store the tile ``value`` to the kernel's result ``result``."""
         self.lowering.insert(tile.StoreOp(value, self.value_window(place, result, axes)))
+
+
+def _needed(body: Block, result: SSAValue, known: Container[SSAValue]) -> set[SSAValue]:
+    """The values of ``body`` that computing ``result`` takes, if some are ``known``."""
+    found: set[SSAValue] = set()
+    pending = [result]
+    while pending:
+        value = pending.pop()
+        if value in found or value in known:
+            continue
+        found.add(value)
+        if not isinstance(value.owner, Block):
+            pending += value.owner.operands
+    return found
 
 
 def _shape(value: SSAValue) -> tuple[int, ...]:

@@ -108,3 +108,35 @@ func.func @kept(%x : tensor<?xf32>) -> tensor<?xf32> {
   }
   func.return %y : tensor<?xf32>
 }
+
+// Attention: a grid of blocks of three vectors of queries, which meet 64 keys at a time.
+
+// CHECK-LABEL: func.func @attention
+// CHECK:         schedules [#nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 33], grid = [h, m], lane = m, stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32">]
+// AVX2-LABEL:  func.func @attention
+// AVX2:          loops = [h : 1, m : 24, n : 64, k : 20, e : 33]
+func.func @attention(%q : tensor<?x?x20xf32>, %k : tensor<?x?x20xf32>, %v : tensor<?x?x33xf32>) -> tensor<?x?x33xf32> {
+  %y = nest.kernel @attention (%a = %q : tensor<?x?x20xf32>, %b = %k : tensor<?x?x20xf32>, %c = %v : tensor<?x?x33xf32>)
+      -> (tensor<?x?x33xf32>) {
+    %s = nest.generic [h : parallel, m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (h, m, k), %b (h, n, k) : tensor<?x?x20xf32>, tensor<?x?x20xf32>) -> (h, m, n) : tensor<?x?x?xf32> {
+    ^bb0(%p : f32, %q1 : f32):
+      %t = arith.mulf %p, %q1 : f32
+      nest.yield %t : f32
+    }
+    %x, %l, %w = nest.generic [h : parallel, m : parallel, e : payload, n : reduction] combiner<softmax_weighted_sum>
+        accumulate f32 fastmath<reassoc> ins(%s (h, m, n), %c (h, n, e) : tensor<?x?x?xf32>, tensor<?x?x33xf32>)
+        -> (h, m) : tensor<?x?xf32>, (h, m) : tensor<?x?xf32>, (h, m, e) : tensor<?x?x33xf32> {
+    ^bb0(%p : f32, %q1 : f32):
+      nest.yield %p, %q1 : f32, f32
+    }
+    %o = nest.generic [h : parallel, m : parallel, e : parallel]
+        ins(%w (h, m, e), %l (h, m) : tensor<?x?x33xf32>, tensor<?x?xf32>) -> (h, m, e) : tensor<?x?x33xf32> {
+    ^bb0(%p : f32, %q1 : f32):
+      %t = arith.divf %p, %q1 : f32
+      nest.yield %t : f32
+    }
+    nest.yield %o : tensor<?x?x33xf32>
+  }
+  func.return %y : tensor<?x?x33xf32>
+}

@@ -300,6 +300,25 @@ func.func @schedule_iterator(%x: tensor<4xf32>) {
 
 // -----
 
+func.func @grid_without_loops(%x: tensor<4xf32>) {
+  // expected-error @+1 {{grid [i] must list distinct iterators that have loops}}
+  %y = nest.kernel @k (%a = %x : tensor<4xf32>) -> (tensor<4xf32>) schedules [#nest.schedule<grid = [i]>] {
+    %b = nest.generic [i : parallel] ins(%a (i) : tensor<4xf32>) -> (i) : tensor<4xf32> {
+    ^bb0(%p: f32):
+      nest.yield %p : f32
+    }
+    nest.yield %b : tensor<4xf32>
+  }
+  func.return
+}
+
+// -----
+
+// expected-error @+1 {{workers divide either the range of one iterator, 'parallel', or a grid, not both}}
+"builtin.module"() ({}) {schedule = #nest.schedule<loops = [i : 4], parallel = i, grid = [i]>} : () -> ()
+
+// -----
+
 func.func @guarded_last(%x: tensor<4xf32>) {
   // expected-error @+1 {{the last schedule must have no guard, so that one always applies, got 'I < 8'}}
   %y = nest.kernel @k (%a = %x : tensor<4xf32>) -> (tensor<4xf32>) schedules [I < 8 : #nest.schedule<lane = i>] {
@@ -328,7 +347,7 @@ func.func @unreachable_schedule(%x: tensor<4xf32>) {
 
 // -----
 
-// expected-error @+1 {{a schedule has no part 'tile': expects loops, parallel, lane, stage, intrinsic}}
+// expected-error @+1 {{a schedule has no part 'tile': expects loops, parallel, grid, lane, stage, intrinsic}}
 "builtin.module"() ({}) {schedule = #nest.schedule<tile = [8]>} : () -> ()
 
 // -----

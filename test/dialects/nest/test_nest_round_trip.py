@@ -106,11 +106,15 @@ def schedules(draw: Draw, nest: GenericOp) -> list[GuardedScheduleAttr]:
     def schedule() -> ScheduleAttr:
         steps = sorted(draw(st.lists(st.integers(1, 4096), max_size=4)), reverse=True)
         loops = tuple(Loop(draw(names), step, draw(st.none() | st.integers(1, 16))) for step in steps)
-        split = draw(st.none() | st.sampled_from(parallel)) if parallel else None
+        blocked = [name for name in parallel if any(loop.iterator == name for loop in loops)]
+        grid = tuple(draw(st.lists(st.sampled_from(blocked), max_size=2, unique=True))) if blocked else ()
+        split = draw(st.none() | st.sampled_from(parallel)) if parallel and not grid else None
         grain = draw(st.integers(1, 64)) if split is not None else 1
         lane = draw(st.none() | names)
         stage = tuple(draw(st.lists(st.integers(0, len(nest.inputs) - 1), max_size=2, unique=True)))
-        return ScheduleAttr(Schedule(loops, split, grain, lane, stage, draw(st.none() | st.just("x86.avx512.fma"))))
+        return ScheduleAttr(
+            Schedule(loops, split, grain, grid, lane, stage, draw(st.none() | st.just("x86.avx512.fma")))
+        )
 
     def comparison() -> Comparison:
         name = draw(names.flatmap(lambda name: st.sampled_from([name, name.upper()])))

@@ -1,0 +1,296 @@
+"""Attention: a block of queries meets the keys block by block and keeps a running maximum, sum and weighted sum.
+
+    tile.parallel (%b, %h, %m), (...) = ... step (1, 1, 64) {       grid = [b, h, m]
+      %q = tile.stage (window of Q at %b, %h, %m)                   if the schedule stages the queries
+      %m, %l, %acc = tile.for %n, ... step 64 iter_args(-inf, 0, 0) {
+        %s0 = tile.contract %q, (window of K at %b, %h, %n), 0
+        %s  = scale, bias of %s0
+        %s1 = scf.if (some query does not see some key of the block) { mask of %s } else { %s }
+        %m2 = tile.reduce max %s1 into %m
+        %b  = 0 if %m2 is -inf else %m2                             a row that has seen nothing: -inf - -inf is NaN
+        %a  = exp(%m - %b)      %p = exp(%s1 - %b)
+        %l2 = tile.reduce add %p into %l * %a
+        %c2 = tile.contract %p, (window of V at %b, %h, %n), %acc * %a }
+      the quotient and what follows; tile.store }
+
+The combiner ``softmax_weighted_sum`` in block form (``dialects/nest/block_forms.py``), with the scores computed on the
+way. With ``lane = n`` rows of the blocks are queries, as written here. With ``lane = m`` all blocks are transposed,
+keys by queries and values by queries: then K and V are read as they lie in memory, and no reduction crosses lanes.
+
+Keys that a mask hides from all queries of a block are not visited (``dialects/nest/visible_range.py``). Blocks begin at
+multiples of the step whatever is hidden, so a result depends neither on the block of queries nor on workers. Blocks
+that all queries see are not masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from xdsl.dialects import arith, math, memref, scf
+from xdsl.dialects.builtin import FloatAttr, IndexType, f32
+from xdsl.ir import Block, Region, SSAValue
+
+from crosstile.dialects import tile
+from crosstile.dialects.nest.attention_roles import AttentionRoles
+from crosstile.dialects.nest.axes import Axis
+from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.nest.schedule import Schedule
+from crosstile.dialects.nest.visible_range import Bound, Mask, mask_of
+from crosstile.ir.index_math import Index
+from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
+from crosstile.lowering.nest_to_tile.places import Place, Span, TileShape
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """What stands in the rows and in the lanes of the two kinds of blocks, and along which dimension keys lie."""
+
+    scores: TileShape
+    sums: TileShape
+    key_dim: int
+
+
+class AttentionKernel:
+    """The state of lowering one attention with one schedule."""
+
+    def __init__(self, builder: KernelBuilder, roles: AttentionRoles, schedule: Schedule, outputs: Sequence[SSAValue]):
+        self.roles = roles
+        self.schedule = schedule
+        self.outputs = outputs
+        self._lowering = builder.lowering
+        self._index = builder.index
+        self._axes = builder.axes
+        sides = self._sides()
+        self._key_dim = sides.key_dim
+        self._scores = builder.of_shape(sides.scores)
+        self._sums = builder.of_shape(sides.sums)
+        nest = roles.weighted.inputs[roles.score].owner
+        self._nest = nest if isinstance(nest, GenericOp) and nest is not roles.scores else None
+        """What is elementwise between the product and the scores."""
+        self._mask = None
+        """The keys that the scores hide."""
+        if self._nest is not None:
+            self._mask = mask_of(self._nest, self._axes.of_nest(self._nest).index(roles.n))
+        self._scalars: dict[SSAValue, SSAValue] = {}
+        """The inputs of rank 0 that bounds of the mask depend on."""
+        self._zero = builder.constant(f32, 0.0)
+        self._least = builder.constant(f32, -inf)
+
+    # What the schedule says
+
+    def _sides(self) -> _Sides:
+        roles = self.roles
+        m, n, e = (self._step(axis) for axis in (roles.m, roles.n, roles.e))
+        if self.schedule.lane == roles.n.name:
+            return _Sides(TileShape(roles.m, m, roles.n, n), TileShape(roles.m, m, roles.e, e), 1)
+        if self.schedule.lane == roles.m.name:
+            return _Sides(TileShape(roles.n, n, roles.m, m), TileShape(roles.e, e, roles.m, m), 0)
+        raise self._lowering.error(
+            f"attention has {roles.n} or {roles.m} across lanes, got the schedule's lane {self.schedule.lane}"
+        )
+
+    def _step(self, axis: Axis) -> int:
+        steps = self.schedule.steps(axis.name)
+        if not steps:
+            raise self._lowering.error(f"the schedule has no loop over '{axis}', which attention needs")
+        if axis in (self.roles.d, self.roles.e) and (axis.size is None or steps[0] < axis.size):
+            raise self._lowering.error(
+                f"the loop over '{axis}' must cover it in one step, got {steps[0]} for a size of {axis.size or '?'}"
+            )
+        return steps[0]
+
+    # The grid
+
+    def build(self) -> None:
+        """The grid over blocks of queries, and in it the loop over keys and the stores."""
+        roles, index = self.roles, self._index
+        wanted = [*roles.outer, roles.m]
+        grid = [axis for name in self.schedule.grid if (axis := self._axes.by_name(name)) is not None]
+        if set(grid) != set(wanted) or any(self._step(axis) != 1 for axis in roles.outer):
+            names = ", ".join(axis.name for axis in wanted)
+            raise self._lowering.error(
+                f"attention runs on a grid of [{names}], one step of each but the last, got grid "
+                f"[{', '.join(self.schedule.grid)}]"
+            )
+        count = len(grid)
+        lowers = [index.value(0)] * count
+        uppers = [index.value(self._scores.size(axis)) for axis in grid]
+        block = Block(arg_types=[IndexType()] * (2 * count))
+        place = Place()
+        for position, axis in enumerate(grid):
+            start, extent = block.args[position], block.args[count + position]
+            start.name_hint, extent.name_hint = axis.name, f"{axis.name}_extent"
+            step, size = self._step(axis), axis.size
+            whole = step == 1 or (size is not None and size % step == 0)
+            place = place.inside(axis, start, step if whole else extent)
+        for axis in (roles.d, roles.e):
+            assert axis.size is not None
+            place = Place({**place.spans, axis: Span((), axis.size)}, place.tiles)
+        with self._lowering.at(block):
+            self._block(place)
+            self._lowering.insert(tile.YieldOp())
+        steps = [self._step(axis) for axis in grid]
+        self._lowering.insert(tile.ParallelOp(lowers, uppers, block, steps))
+
+    def _block(self, place: Place) -> None:
+        """One block of queries."""
+        roles, scores, sums = self.roles, self._scores, self._sums
+        if self._nest is not None and self._mask is not None:
+            for position in sorted({position for bound in self._mask.bounds for position, _ in bound.inputs}):
+                value = self._nest.inputs[position]
+                self._scalars[value] = self._lowering.insert(memref.LoadOp.get(scores.memory[value], [])).res
+        query = self._query(place)
+        row_shape = scores.shape.of((roles.m,))
+        initial = [
+            scores.splat(self._least, row_shape),
+            scores.splat(self._zero, row_shape),
+            sums.splat(self._zero, sums.shape.of((roles.m, roles.e))),
+        ]
+
+        def keys(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
+            return self._fold(inside, query, carried)
+
+        results = scores.loop(place, roles.n, self._range(place), self._step(roles.n), initial, keys)
+        for result, value in zip(roles.weighted.results, results, strict=True):
+            place.tiles[result, self._axes.of_result(result), False] = value
+        for output in self.outputs:
+            along = self._axes.of_result(output)
+            sums.store(place, sums.tile(place, output, along), output, along)
+
+    # Factors
+
+    def _query(self, place: Place) -> SSAValue:
+        roles = self.roles
+        window = self._factor(place, roles.scores, roles.query, (roles.m, roles.d))
+        return self._staged(window, roles.query)
+
+    def _staged(self, window: SSAValue, position: int) -> SSAValue:
+        if position not in self.schedule.stage:
+            return window
+        return self._lowering.insert(tile.StageOp(window)).result
+
+    def _factor(self, place: Place, nest: GenericOp, position: int, order: tuple[Axis, Axis]) -> SSAValue:
+        """The window on a factor, its dimensions in ``order``, or the other way around where lanes are queries."""
+        order = order if self._key_dim == 1 else (order[1], order[0])
+        shape = (self._step(order[0]), self._step(order[1]))
+        along = self._axes.of_operand(nest, position)
+        source = self._scores.memory[nest.inputs[position]]
+        return self._scores.window(place, source, along, shape, {axis: at for at, axis in enumerate(order)}.get)
+
+    def _product(self, lhs: SSAValue, rhs: SSAValue, sums: SSAValue, extent: SSAValue | None) -> SSAValue:
+        """A product of matrices, or with queries across lanes of their transposes."""
+        factors = (lhs, rhs) if self._key_dim == 1 else (rhs, lhs)
+        return self._lowering.insert(tile.ContractOp(*factors, sums, extent, self.schedule.intrinsic)).result
+
+    # One block of keys
+
+    def _fold(self, place: Place, query: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        """The state after the block of keys at ``place``."""
+        roles, builder = self.roles, self._scores
+        maximum, total, weighted = carried
+        score = self._score(place, query)
+        rows = builder.shape.of((roles.m,))
+        new_maximum = self._reduce("max", place, score, maximum)
+        base = self._base(new_maximum, rows)
+        rescale = builder.compute([maximum, base], rows, self._exponential)
+        weights = builder.compute([score, base], builder.shape.of((roles.m, roles.n)), self._exponential)
+        new_total = self._reduce("add", place, weights, builder.combine(arith.MulfOp, total, rescale))
+        kept = builder.combine(arith.MulfOp, weighted, rescale)
+        value = self._factor(place, roles.weighted, roles.value, (roles.n, roles.e))
+        return new_maximum, new_total, self._product(weights, value, kept, self._length(place))
+
+    def _length(self, place: Place) -> SSAValue | None:
+        """How many keys there are in the block; None if it is known to be full."""
+        extent = place.spans[self.roles.n].extent
+        return None if extent == self._step(self.roles.n) else self._index.value(extent)
+
+    def _reduce(self, kind: str, place: Place, values: SSAValue, into: SSAValue) -> SSAValue:
+        extents: list[SSAValue | None] = []
+        if (length := self._length(place)) is not None and self._key_dim == 0:
+            extents.append(length)
+        elif length is not None:
+            # Across lanes the order of the sum must not depend on how many there are.
+            identity = FloatAttr(-inf if kind == "max" else 0.0, f32)
+            values = self._lowering.insert(tile.MaskOp(values, [None, length], identity)).result
+        return self._lowering.insert(tile.ReduceOp(kind, values, [self._key_dim], extents, into)).result
+
+    def _score(self, place: Place, query: SSAValue) -> SSAValue:
+        """The block of scores, minus infinity where they are hidden; anything beyond the last key."""
+        roles, builder = self.roles, self._scores
+        key = self._staged(self._factor(place, roles.scores, roles.key, (roles.d, roles.n)), roles.key)
+        empty = builder.splat(self._zero, builder.shape.of((roles.m, roles.n)))
+        root = roles.scores.results[0]
+        size, step = roles.d.size, self._step(roles.d)
+        length = None if size == step else self._index.value(size or 0)
+        place.tiles[root, self._axes.of_result(root), False] = self._product(query, key, empty, length)
+        value = roles.weighted.inputs[roles.score]
+        nest, mask = self._nest, self._mask
+        if nest is None or mask is None or not mask.bounds or not mask.is_exact:
+            return builder.tile(place, value, self._axes.of_operand(roles.weighted, roles.score))
+        shape = builder.shape.of((roles.m, roles.n))
+        plain = builder.map(place, nest, f32, shape, mask.value)
+        with self._lowering.at(hidden := Block()):
+            masked = builder.map(place.branch(), nest, f32, shape, known={mask.value: plain})
+            self._lowering.insert(scf.YieldOp(masked))
+        with self._lowering.at(seen := Block()):
+            self._lowering.insert(scf.YieldOp(plain))
+        condition = self._is_partly_hidden(place, mask)
+        return self._lowering.insert(scf.IfOp(condition, [plain.type], Region(hidden), Region(seen))).results[0]
+
+    def _base(self, maximum: SSAValue, shape: tuple[int, int]) -> SSAValue:
+        """What is subtracted from scores: the maximum, or 0 for a row that has seen nothing but -inf."""
+
+        def body(values: Sequence[SSAValue]) -> SSAValue:
+            nothing = self._lowering.insert(arith.CmpfOp(values[0], self._least, "oeq")).result
+            return self._lowering.insert(arith.SelectOp(nothing, self._zero, values[0])).result
+
+        return self._scores.compute([maximum], shape, body)
+
+    def _exponential(self, values: Sequence[SSAValue]) -> SSAValue:
+        difference = self._lowering.insert(arith.SubfOp(values[0], values[1])).result
+        return self._lowering.insert(math.ExpOp(difference)).result
+
+    # Hidden keys
+
+    def _range(self, place: Place) -> tuple[Index, Index]:
+        """The keys that some query of the block sees, the first rounded down to a multiple of the step."""
+        roles, index = self.roles, self._index
+        first: Index = 0
+        end: Index = self._scores.size(roles.n)
+        for bound in () if self._mask is None else self._mask.bounds:
+            edge = self._edge(place, bound, everywhere=False)
+            if bound.is_upper:
+                end = index.minimum(end, index.add(edge, 1))
+            else:
+                first = index.maximum(first, edge)
+        return index.round_down(first, self._step(roles.n)), end
+
+    def _is_partly_hidden(self, place: Place, mask: Mask) -> SSAValue:
+        """Whether some query does not see some key of the full block at ``place``."""
+        index, result = self._index, None
+        start = index.sum(place.spans[self.roles.n].starts)
+        for bound in mask.bounds:
+            edge = self._edge(place, bound, everywhere=True)
+            last = index.add(start, self._step(self.roles.n) - 1)
+            sides, predicate = ((last, edge), "sgt") if bound.is_upper else ((start, edge), "slt")
+            here = index.build(arith.CmpiOp(index.value(sides[0]), index.value(sides[1]), predicate)).result
+            result = here if result is None else index.build(arith.OrIOp(result, here)).result
+        assert result is not None
+        return result
+
+    def _edge(self, place: Place, bound: Bound, everywhere: bool) -> Index:
+        """The last (of an upper bound) or first key that some query of the block sees, or that all of them see."""
+        assert self._nest is not None
+        index = self._index
+        edge: Index = bound.constant
+        if bound.row is not None:
+            span = place.spans[self._axes.of_nest(self._nest)[bound.row]]
+            row = index.sum(span.starts)
+            if ((bound.factor > 0) == bound.is_upper) != everywhere:
+                row = index.add(row, index.sub(span.extent, 1))
+            edge = index.add(edge, index.mul(row, bound.factor))
+        for position, factor in bound.inputs:
+            edge = index.add(edge, index.mul(self._scalars[self._nest.inputs[position]], factor))
+        return edge
