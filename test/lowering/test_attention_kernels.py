@@ -82,9 +82,9 @@ def reference(q: Array, k: Array, v: Array, scale: float, bias: Array | float = 
     group = q.shape[1] // k.shape[1]
     k, v = (np.repeat(array, group, axis=1) for array in (k, v))
     scores: Array = q @ k.swapaxes(-1, -2) * scale + bias
-    m, n = scores.shape[-2:]
     if causal:
-        scores = np.where(np.arange(n) - n <= np.arange(m)[:, None] - m, scores, -np.inf)
+        m, n = scores.shape[-2:]
+        scores = np.where(np.tri(m, n, n - m, bool), scores, -np.inf)
     weights = np.exp(scores - np.max(scores, -1, keepdims=True, initial=-1e300))
     return weights / np.maximum(weights.sum(-1, keepdims=True), 1e-30) @ v
 
