@@ -37,6 +37,10 @@ def lower_load(op: mma.LoadOp, lowering: HardwareLowering) -> None:
     access = Access(lowering, op, op.source, fragment, integer_list(op.clamp))
     load = _choose_load(access)
 
+    if access.registers.replicated and op.condition is None and _is_read_by_next_product(op):
+        lowering.defer(op.result, lambda number: load(access, access.registers.starts[number], pad))
+        return
+
     def load_all() -> list[SSAValue]:
         return [load(access, start, pad) for start in access.registers.starts]
 
@@ -47,6 +51,17 @@ def lower_load(op: mma.LoadOp, lowering: HardwareLowering) -> None:
     count = len(access.registers.starts)
     loaded = build_if(lowering, lowering.value(op.condition), load_all, lambda: [otherwise] * count)
     lowering.map_value(op.result, *loaded)
+
+
+def _is_read_by_next_product(op: mma.LoadOp) -> bool:
+    """Whether a product is all that reads the fragment as its left factor, and nothing writes memory before it."""
+    uses = list(op.result.uses)
+    if len(uses) != 1 or not isinstance(product := uses[0].operation, mma.MmaOp) or uses[0].index != 0:
+        return False
+    following = op.next_op
+    while isinstance(following, mma.LoadOp) or (following is not None and following.dialect_name() == "arith"):
+        following = following.next_op
+    return following is product
 
 
 def _choose_load(access: Access) -> Callable[[Access, Sequence[int], float], SSAValue]:

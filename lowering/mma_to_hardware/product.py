@@ -34,14 +34,18 @@ def lower_product(op: mma.MmaOp, lowering: HardwareLowering) -> None:
             f"{row.name} is not an outer product of a number, or a word of several, and a vector, the only form there "
             "are operations for"
         )
-    lhs, rhs = lowering.values(op.lhs), lowering.values(op.rhs)
+    rhs = lowering.values(op.rhs)
     lhs_registers, rhs_registers = registers_of(lhs_type.layout.data), registers_of(rhs_type.layout.data)
     accumulators = list(lowering.values(op.accumulator))
     starts = registers_of(op.result.type.layout.data).starts
     for k in range(0, lhs_type.get_shape()[1], row.k):
+        lhs: dict[int, SSAValue] = {}
         for number, (i, j) in enumerate(starts):
-            left, right = lhs[lhs_registers.holding((i, k))], rhs[rhs_registers.holding((k, j))]
-            accumulators[number] = multiply_add(lowering, row, left, right, accumulators[number])
+            position = lhs_registers.holding((i, k))
+            if position not in lhs:
+                lhs[position] = lowering.register(op.lhs, position)
+            right = rhs[rhs_registers.holding((k, j))]
+            accumulators[number] = multiply_add(lowering, row, lhs[position], right, accumulators[number])
     lowering.map_value(op.result, *accumulators)
 
 

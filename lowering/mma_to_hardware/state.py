@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -127,6 +127,18 @@ class HardwareLowering(Lowering):
         self._kernel: KernelState | None = None
         self._host: HostState | None = None
         self._memories: dict[SSAValue, Memory] = {}
+        self._deferred: dict[SSAValue, Callable[[int], SSAValue]] = {}
+
+    # Registers that are made where they are used
+
+    def defer(self, old: SSAValue, make: Callable[[int], SSAValue]) -> None:
+        """Let the one reader of the fragment ``old`` make register after register with ``make``."""
+        self._deferred[old] = make
+
+    def register(self, old: SSAValue, number: int) -> SSAValue:
+        """A register of the fragment ``old``; of a deferred one each is to be asked for once."""
+        make = self._deferred.get(old)
+        return self.values(old)[number] if make is None else make(number)
 
     @property
     def kernel(self) -> KernelState:

@@ -14,13 +14,17 @@ one, columns of a packed panel as they are.
 
 An instruction that takes words of G neighbours in k makes steps of G. What is left of k when it is no multiple of G is
 one more step, in which both factors are read as zero beyond the extent.
+
+Where k is several dimensions in one - ``d0 floordiv 9`` and ``d0 mod 9`` of a convolution's channels and places of the
+filter - the loop goes over the outermost of them, and what repeats in it is written out: no step of k divides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
+from functools import reduce
+from math import gcd, lcm
 
 from xdsl.dialects import arith
 from xdsl.ir import SSAValue
@@ -30,13 +34,18 @@ from crosstile.dialects import mma, tile
 from crosstile.dialects.arith import CmpiOp
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.index_math import Index
-from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.affine_steps import period
+from crosstile.lowering.divisibility import constant_value, known_multiple
+from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.intrinsic import check_registers, choose_intrinsic
 from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts
 from crosstile.lowering.tile_to_mma.places import Place, number, place_of_buffer, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import is_at_least_one, is_unused_beyond, same_index
+
+LONGEST_REPETITION = 32
+"""So many steps of k may be written out; more of them would not fit the cache of decoded instructions."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +72,43 @@ def lower_contract(op: tile.ContractOp, lowering: TileLowering) -> None:
     column_type = lowering.factor((m, row.k), capacity_type(op.lhs).element_type, row.lhs)
     line_type = lowering.factor((row.k, n), capacity_type(op.rhs).element_type, row.rhs)
 
+    def step(left: Place, right: Place, k: Index | Linear, sum_: SSAValue) -> SSAValue:
+        column = left.part(lowering, (m, row.k), {1: k}).load(lowering, column_type, clamp=[0] if clamp else [])
+        line = right.part(lowering, (row.k, n), {0: k}).load(lowering, line_type)
+        return lowering.insert(mma.MmaOp(column, line, sum_, row.name)).result
+
     def steps(begin: Index, end: Index, left: Place, right: Place, accumulator: SSAValue) -> SSAValue:
-        def step(k: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            column = left.part(lowering, (m, row.k), {1: k}).load(lowering, column_type, clamp=[0] if clamp else [])
-            line = right.part(lowering, (row.k, n), {0: k}).load(lowering, line_type)
-            return [lowering.insert(mma.MmaOp(column, line, carried[0], row.name)).result]
+        if isinstance(begin, int) and begin == end:
+            return accumulator
+        bounds = lowering.index.bounds(begin, end, row.k)
+        return build_for(lowering, bounds, [accumulator], lambda k, sums: [step(left, right, k, sums[0])], "k")[0]
 
-        (result,) = build_for(lowering, lowering.index.bounds(begin, end, row.k), [accumulator], step, "k")
-        return result
+    def repeats(count: Index, length: int, accumulator: SSAValue) -> SSAValue:
+        def repeat(number: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            begin = Linear(0, (Term(number, length, 1),))
+            return [reduce(lambda sum_, at: step(left_place, right_place, begin + at, sum_), range(length), sums[0])]
 
+        return build_for(lowering, lowering.index.bounds(0, count, 1), [accumulator], repeat, "k")[0]
+
+    result, begin = lowering.value(op.accumulator), 0
+    if (length := _repetition(left_place, right_place)) > 1 and row.k == 1:
+        count = lowering.index.floor_div(trips, length)
+        result, begin = repeats(count, length, result), lowering.index.mul(count, length)
+        if op.extent is not None and known_multiple(op.extent) % length == 0:
+            begin = trips
     whole = lowering.index.round_down(trips, row.k)
-    result = steps(0, whole, left_place, right_place, lowering.value(op.accumulator))
+    result = steps(begin, whole, left_place, right_place, result)
     if row.k > 1 and not (isinstance(whole, int) and whole == trips):
         right_tail = right_place if _is_zero_beyond(op, lowering) else right_place.cut(lowering, 0, trips)
         result = steps(whole, trips, left_place.cut(lowering, 1, trips), right_tail, result)
     lowering.replace(op, result)
+
+
+def _repetition(left: Place, right: Place) -> int:
+    """After how many steps of k both factors have moved by a constant; 1 if that is too many to be written out."""
+    lengths = period(left.map.results, 1), period(right.map.results, 0)
+    length = 1 if None in lengths else lcm(*(length for length in lengths if length is not None))
+    return length if length <= LONGEST_REPETITION else 1
 
 
 def factor(value: SSAValue, lowering: TileLowering) -> Factor:

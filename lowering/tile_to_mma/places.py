@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from xdsl.dialects.builtin import AffineMapAttr
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import (
-    AffineBinaryOpExpr,
-    AffineBinaryOpKind,
     AffineDimExpr,
     AffineExpr,
     AffineMap,
@@ -25,15 +23,9 @@ from xdsl.ir.affine import (
 from crosstile.dialects import mma, tile
 from crosstile.dialects.assembly import LiteralAttr, default_map, number_of
 from crosstile.ir.index_math import Index
+from crosstile.lowering.affine_steps import summands
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.tile_to_mma.state import INDEX, TileLowering
-
-
-def summands(expression: AffineExpr) -> list[AffineExpr]:
-    """The terms of a sum."""
-    if isinstance(expression, AffineBinaryOpExpr) and expression.kind is AffineBinaryOpKind.Add:
-        return summands(expression.lhs) + summands(expression.rhs)
-    return [expression]
 
 
 @dataclass(frozen=True)
@@ -51,16 +43,22 @@ class Place:
     extents: tuple[Index | None, ...]
     clip: bool = False
 
-    def part(self, lowering: TileLowering, shape: Sequence[int], offsets: Mapping[int, Index]) -> Place:
-        """The part of ``shape`` that begins at ``offsets`` (0 for dimensions not named)."""
+    def part(self, lowering: TileLowering, shape: Sequence[int], offsets: Mapping[int, Index | Linear]) -> Place:
+        """The part of ``shape`` that begins at ``offsets`` (0 for dimensions not named).
+
+        Along a dimension of size 1 with a linear offset nothing moves: its quotients and remainders are known here.
+        """
         expressions: list[AffineExpr] = [AffineExpr.dimension(dim) for dim in range(len(self.shape))]
         symbols = list(self.symbols)
         extents = list(self.extents)
         for dim, offset in offsets.items():
-            expressions[dim] = expressions[dim] + AffineExpr.symbol(len(symbols))
-            symbols.append(lowering.linear.of_new(offset))
-            extent = extents[dim]
-            extents[dim] = None if extent is None else lowering.index.sub(extent, offset)
+            begin = AffineExpr.symbol(len(symbols))
+            stands = isinstance(offset, Linear) and shape[dim] == 1
+            expressions[dim] = begin if stands else expressions[dim] + begin
+            symbols.append(offset if isinstance(offset, Linear) else lowering.linear.of_new(offset))
+            if (extent := extents[dim]) is not None:
+                at = lowering.linear.value(offset) if isinstance(offset, Linear) else offset
+                extents[dim] = lowering.index.sub(extent, at)
         moved = self.map.replace_dims_and_symbols(
             expressions,
             [AffineExpr.symbol(symbol) for symbol in range(len(self.symbols))],

@@ -5,21 +5,21 @@
 !c = !mma.fragment<2x32xf32, #mma.layout<tile(2, 32) lane(16:1) register(4:16)>>
 
 // The accumulator is carried in its registers. Clamped rows are computed before the loop over k, which holds loads and
-// multiply-adds only.
+// multiply-adds only; a number of the left factor is read where it is used.
 // CHECK-LABEL: func.func private @inner_loop(
 // CHECK:         %[[LAST:.*]] = arith.subi %rows, %{{.*}} : index
 // CHECK-NEXT:    %{{.*}} = arith.minsi %{{.*}}, %[[LAST]] : index
 // CHECK:         scf.for %k = {{.*}} iter_args(%sum = %{{.*}}, %sum_1 = %{{.*}}, %sum_2 = %{{.*}}, %sum_3 = %{{.*}})
-// CHECK-NEXT:      %[[A0:.*]] = memref.load %{{.*}}[%k]
-// CHECK-NEXT:      %[[V0:.*]] = vector.broadcast %[[A0]] : f32 to vector<16xf32>
-// CHECK-NEXT:      %[[A1:.*]] = memref.load %{{.*}}[%k]
-// CHECK-NEXT:      %[[V1:.*]] = vector.broadcast %[[A1]] : f32 to vector<16xf32>
 // CHECK-NEXT:      %[[AT:.*]] = arith.muli %k, %{{.*}} : index
 // CHECK-NEXT:      %[[B0:.*]] = vector.load %{{.*}}[%[[AT]]]
 // CHECK-NEXT:      arith.addi
 // CHECK-NEXT:      %[[B1:.*]] = vector.load
+// CHECK-NEXT:      %[[A0:.*]] = memref.load %{{.*}}[%k]
+// CHECK-NEXT:      %[[V0:.*]] = vector.broadcast %[[A0]] : f32 to vector<16xf32>
 // CHECK-NEXT:      vector.fma %[[V0]], %[[B0]], %sum : vector<16xf32>
 // CHECK-NEXT:      vector.fma %[[V0]], %[[B1]], %sum_1 : vector<16xf32>
+// CHECK-NEXT:      %[[A1:.*]] = memref.load %{{.*}}[%k]
+// CHECK-NEXT:      %[[V1:.*]] = vector.broadcast %[[A1]] : f32 to vector<16xf32>
 // CHECK-NEXT:      vector.fma %[[V1]], %[[B0]], %sum_2 : vector<16xf32>
 // CHECK-NEXT:      vector.fma %[[V1]], %[[B1]], %sum_3 : vector<16xf32>
 // CHECK-NEXT:      scf.yield

@@ -26,6 +26,30 @@ tile.kernel @contract(%A : memref<?x?xf32>, %B : memref<?x?xf32>, %C : memref<?x
 
 // -----
 
+// k is channels and places of a filter in one dimension: a loop over channels, the places written out.
+// CHECK-LABEL: mma.kernel @places(
+// CHECK:         scf.for %k = %{{c0.*}} to %{{c8.*}} step %{{c1.*}} iter_args(%[[S0:.*]] = %acc)
+// CHECK-NEXT:      mma.load %A by affine_map<{{.*}}>[%i, %k, %c0] :
+// CHECK-NEXT:      mma.load %B by affine_map<{{.*}}>[%k, %j] :
+// CHECK-NEXT:      %[[S1:.*]] = mma.mma %{{.*}}, %{{.*}}, %[[S0]]
+// CHECK-NEXT:      mma.load %A by affine_map<{{.*}}>[%i, %k, %c1] :
+// CHECK-NEXT:      mma.load %B by affine_map<{{.*}}>[%k, %{{.*}}] :
+// CHECK-NEXT:      %[[S2:.*]] = mma.mma %{{.*}}, %{{.*}}, %[[S1]]
+// CHECK:           %[[S3:.*]] = mma.mma %{{.*}}, %{{.*}}, %[[S2]]
+// CHECK-NEXT:      scf.yield %[[S3]]
+tile.kernel @places(%A : memref<4x8x3xf32>, %B : memref<8x40xf32>, %C : memref<4x32xf32>, %i : index, %j : index) {
+  %aw = tile.window %A by affine_map<(d0, d1)[s0] -> (s0 + d0, d1 floordiv 3, d1 mod 3)> [%i]
+    : memref<4x8x3xf32> -> !tile.window<4x24xf32>
+  %bw = tile.window %B by affine_map<(d0, d1)[s0] -> (d0 floordiv 3, s0 + d1 + d0 mod 3)> [%j]
+    : memref<8x40xf32> -> !tile.window<24x32xf32>
+  %cw = tile.window %C[0, 0] : memref<4x32xf32> -> !tile.window<4x32xf32>
+  %acc = tile.load %cw : !tile.window<4x32xf32> -> !tile.tile<4x32xf32>
+  %r = tile.contract %aw, %bw, %acc : !tile.window<4x24xf32>, !tile.window<24x32xf32> -> !tile.tile<4x32xf32>
+  tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
+}
+
+// -----
+
 // A row sum looks at all rows of the product, so rows beyond the extent must be those of zeros.
 // CHECK-LABEL: mma.kernel @no_clamp(
 // CHECK-NOT:     clamp
