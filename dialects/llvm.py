@@ -190,6 +190,26 @@ class PoisonOp(IRDLOperation):
 
 
 @irdl_op_definition
+class FreezeOp(IRDLOperation):
+    """Its operand, or any one value if that is poison. The code generator does not look through it.
+
+    The first of a row of memory is frozen, so that a loop adds its index to it: unfrozen, the loop strength reduction
+    of LLVM finds that rows are a stride apart and computes the ones from the others in every trip.
+    """
+
+    name = "llvm.freeze"
+
+    T: ClassVar = VarConstraint("T", AnyAttr())
+    val = operand_def(T)
+    res = result_def(T)
+    traits = traits_def(Pure())
+    assembly_format = "$val attr-dict `:` type($val)"
+
+    def __init__(self, value: SSAValue):
+        super().__init__(operands=[value], result_types=[value.type])
+
+
+@irdl_op_definition
 class UIToFPOp(llvm.GenericCastOp):
     """Unsigned integer to float."""
 
@@ -329,6 +349,7 @@ _OURS: Sequence[type[Operation]] = (
     FCmpOp,
     FPToSIOp,
     FPToUIOp,
+    FreezeOp,
     MaskedLoadOp,
     MaskedStoreOp,
     MaximumOp,

@@ -33,6 +33,7 @@ from xdsl.dialects.utils import get_dynamic_index_list
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
 
+from crosstile.dialects import llvm
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.llvm_types import constant, element_bytes, memref_strides
 from crosstile.lowering.memref_descriptor import (
@@ -108,7 +109,10 @@ def lower_subview(op: memref.SubviewOp, lowering: Lowering) -> None:
     offsets = mixed(lowering, op.static_offsets, op.offsets)
     sizes = mixed(lowering, op.static_sizes, op.sizes)
     steps = mixed(lowering, op.static_strides, op.strides)
-    pointer = advance(lowering, source.pointer, source.offset(lowering, offsets), source.element)
+    offset = source.offset(lowering, offsets)
+    pointer = advance(lowering, source.pointer, offset, source.element)
+    if not isinstance(offset, int):
+        pointer = lowering.insert(llvm.FreezeOp(pointer)).res
     strides = [multiply(lowering, *pair) for pair in zip(source.strides(lowering), steps, strict=True)]
     kept = kept_dimensions(lowering, sizes, op.result.type)
     map_memref(lowering, op.result, pointer, [sizes[i] for i in kept], [strides[i] for i in kept])

@@ -158,6 +158,10 @@ def _fneg(text: FunctionText, op: xllvm.FNegOp) -> str:
     return f"  {text.values[op.res]} = fneg{flags(op)} {text.typed(op.arg)}"
 
 
+def _freeze(text: FunctionText, op: llvm.FreezeOp) -> str:
+    return f"  {text.values[op.res]} = freeze {text.typed(op.val)}"
+
+
 def _select(text: FunctionText, op: xllvm.SelectOp) -> str:
     operands = ", ".join(text.typed(operand) for operand in op.operands)
     return f"  {text.values[op.res]} = select {operands}"
@@ -283,6 +287,7 @@ PRINTERS: Mapping[type[Operation], Callable[[Any, Any], str]] = {
     xllvm.CallIntrinsicOp: _call_intrinsic,
     xllvm.InlineAsmOp: _inline_asm,
     xllvm.AddressOfOp: _address_of,
+    llvm.FreezeOp: _freeze,
     llvm.ExtractElementOp: _extract_element,
     xllvm.InsertElementOp: _insert_element,
     xllvm.ShuffleVectorOp: _shuffle,

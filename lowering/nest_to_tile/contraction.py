@@ -169,6 +169,33 @@ class ContractionKernel:
     # The micro-tile
 
     def _micro_tile(self, place: Place) -> None:
+        """One register tile: a way without masks for whole ones, and one for those that an edge of the result cuts."""
+        whole = self._is_whole(place)
+        if whole is None:
+            self._product(place)
+            return
+        steps = {axis: self._capacity(place, axis) for axis in (self.roles.m, self.roles.n) if axis is not None}
+        spans = {axis: Span(place.spans[axis].starts, step) for axis, step in steps.items()}
+        with self.builder.lowering.at(uncut := Block()):
+            self._product(Place({**place.spans, **spans}, dict(place.tiles)))
+            self.builder.lowering.insert(scf.YieldOp())
+        with self.builder.lowering.at(cut := Block()):
+            self._product(place.branch())
+            self.builder.lowering.insert(scf.YieldOp())
+        self.builder.lowering.insert(scf.IfOp(whole, [], Region(uncut), Region(cut)))
+
+    def _is_whole(self, place: Place) -> SSAValue | None:
+        """Whether no edge cuts the register tile at ``place``; None if none ever does."""
+        index = self.builder.index
+        whole: SSAValue | None = None
+        for axis in (self.roles.m, self.roles.n):
+            if axis is None or (step := self._capacity(place, axis)) == place.spans[axis].extent:
+                continue
+            fits = index.build(arith.CmpiOp(index.value(place.spans[axis].extent), index.value(step), "sge")).result
+            whole = fits if whole is None else index.build(arith.AndIOp(whole, fits)).result
+        return whole
+
+    def _product(self, place: Place) -> None:
         """Contract one register tile over the current block of k, then run the epilogue if the block is the last."""
         builder, roles = self.builder, self.roles
         continued, last = self._position(place)

@@ -25,5 +25,7 @@ llvm.func @vectors(%x: vector<16xf32>, %i: vector<16xi32>, %p: !llvm.ptr, %n: i3
   %6 = llvm.uitofp %i : vector<16xi32> to vector<16xf32>
   // CHECK: llvm.intr.roundeven(%x) : (vector<16xf32>) -> vector<16xf32>
   %7 = llvm.intr.roundeven(%x) : (vector<16xf32>) -> vector<16xf32>
+  // CHECK: llvm.freeze %p : !llvm.ptr
+  %8 = llvm.freeze %p : !llvm.ptr
   llvm.return
 }

@@ -59,7 +59,8 @@ func.func @bools(%m: memref<?xi1>, %i: index) {
 // CHECK-LABEL: llvm.func @subview
 // CHECK:         %[[ROW:.*]] = llvm.mul %i, %
 // CHECK:         %[[OFFSET:.*]] = llvm.add %[[ROW]], %
-// CHECK-NEXT:    %v = llvm.getelementptr %m[%[[OFFSET]]]
+// CHECK-NEXT:    %[[AT:.*]] = llvm.getelementptr %m[%[[OFFSET]]]
+// CHECK-NEXT:    %v = llvm.freeze %[[AT]]
 // CHECK:         llvm.return %n
 func.func @subview(%m: memref<?x32xf32>, %i: index, %n: index) -> index {
   %v = memref.subview %m[%i, 8] [%n, 16] [2, 1] : memref<?x32xf32> to memref<?x16xf32, strided<[64, 1], offset: ?>>
@@ -70,7 +71,8 @@ func.func @subview(%m: memref<?x32xf32>, %i: index, %n: index) -> index {
 
 // CHECK-LABEL: llvm.func @drop_a_dimension
 // CHECK-NEXT:    %[[OFFSET:.*]] = llvm.mul %i, %m_1
-// CHECK-NEXT:    %v = llvm.getelementptr %m[%[[OFFSET]]]
+// CHECK-NEXT:    %[[AT:.*]] = llvm.getelementptr %m[%[[OFFSET]]]
+// CHECK-NEXT:    %v = llvm.freeze %[[AT]]
 // CHECK:         llvm.insertvalue %v, %{{.*}}[0]
 // CHECK-NEXT:    llvm.insertvalue %n, %{{.*}}[1]
 func.func @drop_a_dimension(%m: memref<4x?xf32>, %i: index, %n: index) -> memref<?xf32, strided<[1], offset: ?>> {
