@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from xdsl.dialects import arith
 from xdsl.dialects import math as math_dialect
@@ -269,3 +270,12 @@ FORMULAS: Mapping[type[Operation], Callable[[Formula, SSAValue], SSAValue]] = {
     math_dialect.ErfOp: erf,
     math_dialect.RsqrtOp: rsqrt,
 }
+
+
+@cache
+def formula_length(kind: type[Operation]) -> int:
+    """How many operations the formula of a function has."""
+    made: list[Operation] = []
+    formula = Formula(f32, made.append, lambda value: arith.ConstantOp(value).result)
+    FORMULAS[kind](formula, formula.number(0.0))
+    return len(made)

@@ -34,6 +34,7 @@ from crosstile.dialects.assembly import number_of
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.mma_to_hardware.rolled_map import is_rolled, roll
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering, vector_type
 from crosstile.lowering.vector_registers import Registers, registers_of
 
@@ -74,11 +75,15 @@ def lower_map(op: mma.MapOp, lowering: HardwareLowering) -> None:
     result = registers_of(op.result.type.layout.data)
     inputs = [(lowering.values(value), _registers(value)) for value in op.inputs]
     lanes = vector_type(op.result.type)
+    arguments = [[values[registers.holding(start)] for values, registers in inputs] for start in result.starts]
+    if is_rolled(op, len(arguments), INTERLEAVED):
+        rolled = roll(lowering, arguments, INTERLEAVED, lanes, lambda few: _instantiate(op, few, lanes, lowering))
+        if rolled is not None:
+            lowering.map_value(op.result, *rolled)
+            return
     results: list[SSAValue] = []
-    for first in range(0, len(result.starts), INTERLEAVED):
-        group = result.starts[first : first + INTERLEAVED]
-        arguments = [[values[registers.holding(start)] for values, registers in inputs] for start in group]
-        results += _instantiate(op, arguments, lanes, lowering)
+    for first in range(0, len(arguments), INTERLEAVED):
+        results += _instantiate(op, arguments[first : first + INTERLEAVED], lanes, lowering)
     lowering.map_value(op.result, *results)
 
 
