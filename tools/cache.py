@@ -1,6 +1,7 @@
 """``crosstile cache``: where compiled programs are kept, how many, and how to delete them.
 
-In: nothing but the environment (``CROSSTILE_CACHE``, ``CROSSTILE_CACHE_DIR``). Docs: docs/cache.md.
+In: nothing but the environment (``CROSSTILE_CACHE``, ``CROSSTILE_CACHE_DIR``, ``CROSSTILE_CACHE_LIMIT``).
+Docs: docs/cache.md.
 
     crosstile cache info
 """
@@ -13,7 +14,7 @@ from contextlib import suppress
 
 from crosstile.ir.registry import did_you_mean
 from crosstile.tools.command_line import ArgumentParser, UsageError, run_tool, write_output
-from crosstile.tools.object_cache import SWITCH, ObjectCache, cache_directory, is_enabled, is_program
+from crosstile.tools.object_cache import SWITCH, ObjectCache, cache_directory, cache_limit, is_enabled, is_program
 
 PROG = "crosstile cache"
 ACTIONS = {
@@ -43,7 +44,7 @@ def _run(argv: list[str]) -> int:
     if arguments.action not in ACTIONS:
         known = did_you_mean(arguments.action, list(ACTIONS))
         raise UsageError(f"unknown action '{arguments.action}'{known}").with_note(f"actions: {', '.join(ACTIONS)}")
-    cache = ObjectCache(cache_directory())
+    cache = ObjectCache(cache_directory(), cache_limit())
     if arguments.action == "path":
         write_output(None, f"{cache.directory}\n")
     elif arguments.action == "info":
@@ -60,7 +61,9 @@ def _info(cache: ObjectCache) -> str:
             size += path.stat().st_size
             count += is_program(path)
     state = "" if is_enabled() else f", switched off by {SWITCH}"
-    return f"{cache.directory}{state}\n  {_programs(count)}, {size / 1e6:.1f} MB\n"
+    return (
+        f"{cache.directory}{state}\n  {_programs(count)}, {size / 1e6:.1f} MB of at most {cache.limit / 1e6:.0f} MB\n"
+    )
 
 
 def _programs(count: int) -> str:

@@ -2,8 +2,9 @@
 
 One file per object: a line with the checksum of the rest, a line of JSON that describes the host function, the object
 code. A file is written beside its place and renamed, so other processes see all of it or nothing; the checksum finds
-what was cut short or damaged, and such a file counts as missing. An object's name is the SHA-256 digest of the
-program's text and everything else that decides what it is compiled to::
+what was cut short or damaged, and such a file counts as missing. When all files together are larger than the limit,
+those that were not used for the longest time are deleted. An object's name is the SHA-256 digest of the program's text
+and everything else that decides what it is compiled to::
 
     key = object_key(text, target, start, entry)
     found = object_cache().load(key)
@@ -20,12 +21,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
+from time import time
 from typing import Any, cast
+
+from crosstile.ir.diagnostics import CrosstileError
 
 SWITCH = "CROSSTILE_CACHE"
 DIRECTORY = "CROSSTILE_CACHE_DIR"
+LIMIT = "CROSSTILE_CACHE_LIMIT"
+DEFAULT_LIMIT = 256
+"""Megabytes; some thousand programs."""
+ABANDONED = 3600.0
+"""Seconds after which a file that was never renamed is what a killed process left."""
 OFF = ("0", "off", "no", "false")
 SUFFIX = ".object"
 PART = "-"
@@ -39,14 +48,19 @@ class ObjectCache:
     """The objects of one directory; nothing that goes wrong with files is an error, objects are then not kept."""
 
     directory: Path
+    limit: int = DEFAULT_LIMIT * 1_000_000
+    """Bytes."""
     _has_complained: bool = field(default=False, init=False)
 
     def load(self, key: str) -> tuple[dict[str, Any], bytes] | None:
         """Description and code of an object, None if it is missing or damaged."""
+        path = self._path(key)
         try:
-            data = self._path(key).read_bytes()
+            data = path.read_bytes()
         except OSError:
             return None
+        with suppress(OSError):
+            os.utime(path)  # used now: what was used last is kept longest
         checksum, _, rest = data.partition(b"\n")
         if checksum != _checksum(rest):
             return None
@@ -64,6 +78,7 @@ class ObjectCache:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(_checksum(rest) + b"\n" + rest)
             os.replace(temporary, path)
+            self._shrink(path)
         except OSError as error:
             if temporary:
                 with suppress(OSError):
@@ -76,6 +91,24 @@ class ObjectCache:
                     f"({SWITCH}=0 keeps none, {DIRECTORY} is another place)",
                     file=sys.stderr,
                 )
+
+    def _shrink(self, stored: Path) -> None:
+        """Delete what was used least recently until the limit is kept, and what killed processes left."""
+        found: list[tuple[float, int, Path]] = []
+        for path in self.files():
+            with suppress(OSError):  # other processes delete too
+                status = path.stat()
+                if path.suffix != SUFFIX and status.st_mtime < time() - ABANDONED:
+                    path.unlink()
+                elif path.suffix == SUFFIX and path != stored:
+                    found.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in found) + stored.stat().st_size
+        for _, size, path in sorted(found):
+            if total <= self.limit:
+                return
+            with suppress(FileNotFoundError):
+                path.unlink()
+            total -= size
 
     def files(self) -> Iterator[Path]:
         """The files of the cache: objects, and what killed processes left."""
@@ -124,14 +157,22 @@ def cache_directory() -> Path:
     return Path(base) / "crosstile"
 
 
+def cache_limit() -> int:
+    """The bytes that ``CROSSTILE_CACHE_LIMIT`` allows, given in megabytes; a CrosstileError if it is no number."""
+    text = os.environ.get(LIMIT, str(DEFAULT_LIMIT))
+    if not text.isdecimal():
+        raise CrosstileError(f"{LIMIT} must be a number of megabytes, found '{text}'")
+    return int(text) * 1_000_000
+
+
 @cache
-def _cache_at(directory: Path) -> ObjectCache:
-    return ObjectCache(directory)
+def _cache_at(directory: Path, limit: int) -> ObjectCache:
+    return ObjectCache(directory, limit)
 
 
 def object_cache() -> ObjectCache | None:
     """The cache that the environment names; None if it is switched off."""
-    return _cache_at(cache_directory()) if is_enabled() else None
+    return _cache_at(cache_directory(), cache_limit()) if is_enabled() else None
 
 
 def object_key(text: str, target: str, start: str, entry: str | None) -> str:
@@ -155,16 +196,19 @@ def part_key(key: str, name: str) -> str:
 
 @cache
 def _compiler() -> list[str]:
-    """The versions of the compiler and its libraries, and a digest of the compiler's files by size and time."""
-    found = [f"python {sys.version_info.major}.{sys.version_info.minor}"]
-    for name in ("crosstile", "xdsl", "llvmlite"):
-        with suppress(PackageNotFoundError):
-            found.append(f"{name} {version(name)}")
+    """Python's version, and a digest of the compiler's files by size and time and of its libraries' versions."""
     digest = hashlib.sha256()
+    for name in ("xdsl", "llvmlite"):
+        # Not by importlib.metadata, whose import takes longer than all that is hashed here.
+        spec = find_spec(name)
+        if spec is not None and spec.origin is not None:
+            status, packages = os.stat(spec.origin), Path(spec.origin).parent.parent
+            installed = sorted(entry for entry in os.listdir(packages) if entry.startswith(f"{name}-"))
+            digest.update(f"{spec.origin} {status.st_mtime_ns} {installed}\n".encode())
     for folder in _SOURCES:
         for path, _, names in sorted(os.walk(_PACKAGE / folder)):
             for name in sorted(names):
                 if not name.endswith(".pyc"):
                     status = os.stat(os.path.join(path, name))
                     digest.update(f"{path}/{name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return [*found, digest.hexdigest()]
+    return [f"python {sys.version_info.major}.{sys.version_info.minor}", digest.hexdigest()]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import sleep, time
 
 import numpy as np
 import pytest
@@ -139,6 +141,72 @@ def test_a_full_disk_leaves_nothing(directory: Path, monkeypatch: pytest.MonkeyP
     assert list(ObjectCache(directory).files()) == []
 
 
+def store(cache: ObjectCache, number: int, size: int, age: float = 0.0) -> Path:
+    """An object of ``size`` bytes, used ``age`` seconds ago."""
+    key = f"{number:064}"
+    cache.store(key, {"number": number}, b"x" * size)
+    (path,) = cache.directory.glob(f"*/{key}.object")
+    os.utime(path, (time() - age, time() - age))
+    return path
+
+
+def test_what_was_used_least_recently_makes_room(tmp_path: Path):
+    cache = ObjectCache(tmp_path, limit=10_000)
+    first, second, third = (store(cache, number, 3_000, age=100 - number) for number in range(3))
+    assert cache.load(f"{0:064}") is not None, "and now it was used"
+    fourth = store(cache, 3, 3_000)
+    assert [path.exists() for path in (first, second, third, fourth)] == [True, False, True, True]
+    fifth = store(cache, 4, 50_000)
+    assert list(cache.files()) == [fifth], "what is stored now stays, however large it is"
+
+
+def test_what_a_killed_process_left_is_deleted_after_a_while(tmp_path: Path):
+    cache = ObjectCache(tmp_path)
+    folder = store(cache, 0, 10).parent
+    old, new = folder / "old.tmp", folder / "new.tmp"
+    for path, age in ((old, 7200), (new, 10)):
+        path.write_text("half an object")
+        os.utime(path, (time() - age, time() - age))
+    store(cache, 1, 10)
+    assert not old.exists() and new.exists()
+
+
+def test_the_limit_is_given_in_megabytes(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CROSSTILE_CACHE_LIMIT", "3")
+    cache = object_cache.object_cache()
+    assert cache is not None and cache.limit == 3_000_000
+    monkeypatch.setenv("CROSSTILE_CACHE_LIMIT", "much")
+    with pytest.raises(crosstile.CrosstileError, match="CROSSTILE_CACHE_LIMIT must be a number of megabytes"):
+        crosstile.compile(ADD)
+
+
+WRITE_FOR_EVER = """
+import sys
+from pathlib import Path
+from crosstile.tools.object_cache import ObjectCache
+cache, turn = ObjectCache(Path(sys.argv[1])), 0
+while True:
+    cache.store(f"{turn % 3:064}", {"turn": turn}, bytes([turn % 251]) * 3_000_000)
+    turn += 1
+    if turn == 3:
+        print("started", flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_objects(tmp_path: Path):
+    for turn in range(4):
+        command = [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None and writer.stdout.readline() == "started\n"
+            sleep(0.003 * turn)
+            writer.send_signal(signal.SIGKILL)
+            assert writer.wait(timeout=60) == -signal.SIGKILL
+        cache = ObjectCache(tmp_path)
+        for number in range(3):
+            found = cache.load(f"{number:064}")
+            assert found is not None and found[1] == bytes([found[0]["turn"] % 251]) * 3_000_000
+
+
 WRITE_AND_READ = """
 import sys
 from pathlib import Path
@@ -212,7 +280,7 @@ def test_a_cached_program_runs_without_the_compiler(directory: Path):
 
 def test_the_command(directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     assert main(["info"]) == 0
-    assert capsys.readouterr().out == f"{directory}\n  0 compiled programs, 0.0 MB\n"
+    assert capsys.readouterr().out == f"{directory}\n  0 compiled programs, 0.0 MB of at most 256 MB\n"
     crosstile.compile(ADD)
     crosstile.compile(ADD, entry="main")
     left = objects(directory)[0].with_suffix(".tmp")
