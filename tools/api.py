@@ -19,14 +19,12 @@ import numpy as np
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.x86.launch import ArgumentRule, Array, HostFunction, is_plain
+from crosstile.targets.x86.quick_call import SMALL_ELEMENTS, quick_call
 from crosstile.targets.x86.workers import check_threads, default_threads
 from crosstile.tools.compiled import Compiled, compile_source
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
-
-SMALL_ELEMENTS = 1 << 16
-"""Up to so many elements in arguments and results together, one thread is as fast as several."""
 
 
 def choose_workers(threads: int | None, elements: int) -> int:
@@ -42,6 +40,7 @@ class CompiledFunction:
     def __init__(self, compiled: Compiled):
         self._compiled = compiled
         self._function = compiled.function
+        self._quick = quick_call(compiled.function)
 
     def __call__(self, *arguments: object, out: Any = None, threads: int | None = None) -> Any:
         """The results: an array, or a tuple of several.
@@ -51,6 +50,10 @@ class CompiledFunction:
         share each kernel; by default one for small arrays and else all processors. Raises CrosstileError for an
         argument of the wrong type, rank or shape, saying which.
         """
+        if threads is None:
+            result = self._quick(arguments, out)
+            if result is not None:
+                return result
         function = self._function
         plan = function.fitting_plan(arguments)
         if plan is None:

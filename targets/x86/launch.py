@@ -155,10 +155,11 @@ class HostFunction:
             ArgumentRule.of(f"result {position}", type_) for position, type_ in enumerate(signature.results)
         ]
         types = [*signature.inputs, *signature.results]
-        self._slots: list[int] = []
+        self.slots: list[int] = []
+        """Where among the words the address of each argument and result stands."""
         count = 0
         for type_ in types:
-            self._slots.append(count)
+            self.slots.append(count)
             count += 1 + type_.shape.count(None)
         self._arena_slot = count
         self._use(self._linked.loaded)
@@ -217,7 +218,7 @@ class HostFunction:
         plan = self._plans.get(shapes)
         if plan is None:
             if len(self._plans) >= KEPT_PLANS:
-                self._plans = {}
+                self._plans.clear()
             plan = self._plans[shapes] = self._plan(shapes)
         return plan
 
@@ -250,7 +251,7 @@ class HostFunction:
     def run(self, plan: Plan, inputs: Sequence[Array], outputs: Sequence[Array], workers: int) -> None:
         """Run on contiguous arrays of the right types and of the plan's shapes."""
         words = plan.words.copy()
-        for slot, array in zip(self._slots, (*inputs, *outputs), strict=True):
+        for slot, array in zip(self.slots, (*inputs, *outputs), strict=True):
             words[slot] = address_of(array)
         if not plan.is_ready:
             self._make_ready(plan, words)
@@ -258,6 +259,10 @@ class HostFunction:
             with team(workers) as helpers:
                 self._share(words, helpers)
             return
+        self.call(plan, words)
+
+    def call(self, plan: Plan, words: list[int]) -> None:
+        """Run by this thread alone on the addresses in ``words``, which is changed; ``plan`` must be ready."""
         if plan.arena_bytes:
             words[self._arena_slot : self._arena_slot + 2] = self._reserve(plan.arena_bytes)
         status = self._entry(self._pack(*words))
