@@ -36,7 +36,7 @@ def test_long_bodies_are_rolled(activation: str, rolled: bool):
     assert (max(stacks) == 1) == rolled and len(kernels) > 1
     for kernel in kernels:
         multiplied = sum(isinstance(op, math.FmaOp) for op in kernel.walk())
-        assert multiplied < 300, "a few copies of the formula, not one for each register of the tile"
+        assert multiplied < 500, "a few copies of the formula, not one for each register of the tile"
 
 
 @pytest.mark.parametrize(("m", "k", "n"), [(0, 3, 5), (1, 1, 1), (7, 0, 65), (37, 19, 131)])
