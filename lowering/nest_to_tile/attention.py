@@ -4,11 +4,11 @@
       %q = tile.stage (window of Q at %b, %h, %m)                   if the schedule stages the queries
       %m, %l, %acc = tile.for %n, ... step 64 iter_args(-inf, 0, 0) {
         %s0 = tile.contract %q, (window of K at %b, %h, %n), 0
-        %s  = scale, bias of %s0
+        %s  = bias, soft cap, ... of %s0
         %s1 = scf.if (some query does not see some key of the block) { mask of %s } else { %s }
         %m2 = tile.reduce max %s1 into %m
-        %b  = 0 if %m2 is -inf else %m2                             a row that has seen nothing: -inf - -inf is NaN
-        %a  = exp(%m - %b)      %p = exp(%s1 - %b)
+        %b  = 0 if %m2 is -inf else -%m2 * unit                     a row that has seen nothing: inf - inf is NaN
+        %a  = exp2(%m * unit + %b)      %p = exp2(%s1 * unit + %b)
         %l2 = tile.reduce add %p into %l * %a
         %c2 = tile.contract %p, (window of V at %b, %h, %n), %acc * %a }
       the quotient and what follows; tile.store }
@@ -16,6 +16,10 @@
 The combiner ``softmax_weighted_sum`` in block form (``dialects/nest/block_forms.py``), with the scores computed on the
 way. With ``lane = n`` rows of the blocks are queries, as written here. With ``lane = m`` all blocks are transposed,
 keys by queries and values by queries: then K and V are read as they lie in memory, and no reduction crosses lanes.
+
+Exponentials are powers of two: the unit of the scores, log2(e), is part of the difference, which is one fma. A constant
+that all scores are multiplied by becomes part of the unit. (The rounding of the shift is common to all weights of a row
+and cancels.)
 
 Keys that a mask hides from all queries of a block are not visited (``dialects/nest/visible_range.py``). Blocks begin at
 multiples of the step whatever is hidden, so a result depends neither on the block of queries nor on workers. Blocks
@@ -41,6 +45,8 @@ from crosstile.dialects.nest.visible_range import Bound, Mask, mask_of
 from crosstile.ir.index_math import Index
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, Span, TileShape
+
+LOG2_E = 1.4426950408889634
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,10 @@ class AttentionKernel:
         """The inputs of rank 0 that bounds of the mask depend on."""
         self._zero = builder.constant(f32, 0.0)
         self._least = builder.constant(f32, -inf)
+        scale = self._scale()
+        self._folds_scale = scale is not None
+        self._unit = builder.constant(f32, LOG2_E * (scale or 1.0))
+        self._minus_unit = builder.constant(f32, -LOG2_E * (scale or 1.0))
 
     # What the schedule says
 
@@ -193,9 +203,9 @@ class AttentionKernel:
         score = self._score(place, query)
         rows = builder.shape.of((roles.m,))
         new_maximum = self._reduce("max", place, score, maximum)
-        base = self._base(new_maximum, rows)
-        rescale = builder.compute([maximum, base], rows, self._exponential)
-        weights = builder.compute([score, base], builder.shape.of((roles.m, roles.n)), self._exponential)
+        shift = builder.compute([new_maximum], rows, self._shift)
+        rescale = builder.compute([maximum, shift], rows, self._rescale)
+        weights = builder.compute([score, shift], builder.shape.of((roles.m, roles.n)), self._weight)
         new_total = self._reduce("add", place, weights, builder.combine(arith.MulfOp, total, rescale))
         kept = builder.combine(arith.MulfOp, weighted, rescale)
         value = self._factor(place, roles.weighted, roles.value, (roles.n, roles.e))
@@ -217,40 +227,65 @@ class AttentionKernel:
         return self._lowering.insert(tile.ReduceOp(kind, values, [self._key_dim], extents, into)).result
 
     def _score(self, place: Place, query: SSAValue) -> SSAValue:
-        """The block of scores, minus infinity where they are hidden; anything beyond the last key."""
+        """The block of scores, in units of ``_unit``; minus infinity where hidden, anything beyond the last key."""
         roles, builder = self.roles, self._scores
         key = self._staged(self._factor(place, roles.scores, roles.key, (roles.d, roles.n)), roles.key)
-        empty = builder.splat(self._zero, builder.shape.of((roles.m, roles.n)))
+        shape = builder.shape.of((roles.m, roles.n))
         root = roles.scores.results[0]
         size, step = roles.d.size, self._step(roles.d)
         length = None if size == step else self._index.value(size or 0)
-        place.tiles[root, self._axes.of_result(root), False] = self._product(query, key, empty, length)
-        value = roles.weighted.inputs[roles.score]
+        product = self._product(query, key, builder.splat(self._zero, shape), length)
         nest, mask = self._nest, self._mask
-        if nest is None or mask is None or not mask.bounds or not mask.is_exact:
-            return builder.tile(place, value, self._axes.of_operand(roles.weighted, roles.score))
-        shape = builder.shape.of((roles.m, roles.n))
-        plain = builder.map(place, nest, f32, shape, mask.value)
+        if nest is None or mask is None:
+            return product
+        place.tiles[root, self._axes.of_result(root), False] = product
+        plain = product if self._folds_scale else builder.map(place, nest, f32, shape, mask.value)
+        if mask.is_exact and not mask.bounds:
+            return plain
+
+        def masked(place: Place) -> SSAValue:
+            return builder.map(place, nest, f32, shape, known={mask.value: plain})
+
+        if not mask.is_exact:
+            return masked(place)
         with self._lowering.at(hidden := Block()):
-            masked = builder.map(place.branch(), nest, f32, shape, known={mask.value: plain})
-            self._lowering.insert(scf.YieldOp(masked))
+            self._lowering.insert(scf.YieldOp(masked(place.branch())))
         with self._lowering.at(seen := Block()):
             self._lowering.insert(scf.YieldOp(plain))
         condition = self._is_partly_hidden(place, mask)
         return self._lowering.insert(scf.IfOp(condition, [plain.type], Region(hidden), Region(seen))).results[0]
 
-    def _base(self, maximum: SSAValue, shape: tuple[int, int]) -> SSAValue:
-        """What is subtracted from scores: the maximum, or 0 for a row that has seen nothing but -inf."""
+    # Exponentials, as powers of two
 
-        def body(values: Sequence[SSAValue]) -> SSAValue:
-            nothing = self._lowering.insert(arith.CmpfOp(values[0], self._least, "oeq")).result
-            return self._lowering.insert(arith.SelectOp(nothing, self._zero, values[0])).result
+    def _scale(self) -> float | None:
+        """The positive constant that scores are the product times, if that and the mask are all there is to them."""
+        if self._nest is None or self._mask is None or self.roles.weighted.results[0].uses:
+            return None
+        op, argument = self._mask.value.owner, self._nest.body.block.args[0]
+        if not isinstance(op, arith.MulfOp) or self._nest.inputs[0] is not self.roles.scores.results[0]:
+            return None
+        factors = [factor for factor in op.operands if factor is not argument]
+        constant = factors[0].owner if len(factors) == 1 else None
+        if not isinstance(constant, arith.ConstantOp) or not isinstance(constant.value, FloatAttr):
+            return None
+        return scale if (scale := constant.value.value.data) > 0 else None
 
-        return self._scores.compute([maximum], shape, body)
+    def _shift(self, values: Sequence[SSAValue]) -> SSAValue:
+        """What is added to scores: minus the maximum, or 0 for a row that has seen nothing but -inf."""
+        nothing = self._lowering.insert(arith.CmpfOp(values[0], self._least, "oeq")).result
+        shift = self._lowering.insert(arith.MulfOp(values[0], self._minus_unit)).result
+        return self._lowering.insert(arith.SelectOp(nothing, self._zero, shift)).result
 
-    def _exponential(self, values: Sequence[SSAValue]) -> SSAValue:
-        difference = self._lowering.insert(arith.SubfOp(values[0], values[1])).result
-        return self._lowering.insert(math.ExpOp(difference)).result
+    def _rescale(self, values: Sequence[SSAValue]) -> SSAValue:
+        """2 to the old maximum, rounded as when it was the shift, less the new one."""
+        scaled = self._lowering.insert(arith.MulfOp(values[0], self._unit)).result
+        difference = self._lowering.insert(arith.AddfOp(scaled, values[1])).result
+        return self._lowering.insert(math.Exp2Op(difference)).result
+
+    def _weight(self, values: Sequence[SSAValue]) -> SSAValue:
+        """2 to the score less the maximum."""
+        difference = self._lowering.insert(math.FmaOp(values[0], self._unit, values[1])).result
+        return self._lowering.insert(math.Exp2Op(difference)).result
 
     # Hidden keys
 

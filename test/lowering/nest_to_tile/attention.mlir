@@ -12,12 +12,11 @@
 // CHECK:           tile.for %n, %n_extent = %c0 to %[[END]] step 64 iter_args
 // CHECK-NEXT:        %[[KEYS:.*]] = tile.window %[[K]][%b0, %b1, %n, 0] extent [%n_extent, _]
 // CHECK:             %[[PRODUCT:.*]] = tile.contract %[[KEYS]], %[[QT]], %{{.*}} intrinsic "x86.avx512.fma.1x16x1.f32"
-// CHECK-NEXT:        %[[SCALED:.*]] = tile.map (%[[PRODUCT]]
 // CHECK:             %[[HIDDEN:.*]] = arith.cmpi sgt
 // CHECK-NEXT:        %[[SCORES:.*]] = scf.if %[[HIDDEN]] -> (!tile.tile<64x48xf32>) {
 // CHECK:               arith.select
 // CHECK:             } else {
-// CHECK-NEXT:          scf.yield %[[SCALED]]
+// CHECK-NEXT:          scf.yield %[[PRODUCT]]
 // CHECK:             tile.reduce max %[[SCORES]] into %{{.*}} dims [0] extent [%n_extent]
 // CHECK:             tile.reduce add
 // CHECK:             tile.contract %{{.*}} extent %n_extent
