@@ -84,6 +84,12 @@ PASSES: tuple[PassRow, ...] = (
         "plan-buffers", "crosstile.passes.plan_buffers:PlanBuffersPass", "tile", "temporaries into one shared arena"
     ),
     PassRow(
+        "arith-emulate-unsupported-floats",
+        "crosstile.passes.arith_emulate_unsupported_floats:ArithEmulateUnsupportedFloatsPass",
+        "hardware",
+        "arithmetic of bf16 and f16 by way of f32, the same on every machine",
+    ),
+    PassRow(
         "expand-math",
         "crosstile.passes.expand_math:ExpandMathPass",
         "hardware",

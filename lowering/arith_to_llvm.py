@@ -20,10 +20,13 @@ from xdsl.dialects.builtin import (
     BFloat16Type,
     DenseIntOrFPElementsAttr,
     Float32Type,
+    FloatAttr,
     IndexType,
     IntegerAttr,
     IntegerType,
+    TensorType,
     VectorType,
+    f32,
     i16,
     i32,
     i64,
@@ -48,7 +51,13 @@ def fastmath(op: Any) -> xllvm.FastMathAttr:
 
 
 def convert_elements(value: Attribute) -> Attribute:
-    """A constant's value with ``index`` elements as ``i64``."""
+    """A constant's value with ``index`` elements as ``i64`` and those of bf16 as their bits."""
+    if isa(value, FloatAttr) and isinstance(value.type, BFloat16Type):
+        return IntegerAttr(int.from_bytes(value.type.pack((value.value.data,)), "little", signed=True), i16)
+    if isa(value, DenseIntOrFPElementsAttr) and isinstance(value.get_element_type(), BFloat16Type):
+        shape = value.get_shape()
+        words = VectorType(i16, shape) if isa(value.type, VectorType) else TensorType(i16, shape)
+        return DenseIntOrFPElementsAttr(words, value.data)
     if isa(value, IntegerAttr) and isinstance(value.type, IndexType):
         return IntegerAttr(value.value.data, i64)
     if isa(value, DenseIntOrFPElementsAttr) and isinstance(value.get_element_type(), IndexType):
@@ -70,7 +79,7 @@ def splat(lowering: Lowering, value: int, type_: Attribute) -> SSAValue:
 
 
 def lower_constant(op: arith.ConstantOp, lowering: Lowering) -> None:
-    """``arith.constant``: the same value, ``index`` as ``i64``."""
+    """``arith.constant``: the same value, in the type it is of now."""
     type_ = scalar_or_vector(op.result.type)
     lowering.replace(op, lowering.insert(xllvm.ConstantOp(convert_elements(op.value), type_)).result)
 
@@ -149,6 +158,20 @@ def lower_bitcast(op: arith.BitcastOp, lowering: Lowering) -> None:
     lowering.replace(op, value)
 
 
+def lower_extf(op: arith.ExtFOp, lowering: Lowering) -> None:
+    """``arith.extf``: the instruction, but for bf16, which is the upper half of an f32."""
+    value, type_ = lowering.value(op.input), scalar_or_vector(op.result.type)
+    if isinstance(element_type(op.input.type), BFloat16Type):
+        words, single = with_element_type(type_, i32), with_element_type(type_, f32)
+        wide = lowering.insert(xllvm.ZExtOp(value, words)).res
+        shifted = lowering.insert(xllvm.ShlOp(wide, splat(lowering, 16, words))).res
+        value = lowering.insert(xllvm.BitcastOp(shifted, single)).result
+        if type_ == single:
+            lowering.replace(op, value)
+            return
+    lowering.replace(op, lowering.insert(xllvm.FPExtOp(value, type_)).results[0])
+
+
 def lower_truncf(op: arith.TruncFOp, lowering: Lowering) -> None:
     """``arith.truncf``: the instruction, but for bf16, where x86's takes subnormal numbers for zero.
 
@@ -157,12 +180,12 @@ def lower_truncf(op: arith.TruncFOp, lowering: Lowering) -> None:
     (Intel SDM, volume 2, VCVTNEPS2BF16: "denormal inputs are treated as zeros".)
     """
     value, type_ = lowering.value(op.input), scalar_or_vector(op.result.type)
-    if not isinstance(element_type(type_), BFloat16Type):
+    if not isinstance(element_type(op.result.type), BFloat16Type):
         lowering.replace(op, lowering.insert(xllvm.FPTruncOp(value, type_)).result)
         return
     if not isinstance(element_type(value.type), Float32Type):
         raise lowering.error(f"only f32 is rounded to bf16 here, not {element_type(value.type)}; round to f32 first")
-    words, halves = with_element_type(type_, i32), with_element_type(type_, i16)
+    words = with_element_type(type_, i32)
     bits = lowering.insert(xllvm.BitcastOp(value, words)).result
     high = lowering.insert(xllvm.LShrOp(bits, splat(lowering, 16, words))).res
     odd = lowering.insert(xllvm.AndOp(high, splat(lowering, 1, words))).res
@@ -172,8 +195,7 @@ def lower_truncf(op: arith.TruncFOp, lowering: Lowering) -> None:
     quiet = lowering.insert(xllvm.OrOp(high, splat(lowering, 0x40, words))).res
     nan = lowering.insert(llvm.FCmpOp(value, value, "uno")).res
     chosen = lowering.insert(llvm.SelectOp(nan, quiet, rounded)).res
-    narrow = lowering.insert(xllvm.TruncOp(chosen, halves)).res
-    lowering.replace(op, lowering.insert(xllvm.BitcastOp(narrow, type_)).result)
+    lowering.replace(op, lowering.insert(xllvm.TruncOp(chosen, type_)).res)
 
 
 def lower_cmpi(op: arith.CmpiOp, lowering: Lowering) -> None:
@@ -299,7 +321,7 @@ RULES: Mapping[type[Operation], Rule] = {
     arith.CmpiOp: lower_cmpi,
     arith.CmpfOp: lower_cmpf,
     arith.SelectOp: lower_select,
-    arith.ExtFOp: cast(xllvm.FPExtOp),
+    arith.ExtFOp: lower_extf,
     arith.TruncFOp: lower_truncf,
     arith.ExtSIOp: cast(xllvm.SExtOp),
     arith.ExtUIOp: cast(xllvm.ZExtOp),

@@ -19,10 +19,11 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import BFloat16Type, ModuleOp
 from xdsl.dialects.llvm import CallOp, FuncOp, GlobalOp, LinkageAttr, LLVMFunctionType
 from xdsl.ir import Attribute, Operation
 
+from crosstile.dialects.arith import element_type
 from crosstile.lowering import (
     arith_to_llvm,
     cf_to_llvm,
@@ -33,7 +34,23 @@ from crosstile.lowering import (
     vector_to_llvm,
     x86vector_to_llvm,
 )
-from crosstile.lowering.driver import LoweringPass, Rule
+from crosstile.lowering.driver import Lowering, LoweringPass, Rule
+from crosstile.passes.arith_emulate_unsupported_floats import computes
+
+
+def not_of_bf16(rule: Rule) -> Rule:
+    """A rule for an operation that computes: a bf16 is an integer of its bits from here on."""
+
+    def checked(op: Operation, lowering: Lowering) -> None:
+        if any(isinstance(element_type(value.type), BFloat16Type) for value in (*op.operands, *op.results)):
+            raise lowering.error("there is no arithmetic of bf16 here: run arith-emulate-unsupported-floats first")
+        rule(op, lowering)
+
+    return checked
+
+
+COMPUTING: Mapping[type[Operation], Rule] = {**arith_to_llvm.RULES, **math_to_llvm.RULES, **vector_to_llvm.RULES}
+"""Rules for operations that compute, and for some that only move numbers."""
 
 
 class ConvertToLlvmPass(LoweringPass):
@@ -43,10 +60,9 @@ class ConvertToLlvmPass(LoweringPass):
     rules: ClassVar[Mapping[type[Operation], Rule]] = {
         **func_to_llvm.RULES,
         **cf_to_llvm.RULES,
-        **arith_to_llvm.RULES,
-        **math_to_llvm.RULES,
         **memref_to_llvm.RULES,
-        **vector_to_llvm.RULES,
+        **COMPUTING,
+        **{op: not_of_bf16(rule) for op, rule in COMPUTING.items() if computes(op)},
         **x86vector_to_llvm.RULES,
     }
     kept_dialects: ClassVar[frozenset[str]] = frozenset(("llvm",))

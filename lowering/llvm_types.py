@@ -1,6 +1,8 @@
 """What the values of upstream dialects become in the ``llvm`` dialect, and constants of the new types.
 
-``index`` becomes ``i64``; integers, floats and rank-1 vectors stay. A memref becomes several values: the pointer to its
+``index`` becomes ``i64`` and bf16 the ``i16`` of its bits: without instructions for bf16, LLVM keeps one in a register
+as an f32 and rounds it again, with a function of a library that is not there. Integers, other floats and rank-1 vectors
+stay. A memref becomes several values: the pointer to its
 first element (a type's offset is already in it), one ``i64`` per dynamic size, one ``i64`` per dynamic stride::
 
     memref<?x64xf32>                        -> !llvm.ptr, i64
@@ -25,6 +27,7 @@ from xdsl.dialects.builtin import (
     NoneAttr,
     StridedLayoutAttr,
     VectorType,
+    i16,
     i64,
 )
 from xdsl.dialects.llvm import ConstantOp, LLVMArrayType, LLVMPointerType, LLVMStructType
@@ -38,7 +41,6 @@ from crosstile.lowering.driver import Lowering
 
 _KEPT: tuple[type[Attribute], ...] = (
     IntegerType,
-    BFloat16Type,
     Float16Type,
     Float32Type,
     Float64Type,
@@ -54,6 +56,8 @@ def scalar_or_vector(type_: Attribute) -> Attribute:
         return type_
     if isinstance(type_, IndexType):
         return i64
+    if isinstance(type_, BFloat16Type):
+        return i16
     if isa(type_, VectorType) and type_.get_num_dims() == 1 and not type_.get_num_scalable_dims():
         element = scalar_or_vector(type_.element_type)
         return type_ if element == type_.element_type else with_element_type(type_, element)

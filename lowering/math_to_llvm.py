@@ -94,8 +94,8 @@ def library(name: str) -> Rule:
         type_ = operands[0].type
         if element_type(type_) not in LIBRARY_SUFFIXES:
             raise lowering.error(
-                f"the C library has {name} for f32 and f64 only, not for {element_type(type_)}: extend the operand "
-                "to f32, as nn.cast does in a tensor program"
+                f"the C library has {name} for f32 and f64 only, not for {element_type(type_)}: run "
+                "arith-emulate-unsupported-floats first"
             )
         suffix = LIBRARY_SUFFIXES[element_type(type_)]
         if isa(type_, VectorType):

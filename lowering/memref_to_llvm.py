@@ -34,6 +34,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import llvm
+from crosstile.lowering.arith_to_llvm import convert_elements
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.llvm_types import constant, element_bytes, memref_strides
 from crosstile.lowering.memref_descriptor import (
@@ -264,7 +265,7 @@ def lower_global(op: memref.GlobalOp, lowering: Lowering) -> None:
         op.sym_name,
         "external" if external or isinstance(value, UnitAttr) else "internal",
         constant=op.constant is not None,
-        value=None if isinstance(value, UnitAttr) else value,
+        value=None if isinstance(value, UnitAttr) else convert_elements(value),
         alignment=op.alignment.value.data if op.alignment is not None else STACK_ALIGNMENT,
     )
     lowering.insert(new_op)

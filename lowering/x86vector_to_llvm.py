@@ -1,7 +1,9 @@
 """Rules for ``x86vector``: calls of LLVM's intrinsics.
 
 %d = x86vector.avx512.dot %c, %a, %b : vector<32xbf16> -> vector<16xf32>
-==> %d = llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"(%c, %a, %b)
+==> %0 = llvm.bitcast %a : vector<32xi16> to vector<32xbf16>      as %a and %b are their bits by now
+    %1 = llvm.bitcast %b : vector<32xi16> to vector<32xbf16>
+    %d = llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"(%c, %0, %1)
            : (vector<16xf32>, vector<32xbf16>, vector<32xbf16>) -> vector<16xf32>
 """
 
@@ -9,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from xdsl.dialects.llvm import CallIntrinsicOp
+from xdsl.dialects.builtin import VectorType, bf16
+from xdsl.dialects.llvm import BitcastOp, CallIntrinsicOp
 from xdsl.ir import Operation
 
 from crosstile.dialects.x86vector import DotOp
@@ -20,7 +23,9 @@ from crosstile.lowering.vector_to_llvm import lanes
 def lower_dot(op: DotOp, lowering: Lowering) -> None:
     """``x86vector.avx512.dot``."""
     bits = 32 * lanes(op.src.type)
-    operands = [lowering.value(value) for value in (op.src, op.a, op.b)]
+    accumulator, *factors = (lowering.value(value) for value in (op.src, op.a, op.b))
+    pairs = [lowering.insert(BitcastOp(factor, VectorType(bf16, [lanes(factor.type)]))).result for factor in factors]
+    operands = [accumulator, *pairs]
     call = CallIntrinsicOp(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", operands, [operands[0].type])
     lowering.replace(op, lowering.insert(call).results[0])
 

@@ -1,7 +1,8 @@
 """The explicit list of passes for CPUs, level by level; every CPU family shares it, their rows differ.
 
 nn --decompose, canonicalize, nn-to-nest, fuse--> nest --choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
-   --plan-buffers, mma-to-hardware, expand-math--> hardware --convert-scf-to-cf, convert-to-llvm--> llvm
+   --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math--> hardware
+   --convert-scf-to-cf, convert-to-llvm--> llvm
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse"),
     "tile": ("choose-schedule{target=TARGET}", "nest-to-tile"),
     "mma": ("tile-to-mma{target=TARGET}",),
-    "hardware": ("plan-buffers", "mma-to-hardware", "expand-math"),
+    "hardware": ("plan-buffers", "mma-to-hardware", "arith-emulate-unsupported-floats", "expand-math"),
     "llvm": ("convert-scf-to-cf", "convert-to-llvm"),
 }
 """The passes that lead to each level from the one above; ``TARGET`` stands for the machine's name."""

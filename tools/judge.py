@@ -25,6 +25,7 @@ from crosstile.dialects.element_types import Array
 from crosstile.dialects.interpreter import Observer
 from crosstile.dialects.nn.error_bound import Comparison, bound_program, compare
 from crosstile.ir.diagnostics import CrosstileError
+from crosstile.passes.arith_emulate_unsupported_floats import ArithEmulateUnsupportedFloatsPass
 from crosstile.passes.expand_math import ExpandMathPass
 from crosstile.targets.cpu_pipeline import LEVELS
 from crosstile.tools.evaluate import Evaluation, evaluate, evaluate_level
@@ -217,6 +218,7 @@ class Judge:
         functions = _functions(module)
         if functions:
             module = module.clone()
+            ArithEmulateUnsupportedFloatsPass().apply(self.program.context, module)
             ExpandMathPass().apply(self.program.context, module)
             functions = _functions(module)
             found = self._evaluate("mma", module)
