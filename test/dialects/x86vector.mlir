@@ -3,14 +3,14 @@
 
 // CHECK-LABEL: @dot
 // CHECK: x86vector.avx512.dot %c, %a, %b : vector<32xbf16> -> vector<16xf32>
-// LLVM: llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"(%c, %a, %b)
+// LLVM: llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.512"(%c, %0, %1)
 func.func @dot(%c : vector<16xf32>, %a : vector<32xbf16>, %b : vector<32xbf16>) -> vector<16xf32> {
   %d = x86vector.avx512.dot %c, %a, %b : vector<32xbf16> -> vector<16xf32>
   func.return %d : vector<16xf32>
 }
 
 // CHECK-LABEL: @narrow_dot
-// LLVM: llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.256"(%c, %a, %b)
+// LLVM: llvm.call_intrinsic "llvm.x86.avx512bf16.dpbf16ps.256"(%c, %0, %1)
 func.func @narrow_dot(%c : vector<8xf32>, %a : vector<16xbf16>, %b : vector<16xbf16>) -> vector<8xf32> {
   %d = x86vector.avx512.dot %c, %a, %b : vector<16xbf16> -> vector<8xf32>
   func.return %d : vector<8xf32>
