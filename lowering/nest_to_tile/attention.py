@@ -23,7 +23,8 @@ and cancels.)
 
 Keys that a mask hides from all queries of a block are not visited (``dialects/nest/visible_range.py``). Blocks begin at
 multiples of the step whatever is hidden, so a result depends neither on the block of queries nor on workers. Blocks
-that all queries see are not masked.
+that all queries see are not masked. Where the schedule gives a second, smaller step to m, a last block of queries that
+is no larger is computed as a block of that step.
 """
 
 from __future__ import annotations
@@ -58,13 +59,73 @@ class _Sides:
     key_dim: int
 
 
+@dataclass(frozen=True)
 class AttentionKernel:
-    """The state of lowering one attention with one schedule."""
+    """One attention, its schedule, and the results that the kernel stores."""
 
-    def __init__(self, builder: KernelBuilder, roles: AttentionRoles, schedule: Schedule, outputs: Sequence[SSAValue]):
+    builder: KernelBuilder
+    roles: AttentionRoles
+    schedule: Schedule
+    outputs: Sequence[SSAValue]
+
+    def build(self) -> None:
+        """The grid over blocks of queries; a last one that is small may be a block of a smaller step."""
+        roles, index, builder = self.roles, self.builder.index, self.builder
+        wanted = [*roles.outer, roles.m]
+        grid = [axis for name in self.schedule.grid if (axis := builder.axes.by_name(name)) is not None]
+        if set(grid) != set(wanted) or any(self.schedule.steps(axis.name) != (1,) for axis in roles.outer):
+            names = ", ".join(axis.name for axis in wanted)
+            raise builder.lowering.error(
+                f"attention runs on a grid of [{names}], one step of each but the last, got grid "
+                f"[{', '.join(self.schedule.grid)}]"
+            )
+        count = len(grid)
+        lowers = [index.value(0)] * count
+        uppers = [index.value(builder.size(axis)) for axis in grid]
+        steps = [self.schedule.steps(axis.name)[0] for axis in grid]
+        block = Block(arg_types=[IndexType()] * (2 * count))
+        place = Place()
+        for position, (axis, step) in enumerate(zip(grid, steps, strict=True)):
+            start, extent = block.args[position], block.args[count + position]
+            start.name_hint, extent.name_hint = axis.name, f"{axis.name}_extent"
+            whole = step == 1 or (axis.size is not None and axis.size % step == 0)
+            place = place.inside(axis, start, step if whole else extent)
+        for axis in (roles.d, roles.e):
+            if axis.size is None:
+                raise builder.lowering.error(f"the size of '{axis}', a dimension of a head, must be static")
+            place = Place({**place.spans, axis: Span((), axis.size)}, place.tiles)
+        with builder.lowering.at(block):
+            self._queries(place, self.schedule.steps(roles.m.name))
+            builder.lowering.insert(tile.YieldOp())
+        builder.lowering.insert(tile.ParallelOp(lowers, uppers, block, steps))
+
+    def _queries(self, place: Place, steps: Sequence[int]) -> None:
+        """The queries at ``place`` in a block of the smallest of ``steps`` that holds them."""
+        step, *smaller = steps
+        extent = place.spans[self.roles.m].extent
+        if not smaller or isinstance(extent, int):
+            _QueryBlock(self, step).build(place)
+            return
+        lowering, index = self.builder.lowering, self.builder.index
+        with lowering.at(few := Block()):
+            self._queries(place.branch(), smaller)
+            lowering.insert(scf.YieldOp())
+        with lowering.at(many := Block()):
+            _QueryBlock(self, step).build(place.branch())
+            lowering.insert(scf.YieldOp())
+        is_small = index.build(arith.CmpiOp(extent, index.value(smaller[0]), "sle")).result
+        lowering.insert(scf.IfOp(is_small, [], Region(few), Region(many)))
+
+
+class _QueryBlock:
+    """The state of lowering one block of at most ``queries`` queries."""
+
+    def __init__(self, kernel: AttentionKernel, queries: int):
+        builder, roles = kernel.builder, kernel.roles
         self.roles = roles
-        self.schedule = schedule
-        self.outputs = outputs
+        self.schedule = kernel.schedule
+        self.outputs = kernel.outputs
+        self._queries = queries
         self._lowering = builder.lowering
         self._index = builder.index
         self._axes = builder.axes
@@ -102,50 +163,19 @@ class AttentionKernel:
         )
 
     def _step(self, axis: Axis) -> int:
-        steps = self.schedule.steps(axis.name)
+        steps = self.schedule.steps(axis.name) if axis != self.roles.m else (self._queries,)
         if not steps:
             raise self._lowering.error(f"the schedule has no loop over '{axis}', which attention needs")
-        if axis in (self.roles.d, self.roles.e) and (axis.size is None or steps[0] < axis.size):
+        if axis in (self.roles.d, self.roles.e) and steps[0] < (axis.size or 0):
             raise self._lowering.error(
-                f"the loop over '{axis}' must cover it in one step, got {steps[0]} for a size of {axis.size or '?'}"
+                f"the loop over '{axis}' must cover it in one step, got {steps[0]} for a size of {axis.size}"
             )
         return steps[0]
 
-    # The grid
+    # The block of queries
 
-    def build(self) -> None:
-        """The grid over blocks of queries, and in it the loop over keys and the stores."""
-        roles, index = self.roles, self._index
-        wanted = [*roles.outer, roles.m]
-        grid = [axis for name in self.schedule.grid if (axis := self._axes.by_name(name)) is not None]
-        if set(grid) != set(wanted) or any(self._step(axis) != 1 for axis in roles.outer):
-            names = ", ".join(axis.name for axis in wanted)
-            raise self._lowering.error(
-                f"attention runs on a grid of [{names}], one step of each but the last, got grid "
-                f"[{', '.join(self.schedule.grid)}]"
-            )
-        count = len(grid)
-        lowers = [index.value(0)] * count
-        uppers = [index.value(self._scores.size(axis)) for axis in grid]
-        block = Block(arg_types=[IndexType()] * (2 * count))
-        place = Place()
-        for position, axis in enumerate(grid):
-            start, extent = block.args[position], block.args[count + position]
-            start.name_hint, extent.name_hint = axis.name, f"{axis.name}_extent"
-            step, size = self._step(axis), axis.size
-            whole = step == 1 or (size is not None and size % step == 0)
-            place = place.inside(axis, start, step if whole else extent)
-        for axis in (roles.d, roles.e):
-            assert axis.size is not None
-            place = Place({**place.spans, axis: Span((), axis.size)}, place.tiles)
-        with self._lowering.at(block):
-            self._block(place)
-            self._lowering.insert(tile.YieldOp())
-        steps = [self._step(axis) for axis in grid]
-        self._lowering.insert(tile.ParallelOp(lowers, uppers, block, steps))
-
-    def _block(self, place: Place) -> None:
-        """One block of queries."""
+    def build(self, place: Place) -> None:
+        """The loop over keys, and what follows it, for the queries at ``place``."""
         roles, scores, sums = self.roles, self._scores, self._sums
         if self._nest is not None and self._mask is not None:
             for position in sorted({position for bound in self._mask.bounds for position, _ in bound.inputs}):

@@ -2,11 +2,12 @@
 
 Level: nest. In: the roles of an attention's axes. Out: one schedule, such as, on a core with AVX-512::
 
-    #nest.schedule<loops = [b : 1, h : 1, m : 48, n : 64, d : 64, e : 64], grid = [b, h, m], lane = m, stage = [0],
-                   intrinsic = "x86.avx512.fma.1x16x1.f32">
+    #nest.schedule<loops = [b : 1, h : 1, m : 48, m : 16, n : 64, d : 64, e : 64], grid = [b, h, m], lane = m,
+                   stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32">
 
 Queries lie across lanes: then keys and values are read in place, row by row, as the left factors of both products, only
-the block of queries is packed, once for all keys, and the maxima and sums of a softmax never cross lanes.
+the block of queries is packed, once for all keys, and the maxima and sums of a softmax never cross lanes. A last block
+with no more queries than lanes is computed with one vector.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[Guarded
     keys = KEY_BLOCK if roles.n.size is None else min(KEY_BLOCK, max(roles.n.size, 1))
     assert roles.d.size is not None and roles.e.size is not None
     loops = [Loop(axis.name, 1) for axis in roles.outer]
-    loops += [Loop(roles.m.name, queries), Loop(roles.n.name, keys), Loop(roles.d.name, roles.d.size)]
+    loops.append(Loop(roles.m.name, queries))
+    if lanes < queries and (roles.m.size is None or 0 < roles.m.size % queries <= lanes):
+        loops.append(Loop(roles.m.name, lanes))
+    loops += [Loop(roles.n.name, keys), Loop(roles.d.name, roles.d.size)]
     if roles.e != roles.d:
         loops.append(Loop(roles.e.name, roles.e.size))
     schedule = Schedule(

@@ -43,9 +43,11 @@ def fused(text: str) -> tuple[ModuleOp, KernelOp]:
 
 def with_schedule(roles: AttentionRoles, lane: str, queries: int, keys: int, stage: bool) -> Schedule:
     """A schedule with queries or keys across ``lane``, packing what then is the right factor of the scores."""
-    steps = {roles.m: queries, roles.n: keys, roles.d: roles.d.size or 0, roles.e: roles.e.size or 0}
+    steps = {roles.n: keys, roles.d: roles.d.size or 0, roles.e: roles.e.size or 0}
     loops = [*(Loop(axis.name, 1) for axis in roles.outer), *(Loop(axis.name, step) for axis, step in steps.items())]
     on_queries = lane == "queries"
+    smaller = [16] if on_queries and queries > 16 else []
+    loops += [Loop(roles.m.name, step) for step in (queries, *smaller)]
     return Schedule(
         loops=tuple(loops),
         grid=tuple(axis.name for axis in (*roles.outer, roles.m)),
