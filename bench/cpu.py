@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 
 from one_core.contender import PEERS
-from one_core.report import Record, draw, record, table
+from one_core.report import Record, draw, packed_table, record, table
 from one_core.rounds import Arena
 from one_core.rows import ROWS
 
@@ -63,6 +63,8 @@ def main() -> int:
                 arguments.json.write_text(json.dumps(records, indent=1) + "\n")
     print()
     print(table(records))
+    if packed := packed_table(records):
+        print(f"\n{packed}")
     for entry in records:
         for name, reason in {"crosstile": entry["error"], **entry["not_measured"]}.items():
             if reason:

@@ -40,6 +40,7 @@ from xdsl.ir.affine import (
     AffineSymExpr,
 )
 
+from crosstile.dialects.packing import packed_layout
 from crosstile.dialects.tile.launch import LaunchOp
 from crosstile.targets.signature import ArrayType, Expression, HostSignature
 
@@ -77,6 +78,7 @@ def host_signature(function: FuncOp) -> HostSignature:
     Arguments after the results (arena, part) are not part of it. The kernels are those beside it in its module.
     """
     from crosstile.dialects import mma, tile
+    from crosstile.dialects.nn.weights import weight_arguments
 
     count = function.attributes[INPUTS]
     shapes = function.attributes[RESULT_SHAPES]
@@ -97,6 +99,7 @@ def host_signature(function: FuncOp) -> HostSignature:
         tuple(check.msg.data for check in function.walk() if isinstance(check, AssertOp)),
         stage_count(function),
         tuple(op.sym_name.data for op in beside if isinstance(op, tile.KernelOp | mma.KernelOp)),
+        {argument.name_hint or str(argument.index): argument.index for argument in weight_arguments(function)},
     )
 
 
@@ -112,7 +115,7 @@ def _array_type(type_: MemRefType) -> ArrayType:
     from crosstile.dialects.element_types import dtype_of  # imports NumPy
 
     shape = tuple(None if size == DYNAMIC_INDEX else size for size in type_.get_shape())
-    return ArrayType(dtype_of(type_.element_type).name, shape)
+    return ArrayType(dtype_of(type_.element_type).name, shape, packed_layout(type_))
 
 
 def _expression(expression: AffineExpr) -> Expression:

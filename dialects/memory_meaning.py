@@ -24,6 +24,7 @@ from xdsl.ir import Attribute, Operation
 from crosstile.dialects.arith_meaning import dense_array
 from crosstile.dialects.element_types import Array, dtype_of, is_poison, poisoned
 from crosstile.dialects.interpreter import Interpreter, Meanings
+from crosstile.dialects.packing import packed_layout
 from crosstile.ir.diagnostics import op_error
 
 MEANINGS = Meanings()
@@ -215,8 +216,14 @@ def view(interpreter: Interpreter, op: memref.ViewOp, operands: Sequence[Any]) -
 
 @MEANINGS.of(memref.ReinterpretCastOp)
 def reinterpret(interpreter: Interpreter, op: memref.ReinterpretCastOp, operands: Sequence[Any]) -> Sequence[Any]:
-    """New offset, sizes and strides in elements over the memory of the source, which must be contiguous."""
+    """New offset, sizes and strides in elements over the memory of the source, which must be contiguous.
+
+    That of a packed source is a copy of its elements as they lie: nothing writes to what is packed.
+    """
     source = operands[0]
+    if (layout := packed_layout(op.source.type)) is not None:
+        source = layout.pack(source)
+        source.flags.writeable = False
     flat = _reshaped_view(op, source, (source.size,))
     offset = _mixed(op.static_offsets, [interpreter[value] for value in op.offsets])[0]
     sizes = _mixed(op.static_sizes, [interpreter[value] for value in op.sizes])

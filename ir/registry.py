@@ -79,6 +79,9 @@ PASSES: tuple[PassRow, ...] = (
     PassRow(
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
     ),
+    PassRow(
+        "pack-weights", "crosstile.passes.pack_weights:PackWeightsPass", "nest", "what stays the same, packed once"
+    ),
     PassRow("nest-to-tile", "crosstile.lowering.nest_to_tile:NestToTilePass", "nest", "kernels to tile programs"),
     PassRow(
         "plan-buffers", "crosstile.passes.plan_buffers:PlanBuffersPass", "tile", "temporaries into one shared arena"

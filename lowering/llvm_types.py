@@ -36,6 +36,7 @@ from xdsl.ir.affine import AffineMap
 from xdsl.utils.hints import isa
 
 from crosstile.dialects.arith import with_element_type
+from crosstile.dialects.packing import packed_layout
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.driver import Lowering
 
@@ -70,11 +71,13 @@ def scalar_or_vector(type_: Attribute) -> Attribute:
 
 
 def memref_strides(type_: MemRefType) -> list[int | None] | None:
-    """Strides in elements, None for one known only at run time; None alone for the identity layout.
+    """Strides in elements, None for one known only at run time; None alone for the identity layout and packed elements.
 
-    Raises a CrosstileError for a layout that is neither the identity nor strided.
+    Raises a CrosstileError for a layout that is none of these.
     """
     layout = type_.layout
+    if packed_layout(type_) is not None:
+        return None
     if isinstance(layout, NoneAttr) or layout == AffineMapAttr(AffineMap.identity(type_.get_num_dims())):
         return None
     if isinstance(layout, StridedLayoutAttr):

@@ -17,6 +17,7 @@ from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, IntegerAttr, Me
 from xdsl.ir import Attribute, SSAValue
 from xdsl.utils.hints import isa
 
+from crosstile.dialects.packing import packed_layout
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.llvm_types import constant, memref_strides, scalar_or_vector
 
@@ -100,6 +101,8 @@ class MemRef:
         """The strides in elements; those of a row-major memref are the products of the sizes to the right."""
         if self.given_strides is not None:
             return self.given_strides
+        if packed_layout(self.type) is not None:
+            raise lowering.error(f"{self.type} has no strides; memref.reinterpret_cast gives its elements as they lie")
         strides: list[Size] = []
         stride: Size = 1
         for size in reversed(self.sizes):

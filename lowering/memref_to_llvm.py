@@ -13,17 +13,21 @@ A memref is row-major or strided; it becomes the pointer to its first element an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from xdsl.dialects import llvm as xllvm
 from xdsl.dialects import memref
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
+    BytesAttr,
     DenseArrayBase,
+    DenseIntOrFPElementsAttr,
     IntegerAttr,
     IntegerType,
     MemRefType,
     SymbolRefAttr,
+    TensorType,
     UnitAttr,
     i1,
     i8,
@@ -34,6 +38,8 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import llvm
+from crosstile.dialects.arith_meaning import dense_array
+from crosstile.dialects.packing import packed_layout
 from crosstile.lowering.arith_to_llvm import convert_elements
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.llvm_types import constant, element_bytes, memref_strides
@@ -147,7 +153,7 @@ def lower_cast(op: memref.CastOp | memref.MemorySpaceCastOp, lowering: Lowering)
 def lower_reinterpret_cast(op: memref.ReinterpretCastOp, lowering: Lowering) -> None:
     """``memref.reinterpret_cast``: new sizes and strides; the offset counts from the source's first element."""
     source = MemRef.of(lowering, op.source)
-    if source.type.get_offset() != 0:
+    if packed_layout(source.type) is None and source.type.get_offset() != 0:
         raise lowering.error(f"the source {source.type} must have offset 0; take a memref without an offset")
     (offset,) = mixed(lowering, op.static_offsets, op.offsets)
     sizes = mixed(lowering, op.static_sizes, op.sizes)
@@ -252,13 +258,19 @@ def lower_alloc(op: memref.AllocOp | memref.DeallocOp, lowering: Lowering) -> No
 
 
 def lower_global(op: memref.GlobalOp, lowering: Lowering) -> None:
-    """``memref.global``: a global array with its initial values."""
+    """``memref.global``: a global array with its initial values, those of a packed one in their order in memory."""
     type_ = op.type
     assert isa(type_, MemRefType)
     array_type: Attribute = element_in_memory(type_.element_type)
-    for size in reversed(type_.get_shape()):
+    value, layout = op.initial_value, packed_layout(type_)
+    shape = type_.get_shape() if layout is None else layout.box(type_.get_shape())
+    for size in reversed(shape):
         array_type = xllvm.LLVMArrayType(size, array_type)
-    value = op.initial_value
+    if layout is not None and isinstance(value, DenseIntOrFPElementsAttr):
+        packed = layout.pack(dense_array(value))
+        value = DenseIntOrFPElementsAttr(
+            cast("TensorType[Any]", TensorType(type_.element_type, shape)), BytesAttr(packed.tobytes())
+        )
     external = op.sym_visibility.data != "private"
     new_op = xllvm.GlobalOp(
         array_type,

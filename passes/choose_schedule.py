@@ -33,6 +33,7 @@ from crosstile.dialects.nest.schedule import (
 )
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.schedules.attention import attention_schedules
+from crosstile.passes.schedules.packed import packed_positions, packed_schedules
 from crosstile.passes.schedules.products import contraction_schedules
 from crosstile.passes.schedules.sweeps import sweep_schedule
 from crosstile.passes.schedules.windows import is_window, window_schedules
@@ -49,7 +50,8 @@ def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAtt
     if roles is not None and carrier(axes, kernel.yield_op.arguments, roles) is not None:
         windowed = any(is_window(axes, roles, position) for position in (roles.lhs, roles.rhs))
         try:
-            return (window_schedules if windowed else contraction_schedules)(axes, roles, machine)
+            base = (window_schedules if windowed else contraction_schedules)(axes, roles, machine)
+            return packed_schedules(axes, roles, base) if packed_positions(roles) else base
         except UnknownNameError:
             pass  # no matrix unit for these types: the sum of products is swept like any other reduction
     return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(sweep_schedule(axes, machine)))]

@@ -1,7 +1,7 @@
 """The explicit list of passes for CPUs, level by level; every CPU family shares it, their rows differ.
 
-nn --decompose, canonicalize, nn-to-nest, fuse--> nest --choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
-   --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math--> hardware
+nn --decompose, canonicalize, nn-to-nest, fuse--> nest --pack-weights, choose-schedule, nest-to-tile--> tile
+   --tile-to-mma--> mma --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math--> hardware
    --convert-scf-to-cf, convert-to-llvm--> llvm
 """
 
@@ -12,17 +12,22 @@ LEVELS = ("nn", "nest", "tile", "mma", "hardware", "llvm")
 
 STEPS: dict[str, tuple[str, ...]] = {
     "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse"),
-    "tile": ("choose-schedule{target=TARGET}", "nest-to-tile"),
+    "tile": ("pack-weights{target=TARGET arguments=BOUND}", "choose-schedule{target=TARGET}", "nest-to-tile"),
     "mma": ("tile-to-mma{target=TARGET}",),
     "hardware": ("plan-buffers", "mma-to-hardware", "arith-emulate-unsupported-floats", "expand-math"),
     "llvm": ("convert-scf-to-cf", "convert-to-llvm"),
 }
-"""The passes that lead to each level from the one above; ``TARGET`` stands for the machine's name."""
+"""The passes that lead to each level from the one above.
+
+``TARGET`` stands for the machine's name, ``BOUND`` for whether the caller brings weights packed."""
 
 
-def steps(machine: str, level: str) -> list[str]:
-    """The passes that lead to ``level`` from the one above, for the machine called ``machine``."""
-    return [step.replace("TARGET", machine) for step in STEPS[level]]
+def steps(machine: str, level: str, bound: bool = False) -> list[str]:
+    """The passes that lead to ``level`` from the one above, for the machine called ``machine``.
+
+    ``bound``: arguments marked as weights are packed ahead of the call.
+    """
+    return [step.replace("TARGET", machine).replace("BOUND", str(bound).lower()) for step in STEPS[level]]
 
 
 def pipeline(machine: str) -> str:

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from crosstile.targets.packing import PackedLayout
+
 ENTRY_SUFFIX = ".entry"
 """``@main.entry`` is the way into ``@main`` from outside: it reads its arguments from an array of words."""
 ARENA_SUFFIX = ".arena"
@@ -40,10 +42,14 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class ArrayType:
-    """An array argument: NumPy's (or ml_dtypes') name of its elements, and its shape, None for dynamic dimensions."""
+    """An array argument: NumPy's (or ml_dtypes') name of its elements, and its shape, None for dynamic dimensions.
+
+    ``layout`` is how its elements are packed, None for row-major.
+    """
 
     dtype: str
     shape: tuple[int | None, ...]
+    layout: PackedLayout | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class HostSignature:
     """A host function from outside: ``result_shapes`` has one expression per dimension of each result.
 
     ``names`` are the arguments' names in messages, ``checks`` the messages of the run-time checks in order, ``stages``
-    how many launches follow each other, ``kernels`` the names of the kernels, variants included.
+    how many launches follow each other, ``kernels`` the names of the kernels, variants included. ``weights`` are the
+    arguments that may be bound ahead of calls, by their names in the program.
     """
 
     name: str
@@ -62,6 +69,7 @@ class HostSignature:
     checks: tuple[str, ...] = ()
     stages: int = 1
     kernels: tuple[str, ...] = field(default=(), compare=False)
+    weights: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
 
     @cached_property
     def dynamic_dims(self) -> tuple[tuple[int, int], ...]:
@@ -101,11 +109,16 @@ class HostSignature:
             checks=tuple(data["checks"]),
             stages=int(data["stages"]),
             kernels=tuple(data["kernels"]),
+            weights={str(name): int(position) for name, position in data["weights"].items()},
         )
 
 
 def _array_types(rows: Sequence[Mapping[str, Any]]) -> tuple[ArrayType, ...]:
-    return tuple(ArrayType(row["dtype"], tuple(row["shape"])) for row in rows)
+    return tuple(ArrayType(row["dtype"], tuple(row["shape"]), _layout(row["layout"])) for row in rows)
+
+
+def _layout(data: Mapping[str, Any] | None) -> PackedLayout | None:
+    return None if data is None else PackedLayout.from_json(data["parts"])
 
 
 def source(expression: Expression, symbols: int) -> str:

@@ -11,7 +11,7 @@ A program whose object code is in the cache (docs/cache.md) is run without impor
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,10 +21,13 @@ from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.x86.launch import ArgumentRule, Array, HostFunction, is_plain
 from crosstile.targets.x86.quick_call import SMALL_ELEMENTS, quick_call
 from crosstile.targets.x86.workers import check_threads, default_threads
+from crosstile.tools.command_line import read_source
 from crosstile.tools.compiled import Compiled, compile_source
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
+
+    from crosstile.tools.prepared import PreparedFunction
 
 
 def choose_workers(threads: int | None, elements: int) -> int:
@@ -37,10 +40,12 @@ def choose_workers(threads: int | None, elements: int) -> int:
 class CompiledFunction:
     """A program compiled for this machine: call it with one array per argument, get one array per result."""
 
-    def __init__(self, compiled: Compiled):
+    def __init__(self, compiled: Compiled, compile_bound: Callable[[], Compiled] | None = None):
         self._compiled = compiled
         self._function = compiled.function
         self._quick = quick_call(compiled.function)
+        self._compile_bound = compile_bound
+        self._bound: Compiled | None = None
 
     def __call__(self, *arguments: object, out: Any = None, threads: int | None = None) -> Any:
         """The results: an array, or a tuple of several.
@@ -86,6 +91,26 @@ class CompiledFunction:
         A kernel has a variant for each class of sizes, and one is compiled when sizes first choose it.
         """
         self._function.compile_all()
+
+    def bind(self, **weights: object) -> PreparedFunction:
+        """This function with its weights, the arguments marked ``{nn.weight}``, given once and kept packed.
+
+        It is compiled for packed weights at the first binding. Results are the same to the last bit. Raises a
+        CrosstileError for names that are not exactly the program's weights, and for arrays that do not fit.
+        """
+        from crosstile.tools.prepared import PreparedFunction, check_weights
+
+        check_weights(self._function.signature, weights)
+        if self._bound is None:
+            if self._compile_bound is None:
+                raise CrosstileError("the function was not compiled from a program: it cannot be compiled for weights")
+            self._bound = self._compile_bound()
+        return PreparedFunction(self._bound, weights)
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """The arguments that ``bind`` takes, in the order of the program."""
+        return tuple(self._compiled.function.signature.weights)
 
     @property
     def host_function(self) -> HostFunction:
@@ -138,4 +163,9 @@ def compile(
     level the program is written on. Object code is kept on disk (docs/cache.md). Raises CrosstileError for anything
     wrong with the program, with its place.
     """
-    return CompiledFunction(compile_source(source, target, start, entry))
+    compiled = compile_source(source, target, start, entry)
+    if not compiled.function.signature.weights:
+        return CompiledFunction(compiled)
+    # A file or a module may change before the first binding.
+    kept = read_source(source)[1] if isinstance(source, str | os.PathLike) else source.clone()
+    return CompiledFunction(compiled, lambda: compile_source(kept, target, start, entry, bound=True))

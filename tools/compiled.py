@@ -31,9 +31,16 @@ if TYPE_CHECKING:
 
 
 def compile_source(
-    source: str | os.PathLike[str] | ModuleOp, target: str = "host", start: str = "nn", entry: str | None = None
+    source: str | os.PathLike[str] | ModuleOp,
+    target: str = "host",
+    start: str = "nn",
+    entry: str | None = None,
+    bound: bool = False,
 ) -> Compiled:
-    """Compile a program: a path, its text, or a module. Raises what ``Program.load`` and ``Program.compile`` raise."""
+    """Compile a program: a path, its text, or a module. Raises what ``Program.load`` and ``Program.compile`` raise.
+
+    ``bound``: its weights are packed ahead of calls.
+    """
     begin = perf_counter()
     if isinstance(source, str | os.PathLike):
         name, text = read_source(source)
@@ -48,38 +55,38 @@ def compile_source(
         verify_module(source)
         name, text = "<module>", print_module(source)
     cache = object_cache()
-    key = None if cache is None else object_key(text, target, start, entry)
+    key = None if cache is None else object_key(text, target, start, entry, bound)
     if cache is not None and key is not None:
-        load = partial(_load, name, text, target, start, entry)
+        load = partial(_load, name, text, target, start, entry, bound)
         if (compiled := _cached(cache, key, load, begin)) is not None:
             return compiled
     with paused_collector():
         if isinstance(source, str | os.PathLike):
-            program = _load(name, text, target, start, entry)
+            program = _load(name, text, target, start, entry, bound)
         else:
             from crosstile.tools.program import Program
 
-            program = Program.load(source, target, start, entry)
+            program = Program.load(source, target, start, entry, bound)
         compiled = program.compile()
     if cache is not None and key is not None:
         _keep(cache, key, compiled)
     return compiled
 
 
-def _load(name: str, text: str, target: str, start: str, entry: str | None) -> Program:
+def _load(name: str, text: str, target: str, start: str, entry: str | None, bound: bool) -> Program:
     read_formats_lazily()
     from crosstile.tools.program import Program
 
-    return Program.of_text(name, text, target, start, entry)
+    return Program.of_text(name, text, target, start, entry, bound)
 
 
 def compile_program(program: Program, target: str) -> Compiled:
     """``program.compile()``, from the cache if it is there; the program must be as it was read."""
     cache = object_cache()
     begin = perf_counter()
-    key = (
-        "" if cache is None or program.text is None else object_key(program.text, target, program.start, program.entry)
-    )
+    key = ""
+    if cache is not None and program.text is not None:
+        key = object_key(program.text, target, program.start, program.entry, program.bound)
     if cache is not None and key and (compiled := _cached(cache, key, lambda: program, begin)) is not None:
         return compiled
     with paused_collector():

@@ -175,14 +175,15 @@ def object_cache() -> ObjectCache | None:
     return _cache_at(cache_directory(), cache_limit()) if is_enabled() else None
 
 
-def object_key(text: str, target: str, start: str, entry: str | None) -> str:
+def object_key(text: str, target: str, start: str, entry: str | None, bound: bool = False) -> str:
     """The name of the object of a program: a digest of all that decides what it is compiled to.
 
     Imports llvmlite, which knows this processor.
     """
     from crosstile.targets.host import host_fingerprint
 
-    facts = {"target": target, "start": start, "entry": entry, "host": host_fingerprint(), "compiler": _compiler()}
+    facts: dict[str, object] = {"target": target, "start": start, "entry": entry, "bound": bound}
+    facts |= {"host": host_fingerprint(), "compiler": _compiler()}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     digest.update(b"\0")
     digest.update(text.encode())

@@ -58,7 +58,7 @@ class Program:
     """A module that starts at level ``start``, bound for ``machine``. ``entry`` is the function to run.
 
     ``seconds`` are the phases so far: reading the text, then each pass by name. ``text`` is what the program was read
-    from, None for one that was a module or was changed since.
+    from, None for one that was a module or was changed since. ``bound``: its weights are packed ahead of calls.
     """
 
     source: str
@@ -68,26 +68,37 @@ class Program:
     entry: str
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     text: str | None = None
+    bound: bool = False
     _modules: dict[str, ModuleOp] = field(default_factory=dict[str, ModuleOp])
 
     @classmethod
-    def load(cls, source: Source, target: str = "host", start: str = "nn", entry: str | None = None) -> Program:
+    def load(
+        cls, source: Source, target: str = "host", start: str = "nn", entry: str | None = None, bound: bool = False
+    ) -> Program:
         """Parse and verify ``source``: a path, text (anything with a line break or ``{``), or a module."""
         if not isinstance(source, ModuleOp):
-            return cls.of_text(*read_source(source), target, start, entry)
+            return cls.of_text(*read_source(source), target, start, entry, bound)
         check_level(start)
         machine, begin = find_machine(target), perf_counter()
-        return cls._of_module("<module>", source.clone(), make_context(), machine, start, entry, begin)
+        program = cls._of_module("<module>", source.clone(), make_context(), machine, start, entry, begin)
+        program.bound = bound
+        return program
 
     @classmethod
     def of_text(
-        cls, name: str, text: str, target: str = "host", start: str = "nn", entry: str | None = None
+        cls,
+        name: str,
+        text: str,
+        target: str = "host",
+        start: str = "nn",
+        entry: str | None = None,
+        bound: bool = False,
     ) -> Program:
         """Parse and verify ``text``, which messages call ``name``."""
         check_level(start)
         machine, context, begin = find_machine(target), make_context(), perf_counter()
         program = cls._of_module(name, parse_module(text, name, context), context, machine, start, entry, begin)
-        program.text = text
+        program.text, program.bound = text, bound
         return program
 
     @classmethod
@@ -201,7 +212,9 @@ class Program:
         return module
 
     def _passes(self, level: str) -> list[ModulePass]:
-        return [make_pass(spec) for text in steps(self.machine.name, level) for spec in parse_pipeline(text)]
+        return [
+            make_pass(spec) for text in steps(self.machine.name, level, self.bound) for spec in parse_pipeline(text)
+        ]
 
     def _lower(self, module: ModuleOp, above: str, below: str) -> None:
         """Take ``module`` from one level to another in place, without verifying."""

@@ -31,8 +31,8 @@ PLACES = {
     "max": "one_core.peers.max_peer:MaxPeer",
 }
 PEERS = tuple(name for name in PLACES if name not in ("crosstile", "limits"))
-PACKING = ("onnxruntime", "openvino", "inductor")
-"""Peers that prepare constant weights ahead."""
+PACKING = ("crosstile", "onnxruntime", "openvino", "inductor")
+"""Contenders that prepare constant weights ahead."""
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",

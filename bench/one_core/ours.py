@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from xdsl.dialects.builtin import ArrayAttr, DictionaryAttr, UnitAttr
+from xdsl.dialects.func import FuncOp
 
 import crosstile
+from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError
+from crosstile.ir.parsing import parse_module
+from crosstile.ir.printing import print_module
 from one_core.contender import Contender, NotBuilt
 from one_core.limits import bandwidth, peak
-from one_core.rows import EXAMPLES, Array, Row
+from one_core.rows import Array, Row
 
 
 class Crosstile(Contender):
     """The compiler of this project, one thread, a preallocated result."""
 
-    settings: ClassVar[str] = "target host, threads=1, preallocated result"
+    settings: ClassVar[str] = "target host, threads=1, preallocated result; packed: weights bound"
 
     def version(self) -> str:
         """The version in the project's file."""
@@ -29,13 +34,13 @@ class Crosstile(Contender):
 
     def prepare(self, row: Row, inputs: list[Array], packed: bool) -> Callable[[], Any]:
         """Compile the program for this machine."""
-        if packed:
-            raise NotBuilt("weights are not packed ahead")
         if row.kind.endswith("attention"):
             inputs = [array[np.newaxis] for array in inputs]
-        source = EXAMPLES / row.program if row.program.endswith(".mlir") else row.program
         try:
-            function = crosstile.compile(source)
+            function = crosstile.compile(_marked(row) if packed else row.text)
+            if packed:
+                weights = dict(zip(function.weight_names, [inputs[at] for at in row.weights], strict=True))
+                function, inputs = function.bind(**weights), _without(inputs, row.weights)
             out = function(*inputs, threads=1)
         except CrosstileError as error:
             raise NotBuilt(str(error)) from error
@@ -45,6 +50,21 @@ class Crosstile(Contender):
     def result(self, value: Any) -> Array:
         """Heads of attention come in a batch of one."""
         return value[0] if self._batched else value
+
+
+def _marked(row: Row) -> str:
+    """The program with its weights marked."""
+    module = parse_module(row.text, row.name, make_context())
+    function = next(op for op in module.ops if isinstance(op, FuncOp))
+    marks = [dict(given.data) for given in function.arg_attrs or [DictionaryAttr({})] * len(row.inputs())]
+    for at in row.weights:
+        marks[at]["nn.weight"] = UnitAttr()
+    function.arg_attrs = ArrayAttr([DictionaryAttr(mark) for mark in marks])
+    return print_module(module)
+
+
+def _without(inputs: list[Array], positions: tuple[int, ...]) -> list[Array]:
+    return [array for at, array in enumerate(inputs) if at not in positions]
 
 
 class Limits(Contender):

@@ -29,16 +29,18 @@ def record(row: Row, outcomes: Sequence[Outcome]) -> Record:
     # A limit is not exceeded: the best of the rounds is closest to it.
     peak, bandwidth = (max(column) for column in zip(*rates, strict=True)) if rates else (0.0, 0.0)
     limit = max(row.operations / peak, row.bytes / bandwidth) if rates else None
-    ours = next((outcome for outcome in outcomes if outcome.contender == "crosstile"), None)
+    ours, bound = (
+        next((each for each in outcomes if each.contender == "crosstile" and each.packed == packed), None)
+        for packed in (False, True)
+    )
     peers = [outcome for outcome in outcomes if outcome.contender not in ("crosstile", "limits")]
     times = {outcome.name: outcome.seconds for outcome in peers if outcome.measured and not outcome.packed}
     packed = {outcome.name: outcome.seconds for outcome in peers if outcome.measured and outcome.packed}
     best = min(times, key=lambda name: times[name]) if times else None
+    best_packed = min(packed, key=lambda name: packed[name]) if packed else None
     mine = ours.seconds if ours is not None and ours.measured else None
-    ratio = None
-    if mine is not None and ours is not None and best is not None:
-        theirs = next(outcome for outcome in peers if outcome.name == best)
-        ratio = median(his / my for his, my in zip(theirs.cpu, ours.cpu, strict=True))
+    mine_packed = bound.seconds if bound is not None and bound.measured else None
+    ratio, ratio_packed = _ratio(peers, best, ours), _ratio(peers, best_packed, bound)
     return {
         "row": row.name,
         "element": row.element,
@@ -54,12 +56,24 @@ def record(row: Row, outcomes: Sequence[Outcome]) -> Record:
         "aim": row.aim,
         "peers": times,
         "packed": packed,
+        "ours_packed": mine_packed,
+        "best_packed": best_packed,
+        "ratio_to_best_packed": ratio_packed,
+        "standing_packed": _standing(ratio_packed, limit / mine_packed if limit and mine_packed else None),
         "not_measured": {outcome.name: outcome.reason for outcome in peers if outcome.reason},
         "best": best,
         "best_share": limit / times[best] if limit and best else None,
         "ratio_to_best": ratio,
         "standing": _standing(ratio, limit / mine if limit and mine else None),
     }
+
+
+def _ratio(peers: Sequence[Outcome], best: str | None, ours: Outcome | None) -> float | None:
+    """The median over the rounds of the best peer's time over ours; None if either has none."""
+    if ours is None or not ours.measured or best is None:
+        return None
+    theirs = next(outcome for outcome in peers if outcome.name == best)
+    return median(his / my for his, my in zip(theirs.cpu, ours.cpu, strict=True))
 
 
 def _standing(ratio: float | None, share: float | None) -> str:
@@ -106,7 +120,36 @@ def table(records: Sequence[Record]) -> str:
                 *(rate(entry, times.get(name)) for name in names),
             ]
         )
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    return _aligned(lines)
+
+
+def packed_table(records: Sequence[Record]) -> str:
+    """The rows with weights: ours, bound ahead of the call, against the peers that pack theirs. Empty without any."""
+    head = ["row, weights packed ahead", "unit", "limit", "crosstile packed", "share", "best peer", "ratio", ""]
+    lines = [head, ["---"] * len(head)]
+    for entry in records:
+        ours, best, limit = entry["ours_packed"], entry["best_packed"], entry["limit"]
+        if not ours and not best:
+            continue
+        theirs = entry["packed"].get(best)
+        lines.append(
+            [
+                entry["row"],
+                "GFLOP/s" if compute_bound(entry) else "GB/s",
+                rate(entry, limit),
+                rate(entry, ours),
+                f"{limit / ours:.0%}" if limit and ours else "-",
+                f"{best} {rate(entry, theirs)}" if best else "-",
+                f"{entry['ratio_to_best_packed']:.2f}" if entry["ratio_to_best_packed"] else "-",
+                entry["standing_packed"],
+            ]
+        )
+    return _aligned(lines) if len(lines) > 2 else ""
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as Markdown, the columns as wide as their widest cell."""
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
     return "\n".join(
         "| "
         + " | ".join(cell.ljust(width, "-" if cell == "---" else " ") for cell, width in zip(line, widths, strict=True))

@@ -23,12 +23,14 @@ from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.mma import access, fragments, kernel, products, rearrangement
 from crosstile.dialects.mma.asynchrony import Machine
 from crosstile.dialects.mma.kernel import integer_list
-from crosstile.dialects.mma.memory import Access, Accesses, View, located_read, located_write, whole
+from crosstile.dialects.mma.memory import Access, Accesses, FilledBlocks, View, located_read, located_write, whole
 from crosstile.dialects.mma.reduction import reduce
 from crosstile.dialects.mma.ring_meaning import MEANINGS as RING_MEANINGS
+from crosstile.dialects.packing import packed_layout
 from crosstile.dialects.reductions import COMBINE, identity
 from crosstile.dialects.tile.blocks import blocks, ceil_divide, sample_positions, worker_ranges
 from crosstile.dialects.tile.coverage import Coverage
+from crosstile.targets.packing import PackedLayout
 
 MEANINGS = Meanings(RING_MEANINGS)
 
@@ -91,8 +93,8 @@ def alloc(interpreter: Interpreter, op: kernel.AllocOp, operands: Sequence[Any])
 # Memory
 
 
-class Loads(dict[Operation, tuple[Access, bool, Any, Any]]):
-    """By load: its access, whether it has a condition, what it reads if that is false, its padding."""
+class Loads(dict[Operation, tuple[Access, bool, Any, Any, PackedLayout | None]]):
+    """By load: its access, whether it has a condition, what it reads if that is false, its padding, its packing."""
 
 
 @MEANINGS.of(access.LoadOp)
@@ -102,11 +104,13 @@ def load(interpreter: Interpreter, op: access.LoadOp, operands: Sequence[Any]) -
     if op not in loads:
         accessed = interpreter.state(Accesses).of(op, op.result.type.get_shape(), integer_list(op.clamp))
         otherwise, pad = (0 if number is None else number_of(number) for number in (op.otherwise, op.pad))
-        loads[op] = accessed, op.condition is not None, otherwise, pad
-    accessed, has_condition, otherwise, pad = loads[op]
+        layout = None if accessed.rule.clip else packed_layout(op.source.type)
+        loads[op] = accessed, op.condition is not None, otherwise, pad, layout
+    accessed, has_condition, otherwise, pad, layout = loads[op]
     if has_condition and not operands[-1]:
         return (np.full(accessed.rule.shape, otherwise, dtype_of(op.result.type.element_type)),)
-    return (located_read(operands[0], accessed.place(operands[0], operands[1:]), pad),)
+    memory = operands[0] if layout is None else interpreter.state(FilledBlocks).of(operands[0], layout)
+    return (located_read(memory, accessed.place(memory, operands[1:]), pad),)
 
 
 @MEANINGS.of(access.StoreOp)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from xdsl.ir import Operation
 from xdsl.ir.affine import AffineMap
 
@@ -15,6 +16,7 @@ from crosstile.dialects.mma.asynchrony import SlotHandle, Status
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.place_meaning import Box, Elements, Rule, elements
 from crosstile.dialects.mma.rings import CopyAsyncOp
+from crosstile.targets.packing import PackedLayout
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,18 @@ class Accesses(dict[Operation, Access]):
             rule = Rule(shape, by, tuple(integer_list(op.extent_dims)), op.clip is not None, tuple(clamp))
             known = self[op] = Access(rule, len(op.indices), len(op.extents))
         return known
+
+
+class FilledBlocks(dict[int, tuple[Array, Array]]):
+    """Packed memory with the zeros that fill its blocks, by the identity of the memory, which nothing writes to."""
+
+    def of(self, memory: Array, layout: PackedLayout) -> Array:
+        """``memory`` up to the end of its last blocks."""
+        kept = self.get(id(memory))
+        if kept is None or kept[0] is not memory:
+            missing = [(0, -size % layout.block(dim)) for dim, size in enumerate(memory.shape)]
+            kept = self[id(memory)] = memory, np.pad(memory, missing)
+        return kept[1]
 
 
 def shape_of(memory: Any) -> tuple[int, ...]:

@@ -185,9 +185,9 @@ class Access:
         total = 0
         for result, stride in zip(storage.results, self.memory.strides, strict=True):
             step = self._step_in_box(result, moving[0], span)
-            if step is None or not isinstance(stride, int):
+            if step is None or (step and not isinstance(stride, int)):
                 return None
-            total += step * stride
+            total += step * stride if isinstance(stride, int) else 0
         return total
 
     def _step_in_box(self, expression: AffineExpr, dim: int, span: int) -> int | None:

@@ -28,6 +28,7 @@ from xdsl.ir.affine import AffineMap
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import mma
+from crosstile.dialects.packing import layout_map, packed_layout
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.index_math import Index
 from crosstile.lowering.constants import scalar_attribute, vector_attribute
@@ -36,6 +37,7 @@ from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.hoisting import Hoister
 from crosstile.lowering.linear_index import LinearBuilder
 from crosstile.lowering.vector_registers import registers_of
+from crosstile.targets.packing import BLOCK, PLACE, PackedLayout
 
 SCRATCH_ALIGNMENT = 64
 """Bytes; a cache line and the widest vector register."""
@@ -83,12 +85,14 @@ class Memory:
     """Memory as one row of elements: ``flat`` has rank 1, and dimension d of its box advances by ``strides[d]``.
 
     ``sizes`` are those of the memory's own dimensions; ``storage`` maps its coordinates to the box (None: they are it).
+    ``elements`` are those of the box, where it is larger than the memory and no type knows its size.
     """
 
     flat: SSAValue
     sizes: tuple[Index, ...]
     strides: tuple[Index, ...]
     storage: AffineMap | None = None
+    elements: Index | None = None
 
 
 @dataclass
@@ -182,10 +186,30 @@ class HardwareLowering(Lowering):
         sizes = tuple(self.size(value, dim) for dim in range(type_.get_num_dims()))
         if isinstance(type_.layout, StridedLayoutAttr):
             return self._open_strided(value, type_, sizes)
+        if (layout := packed_layout(type_)) is not None:
+            return self._open_packed(value, type_, sizes, layout)
         if type_.layout != NONE and type_.layout != AffineMapAttr(AffineMap.identity(len(sizes))):
-            raise self.error(f"the layout of {type_} is neither row-major nor strided<[...]>")
+            raise self.error(f"the layout of {type_} is neither row-major, nor strided<[...]>, nor made of blocks")
         strides = tuple(self.index.product(sizes[dim + 1 :][::-1]) for dim in range(len(sizes)))
         return Memory(self._flatten(value, type_), sizes, strides)
+
+    def _open_packed(
+        self, value: SSAValue, type_: MemRefType[Attribute], sizes: tuple[Index, ...], layout: PackedLayout
+    ) -> Memory:
+        """The box of a packed memref as one row of elements."""
+        box: list[Index] = []
+        for part in layout.parts:
+            size = sizes[part.dim]
+            if part.kind == BLOCK:
+                size = self.index.floor_div(self.index.add(size, part.size - 1), part.size)
+            box.append(part.size if part.kind == PLACE else size)
+        strides = tuple(self.index.product(box[dim + 1 :][::-1]) for dim in range(len(box)))
+        elements = self.index.mul(strides[0], box[0])
+        known = elements if isinstance(elements, int) else DYNAMIC_INDEX
+        flat = MemRefType(type_.element_type, [known], memory_space=type_.memory_space)
+        dynamic = [] if isinstance(elements, int) else [elements]
+        cast = memref.ReinterpretCastOp(value, [], dynamic, [], [0], [known], [1], flat)
+        return Memory(self.index.build(cast).result, sizes, strides, layout_map(layout), elements)
 
     def size(self, value: SSAValue, dim: int) -> Index:
         """The size of a dimension of a new memref."""
@@ -227,7 +251,9 @@ class HardwareLowering(Lowering):
         assert isa(type_, MemRefType)
         (stored,) = type_.get_shape()
         # A packed buffer is stored in another shape than its own; its flat type knows.
-        elements = self.index.mul(memory.sizes[0], memory.strides[0]) if stored == DYNAMIC_INDEX else stored
+        elements: Index = stored
+        if stored == DYNAMIC_INDEX:
+            elements = memory.elements or self.index.mul(memory.sizes[0], memory.strides[0])
         size = self.index.sub(elements, offset)
         result = MemRefType(type_.element_type, [DYNAMIC_INDEX], StridedLayoutAttr([1], NONE), type_.memory_space)
         operands = self.index.values([offset, size])

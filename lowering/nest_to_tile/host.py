@@ -41,6 +41,7 @@ from crosstile.dialects.host import host_attributes
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
 from crosstile.dialects.nest.kernel import CallOp, KernelOp
 from crosstile.dialects.nest.schedule import PREDICATES, Comparison, GuardAttr
+from crosstile.dialects.packing import memref_of_tensor
 from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import Lowering, Rule, keep
 from crosstile.lowering.hoisting import Hoister
@@ -54,11 +55,8 @@ AnyTensor = TensorType[Attribute]
 
 
 def memref_type(type_: Attribute) -> Attribute:
-    """The contiguous memref for a tensor; other types stay as they are."""
-    if not isinstance(type_, TensorType):
-        return type_
-    type_ = cast(AnyTensor, type_)
-    return MemRefType(type_.element_type, type_.get_shape())
+    """The contiguous memref for a tensor, or one packed as its encoding says; other types stay as they are."""
+    return memref_of_tensor(cast(AnyTensor, type_)) if isinstance(type_, TensorType) else type_
 
 
 class HostLowering:

@@ -19,6 +19,7 @@ from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.contraction_roles import contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.schedule import Schedule
+from crosstile.dialects.packing import memref_of_tensor
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.nest_to_tile.attention import AttentionKernel
 from crosstile.lowering.nest_to_tile.contraction import ContractionKernel
@@ -55,7 +56,7 @@ def lower_kernel_body(
 
 def _memref(type_: Attribute) -> MemRefType:
     assert isa(type_, TensorType)
-    return MemRefType(type_.element_type, type_.get_shape())
+    return memref_of_tensor(type_)
 
 
 def register_tile(axes: KernelAxes, schedule: Schedule) -> TileShape:

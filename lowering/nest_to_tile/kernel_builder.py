@@ -18,6 +18,7 @@ from crosstile.dialects import tile
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, AxisSum, KernelAxes
 from crosstile.dialects.nest.generic import GenericOp, IndexOp
+from crosstile.dialects.packing import packed_layout
 from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.hoisting import Hoister
@@ -60,7 +61,9 @@ class KernelBuilder:
             return axis.size
         if axis.source is None:
             raise self.lowering.error(f"no input of the kernel gives the size of iterator '{axis}'")
-        argument, dim = axis.source
+        packed = (place for place in self.axes.places(axis) if packed_layout(place[0].type) is not None)
+        # Of a packed matrix it matters where it ends: there its words are filled up.
+        argument, dim = next(packed, axis.source)
         return self.index.build(tile.DimOp(self.memory[argument], dim)).result
 
     def constant(self, type_: Attribute, value: float) -> SSAValue:

@@ -39,6 +39,7 @@ from crosstile.lowering.divisibility import constant_value, known_multiple
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.intrinsic import check_registers, choose_intrinsic
+from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
 from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts
 from crosstile.lowering.tile_to_mma.places import Place, number, place_of_buffer, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import TileLowering
@@ -66,8 +67,11 @@ def lower_contract(op: tile.ContractOp, lowering: TileLowering) -> None:
     clamp = rows is not None and is_unused_beyond(op.result, 0, rows)
     left_place = lhs.place.without_extent(1) if _is_covered(lhs.extents[1], op) else lhs.place
     right_place = rhs.place.without_extent(0) if _is_covered(rhs.extents[0], op) else rhs.place
-    if columns is not None and _is_whole_panels(rhs.place, n) and is_unused_beyond(op.result, 1, columns):
+    is_whole = _is_whole_panels(rhs.place, n) or lies_in_blocks(rhs.place, 1, n)
+    if columns is not None and is_whole and is_unused_beyond(op.result, 1, columns):
         right_place = right_place.without_extent(1)
+    if clamp and lies_in_blocks(lhs.place, 0, m):
+        left_place = left_place.without_extent(0)
     trips = _trips(op, rows if clamp else None, lowering)
     column_type = lowering.factor((m, row.k), capacity_type(op.lhs).element_type, row.lhs)
     line_type = lowering.factor((row.k, n), capacity_type(op.rhs).element_type, row.rhs)
@@ -99,7 +103,8 @@ def lower_contract(op: tile.ContractOp, lowering: TileLowering) -> None:
     whole = lowering.index.round_down(trips, row.k)
     result = steps(begin, whole, left_place, right_place, result)
     if row.k > 1 and not (isinstance(whole, int) and whole == trips):
-        right_tail = right_place if _is_zero_beyond(op, lowering) else right_place.cut(lowering, 0, trips)
+        filled = _is_zero_beyond(op, lowering) or ends_in_zeros(op, row.k)
+        right_tail = right_place if filled else right_place.cut(lowering, 0, trips)
         result = steps(whole, trips, left_place.cut(lowering, 1, trips), right_tail, result)
     lowering.replace(op, result)
 

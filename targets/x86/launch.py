@@ -14,10 +14,11 @@ import ctypes
 import struct
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,7 +129,7 @@ class Plan:
 
     result_shapes: tuple[tuple[int, ...], ...]
     words: list[int]
-    """All words of a call by one worker, with 0 for addresses; an arena of 0 bytes needs none."""
+    """All words of a call by one worker, with 0 for addresses that differ; an arena of 0 bytes needs none."""
     allocations: list[tuple[tuple[int, ...], np.dtype[Any]]]
     """Shape and type of each result."""
     arena_bytes: int
@@ -137,6 +138,13 @@ class Plan:
     """The elements of inputs and results together."""
     is_ready: bool = False
     """Whether the kernels that these shapes choose are compiled."""
+
+
+class Bound(NamedTuple):
+    """An argument that is the same in every call: its elements as the program reads them, and its shape."""
+
+    packed: Array
+    shape: tuple[int, ...]
 
 
 class HostFunction:
@@ -155,6 +163,7 @@ class HostFunction:
             ArgumentRule.of(f"result {position}", type_) for position, type_ in enumerate(signature.results)
         ]
         types = [*signature.inputs, *signature.results]
+        self._bound: dict[int, Bound] = {}
         self.slots: list[int] = []
         """Where among the words the address of each argument and result stands."""
         count = 0
@@ -183,6 +192,25 @@ class HostFunction:
     def code(self) -> ProgramCode:
         """The object code so far."""
         return self._linked.code
+
+    def bind(self, arrays: Mapping[int, object]) -> HostFunction:
+        """A function of the other arguments: those at these positions are laid out now as the program reads them.
+
+        Nothing written to the arrays later is seen. Raises a CrosstileError for an array of the wrong type or shape.
+        """
+        signature, bound = self.signature, copy(self)
+        bound._bound = {}
+        for position, value in arrays.items():
+            array = self.input_rules[position].check(value)
+            layout = signature.inputs[position].layout
+            packed = np.array(array, order="C") if layout is None else layout.pack(array)
+            bound._bound[position] = Bound(packed, array.shape)
+        free = [position for position in range(len(self.input_rules)) if position not in bound._bound]
+        bound.input_rules = [self.input_rules[position] for position in free]
+        bound._dtypes = [self._dtypes[position] for position in free]
+        bound.slots = [slot for at, slot in enumerate(self.slots) if at not in bound._bound]
+        bound._plans, bound._scratch = {}, threading.local()
+        return bound
 
     def check_inputs(self, inputs: Sequence[object]) -> list[Array]:
         """The inputs as contiguous arrays; what is contiguous already is not copied."""
@@ -223,10 +251,17 @@ class HostFunction:
         return plan
 
     def _plan(self, shapes: Sequence[tuple[int, ...]]) -> Plan:
+        remaining = iter(shapes)
+        shapes = [
+            self._bound[at].shape if at in self._bound else next(remaining) for at in range(len(self.signature.inputs))
+        ]
         result_shapes = self.signature.shapes_of_results(shapes)
         words: list[int] = []
-        for type_, shape in zip(self._types, [*shapes, *result_shapes], strict=True):
-            words += [0, *(size for size, known in zip(shape, type_.shape, strict=True) if known is None)]
+        for at, (type_, shape) in enumerate(zip(self._types, [*shapes, *result_shapes], strict=True)):
+            if at not in self._bound and type_.layout is not None:
+                raise CrosstileError(f"{self.signature.names[at]} is read packed: it must be bound before the call")
+            words.append(address_of(self._bound[at].packed) if at in self._bound else 0)
+            words += [size for size, known in zip(shape, type_.shape, strict=True) if known is None]
         elements = sum(prod(shape) for shape in [*shapes, *result_shapes])
         arena_bytes = self._arena_size(*words, 1)
         allocations = list(zip(result_shapes, self._result_dtypes, strict=True))

@@ -1,0 +1,142 @@
+"""Schedules of products whose factors are packed in memory, and the layouts to pack them in.
+
+Level: nest. A schedule that stages a factor packs it on the way; a factor that is packed once and kept is read where it
+lies, in the same panels. So the layout follows from the register tile of the schedule that would stage it, and that
+schedule without the stage is the one for the packed factor::
+
+    loops = [n : 4096, k : 512 balanced 8, m : 256, n : 64, m : 6], stage = [1]
+    (d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)        panels of 64 columns, each with its rows one after the other
+
+Few rows have a schedule of their own: they walk through the panels one after the other, which is one stream of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from crosstile.dialects.nest.analysis import element_type
+from crosstile.dialects.nest.axes import Axis, KernelAxes, axes_among
+from crosstile.dialects.nest.contraction_roles import ContractionRoles
+from crosstile.dialects.nest.schedule import (
+    Comparison,
+    GuardAttr,
+    GuardedScheduleAttr,
+    Loop,
+    Schedule,
+    ScheduleAttr,
+)
+from crosstile.dialects.packing import packed_layout
+from crosstile.passes.schedules.register_tiles import bits, round_up
+from crosstile.targets.model import Machine
+from crosstile.targets.packing import BLOCK, PLACE, PackedLayout, Part
+
+WORD_BITS = 32
+"""Instructions that add up several products at once take them from words of so many bits."""
+FEW_ROWS = 16
+"""Up to so many rows a product is as fast as its right factor streams from memory."""
+STREAM_BYTES = 1 << 15
+"""Bytes of a panel that several tiles of rows read one after the other: they stay in L1."""
+ONE_ROW_BLOCK = 4096
+"""Elements of k between which the accumulators of a single row go through memory."""
+
+
+def staged_layout(
+    axes: KernelAxes, roles: ContractionRoles, position: int, schedules: Sequence[Schedule], machine: Machine
+) -> PackedLayout | None:
+    """The layout in which every one of ``schedules`` can read the factor at ``position``; None if there is none.
+
+    The right factor is worth packing however it is read, the left one where a schedule stages it.
+    """
+    staging = [schedule for schedule in schedules if position in schedule.stage]
+    along = axes.of_operand(roles.nest, position)
+    cut = roles.n if position == roles.rhs else roles.m
+    plain = [entry for entry in along if entry is None or isinstance(entry, Axis)]
+    if cut is None or len(plain) < len(along) or (position == roles.lhs and not staging):
+        return None
+    source = (staging or list(schedules))[-1]
+    width = source.steps(cut.name)[-1] if source.steps(cut.name) else 1
+    if width == 1 or source.intrinsic is None:
+        return None
+    words = any(row.name == source.intrinsic and row.k > 1 for row in machine.intrinsics)
+    group = WORD_BITS // bits(element_type(roles.nest.inputs[position])) if words else 1
+    sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
+    outer = [Part(dim) for dim, axis in enumerate(plain) if axis not in (cut, roles.k, *sums)]
+    inner = [Part(plain.index(axis)) for axis in sums if axis in plain]
+    n, k = plain.index(cut), plain.index(roles.k)
+    words_of_k = [Part(k)] if group == 1 else [Part(k, BLOCK, group)]
+    rest = [] if group == 1 else [Part(k, PLACE, group)]
+    return PackedLayout((*outer, Part(n, BLOCK, width), *inner, *words_of_k, Part(n, PLACE, width), *rest))
+
+
+def packed_positions(roles: ContractionRoles) -> list[int]:
+    """The factors that are packed in memory."""
+    return [at for at in (roles.lhs, roles.rhs) if packed_layout(roles.nest.inputs[at].type) is not None]
+
+
+def without_stages(schedule: Schedule, positions: Sequence[int]) -> Schedule:
+    """``schedule`` with the factors at ``positions`` read where they are."""
+    return replace(schedule, stage=tuple(at for at in schedule.stage if at not in positions))
+
+
+def packed_schedules(
+    axes: KernelAxes, roles: ContractionRoles, base: Sequence[GuardedScheduleAttr]
+) -> list[GuardedScheduleAttr]:
+    """What is left to choose once factors are packed; ``base`` are the schedules for factors that are not."""
+    positions = packed_positions(roles)
+    result: list[GuardedScheduleAttr] = []
+    rows = 1 if roles.m is None else roles.m.size
+    if roles.rhs in positions:
+        widest = base[-1].schedule.data
+        for most, tile in ((1, 1), (FEW_ROWS, _row_step(widest, roles))):
+            if rows is None or (rows <= most and not result):
+                guard = () if rows is not None or roles.m is None else (Comparison(roles.m.name, "<=", most),)
+                streaming = _streaming(axes, roles, widest, tile)
+                result.append(GuardedScheduleAttr(GuardAttr(guard), ScheduleAttr(streaming)))
+    if not result or result[-1].guard.data:
+        for guarded in base:
+            schedule = guarded.schedule.data
+            if set(positions) <= set(schedule.stage) and _fits(axes, roles, schedule, positions):
+                stripped = ScheduleAttr(without_stages(schedule, positions))
+                result.append(GuardedScheduleAttr(guarded.guard, stripped))
+    return result
+
+
+def _row_step(schedule: Schedule, roles: ContractionRoles) -> int:
+    return schedule.steps(roles.m.name)[-1] if roles.m is not None and schedule.steps(roles.m.name) else 1
+
+
+def _fits(axes: KernelAxes, roles: ContractionRoles, schedule: Schedule, positions: Sequence[int]) -> bool:
+    """Whether the register tiles of ``schedule`` lie in the blocks of all packed factors."""
+    for position in positions:
+        layout = packed_layout(roles.nest.inputs[position].type)
+        cut = roles.n if position == roles.rhs else roles.m
+        assert layout is not None and cut is not None
+        block = layout.block(axes.of_operand(roles.nest, position).index(cut))
+        steps = schedule.steps(cut.name)
+        if not steps or block % steps[-1]:
+            return False
+    return True
+
+
+def _streaming(axes: KernelAxes, roles: ContractionRoles, like: Schedule, rows: int) -> Schedule:
+    """Panel by panel, each from top to bottom; several tiles of rows share a block of it while it is in L1."""
+    columns = like.steps(roles.n.name)[-1]
+    others = [axis for axis in axes_among(axes.of_result(roles.nest.results[0])) if axis not in (roles.m, roles.n)]
+    sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
+    width = bits(element_type(roles.nest.inputs[roles.rhs]))
+    k_step = ONE_ROW_BLOCK if rows == 1 else STREAM_BYTES * 8 // (columns * width)
+    if roles.k.size is not None:
+        k_step = max(1, min(k_step, round_up(roles.k.size, 8)))
+    return replace(
+        like,
+        loops=(
+            *(Loop(axis.name, 1) for axis in (*others, *sums)),
+            Loop(roles.n.name, columns),
+            Loop(roles.k.name, k_step, 8),
+            *([] if roles.m is None else [Loop(roles.m.name, rows)]),
+        ),
+        parallel=others[0].name if others else roles.n.name,
+        grain=1 if others else columns,
+        stage=tuple(at for at in like.stage if at == roles.lhs and at not in packed_positions(roles)),
+    )
