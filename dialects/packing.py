@@ -21,9 +21,7 @@ from xdsl.ir.affine import (
 )
 from xdsl.utils.hints import isa
 
-from crosstile.targets.packing import BLOCK, PLACE, WHOLE, PackedLayout, Part
-
-_KINDS = {AffineBinaryOpKind.FloorDiv: BLOCK, AffineBinaryOpKind.Mod: PLACE}
+from crosstile.targets.packing import PackedLayout, Part
 
 
 def packed_layout(type_: Attribute) -> PackedLayout | None:
@@ -45,21 +43,28 @@ def packed_layout(type_: Attribute) -> PackedLayout | None:
 
 
 def _part(expression: AffineExpr) -> Part | None:
+    """``(d mod within) floordiv size``, of which either may be missing."""
+    size, within = 1, 0
     match expression:
-        case AffineDimExpr(position=dim):
-            return Part(dim)
-        case AffineBinaryOpExpr(kind=kind, lhs=AffineDimExpr(position=dim), rhs=AffineConstantExpr(value=size)):
-            return Part(dim, _KINDS[kind], size) if kind in _KINDS else None
+        case AffineBinaryOpExpr(kind=AffineBinaryOpKind.FloorDiv, lhs=inner, rhs=AffineConstantExpr(value=size)):
+            expression = inner
         case _:
-            return None
+            pass
+    match expression:
+        case AffineBinaryOpExpr(kind=AffineBinaryOpKind.Mod, lhs=inner, rhs=AffineConstantExpr(value=within)):
+            expression = inner
+        case _:
+            pass
+    return Part(expression.position, size, within) if isinstance(expression, AffineDimExpr) else None
 
 
 def layout_map(layout: PackedLayout) -> AffineMap:
     """The affine map from the coordinates of an array to those of its box."""
     results: list[AffineExpr] = []
     for part in layout.parts:
-        dim = AffineExpr.dimension(part.dim)
-        results.append({WHOLE: dim, BLOCK: dim // part.size, PLACE: dim % part.size}[part.kind])
+        place: AffineExpr = AffineExpr.dimension(part.dim)
+        place = place % part.within if part.within else place
+        results.append(place // part.size if part.size > 1 else place)
     return AffineMap(layout.rank, 0, tuple(results))
 
 

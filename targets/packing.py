@@ -2,11 +2,13 @@
 
 Level: data, for the compiler (the layout of a ``memref`` whose elements are packed), its interpreters and the launcher.
 A layout maps the coordinates of an array to those of a *box* that lies row-major in memory. Each dimension is whole, or
-cut into blocks; what the last block lacks is zero. A right factor [k, n] in panels of 64 columns::
+cut into blocks, which may be cut into smaller ones; what the last block lacks is zero. A right factor [k, n] in panels
+of 64 columns, and in panels of 16, of which four belong together::
 
-    affine_map<(d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)>      (1000, 130) -> box (3, 1000, 64)
+    affine_map<(d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)>                            (1000, 130) -> (3, 1000, 64)
+    affine_map<(d0, d1) -> (d1 floordiv 64, (d1 mod 64) floordiv 16, d0, d1 mod 16)>   (1000, 130) -> (3, 4, 1000, 16)
 
-    PackedLayout((Part(1, BLOCK, 64), Part(0, WHOLE), Part(1, PLACE, 64)))
+    PackedLayout((Part(1, 64), Part(0), Part(1, 1, 64)))      PackedLayout((Part(1, 64), Part(1, 16, 64), ...))
 """
 
 from __future__ import annotations
@@ -21,31 +23,24 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-WHOLE, BLOCK, PLACE = "whole", "block", "place"
 ALIGNMENT = 64
 """Bytes: a cache line, so that no vector of a packed array lies across two."""
 
 
 class Part(NamedTuple):
-    """One dimension of a box: dimension ``dim`` of the array as it is, its blocks of ``size``, or places in a block."""
+    """One dimension of a box: ``(d mod within) floordiv size`` of dimension ``dim``; without ``within``, all of it."""
 
     dim: int
-    kind: str = WHOLE
     size: int = 1
+    within: int = 0
 
     def extent(self, shape: Sequence[int]) -> int:
         """How large this dimension of the box is for an array of ``shape``."""
-        return {WHOLE: shape[self.dim], BLOCK: -(-shape[self.dim] // self.size), PLACE: self.size}[self.kind]
+        return -(-(self.within or shape[self.dim]) // self.size)
 
-    def range(self, first: int, last: int) -> slice:
-        """Where in this dimension of the box the elements from ``first`` to ``last`` are: whole blocks, or one."""
-        match self.kind:
-            case "block":
-                return slice(first // self.size, -(-last // self.size))
-            case "place":
-                return slice(0, min(self.size, last - first))
-            case _:
-                return slice(first, last)
+    def place(self, coordinate: int) -> int:
+        """Where ``coordinate`` of the array's dimension is along this one of the box."""
+        return (coordinate % self.within if self.within else coordinate) // self.size
 
 
 @dataclass(frozen=True)
@@ -59,20 +54,29 @@ class PackedLayout:
         if dims != list(range(len(dims))):
             raise ValueError(f"a packed layout names dimensions {dims}, which are not all of the first ones")
         for dim in dims:
-            found = sorted((part.kind, part.size) for part in self.parts if part.dim == dim)
-            whole = found == [(WHOLE, 1)]
-            cut = [kind for kind, _ in found] == [BLOCK, PLACE] and found[0][1] == found[1][1] > 1
-            if not whole and not cut:
-                raise ValueError(f"dimension {dim} of a packed layout is neither whole nor cut into blocks of one size")
+            within = 0
+            for part in self.chain(dim):
+                if part.within != within or part.size < 1 or (within and (within % part.size or within == part.size)):
+                    raise ValueError(
+                        f"a packed layout cuts dimension {dim} into blocks of {part.size} of {part.within or 'all'}, "
+                        f"which do not make up the blocks of {within or 'all'}"
+                    )
+                within = part.size
+            if within != 1:
+                raise ValueError(f"a packed layout says nothing of the places in blocks of {within} of dimension {dim}")
 
     @property
     def rank(self) -> int:
         """The dimensions of the array."""
         return 1 + max((part.dim for part in self.parts), default=-1)
 
+    def chain(self, dim: int) -> list[Part]:
+        """The parts that dimension ``dim`` is cut into, the largest blocks first."""
+        return sorted((part for part in self.parts if part.dim == dim), key=lambda part: -part.size)
+
     def block(self, dim: int) -> int:
-        """The size of the blocks that dimension ``dim`` is cut into; 1 if it is whole."""
-        return next(part.size for part in self.parts if part.dim == dim)
+        """The size of the largest blocks that dimension ``dim`` is cut into; 1 if it is whole."""
+        return self.chain(dim)[0].size
 
     def box(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of the box of an array of ``shape``."""
@@ -81,32 +85,48 @@ class PackedLayout:
     def pack(self, array: Array) -> Array:
         """A new array of the box's shape, aligned to a cache line, with the elements of ``array`` and zeros."""
         packed = _aligned_zeros(self.box(array.shape), array.dtype)
-        blocks = [self.block(dim) for dim in range(self.rank)]
-        for pieces in product(*map(_pieces, array.shape, blocks)):
-            source = array[tuple(slice(first, last) for first, last in pieces)]
-            shape: list[int] = []
-            axes: dict[tuple[int, str], int] = {}
-            for dim, (block, size) in enumerate(zip(blocks, source.shape, strict=True)):
-                if block == 1:
-                    axes[dim, WHOLE] = len(shape)
-                    shape.append(size)
-                else:
-                    axes[dim, BLOCK], axes[dim, PLACE] = len(shape), len(shape) + 1
-                    shape += [size // block, block] if size % block == 0 else [1, size]
-            target = packed[tuple(part.range(*pieces[part.dim]) for part in self.parts)]
-            target[...] = source.reshape(shape).transpose([axes[part.dim, part.kind] for part in self.parts])
+        chains = [self.chain(dim) for dim in range(self.rank)]
+        flat = [part for chain in chains for part in chain]
+        order = [flat.index(part) for part in self.parts]
+        for pieces in product(*map(_pieces, array.shape, chains)):
+            source = array[tuple(slice(piece.first, piece.last) for piece in pieces)]
+            shape = [size for piece in pieces for size in piece.shape]
+            places = [place for piece in pieces for place in piece.places]
+            packed[tuple(places[at] for at in order)] = source.reshape(shape).transpose(order)
         return packed
 
     @classmethod
     def from_json(cls, data: Sequence[Sequence[Any]]) -> PackedLayout:
         """The layout with these parts, as JSON has them."""
-        return cls(tuple(Part(int(dim), str(kind), int(size)) for dim, kind, size in data))
+        return cls(tuple(Part(*map(int, part)) for part in data))
 
 
-def _pieces(size: int, block: int) -> list[tuple[int, int]]:
-    """A dimension cut into all of its whole blocks, and what is left."""
-    whole = size - size % block
-    return [piece for piece in ((0, whole), (whole, size)) if piece[0] < piece[1]]
+class _Piece(NamedTuple):
+    """A range of a dimension that is a box of its parts: their sizes, and where in them it is."""
+
+    first: int
+    last: int
+    shape: tuple[int, ...]
+    places: tuple[slice, ...]
+
+
+def _pieces(size: int, chain: Sequence[Part]) -> list[_Piece]:
+    """A dimension cut into all of its largest blocks, then what is left into those of the next size, and so on."""
+    found: list[_Piece] = []
+    first = 0
+    for level, part in enumerate(chain):
+        count = (size - first) // part.size
+        if count == 0:
+            continue
+        last = first + count * part.size
+        inner = [each.within // each.size for each in chain[level + 1 :]]
+        outer = [each.place(first) for each in chain[: level + 1]]
+        places = [*(slice(at, at + 1) for at in outer[:-1]), slice(outer[-1], outer[-1] + count)]
+        found.append(
+            _Piece(first, last, (*(1,) * level, count, *inner), (*places, *(slice(0, extent) for extent in inner)))
+        )
+        first = last
+    return found
 
 
 def _aligned_zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:

@@ -194,14 +194,14 @@ class Access:
         """How far one result of a storage map moves between ``span`` neighbours; None if that varies."""
         if (step := coefficient(expression, dim)) is not None:
             return step
-        if not isinstance(expression, AffineBinaryOpExpr) or expression.lhs != AffineDimExpr(dim):
-            return None
-        if not isinstance(expression.rhs, AffineConstantExpr):
+        if not isinstance(expression, AffineBinaryOpExpr) or not isinstance(expression.rhs, AffineConstantExpr):
             return None
         starts = (self.coordinates([Linear(at) for at in register])[dim] for register in self.registers.starts)
         if not all(_stays_inside(start, span, expression.rhs.value) for start in starts):
             return None
-        return {AffineBinaryOpKind.FloorDiv: 0, AffineBinaryOpKind.Mod: 1}.get(expression.kind)
+        step = 1 if expression.lhs == AffineDimExpr(dim) else self._step_in_box(expression.lhs, dim, span)
+        # A register in one block lies in one of the smaller ones that it may be cut into, or steps with them.
+        return {AffineBinaryOpKind.FloorDiv: step and 0, AffineBinaryOpKind.Mod: step}.get(expression.kind)
 
     # Validity
 

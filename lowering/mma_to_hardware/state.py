@@ -37,7 +37,7 @@ from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.hoisting import Hoister
 from crosstile.lowering.linear_index import LinearBuilder
 from crosstile.lowering.vector_registers import registers_of
-from crosstile.targets.packing import BLOCK, PLACE, PackedLayout
+from crosstile.targets.packing import PackedLayout
 
 SCRATCH_ALIGNMENT = 64
 """Bytes; a cache line and the widest vector register."""
@@ -199,10 +199,8 @@ class HardwareLowering(Lowering):
         """The box of a packed memref as one row of elements."""
         box: list[Index] = []
         for part in layout.parts:
-            size = sizes[part.dim]
-            if part.kind == BLOCK:
-                size = self.index.floor_div(self.index.add(size, part.size - 1), part.size)
-            box.append(part.size if part.kind == PLACE else size)
+            size: Index = part.within or sizes[part.dim]
+            box.append(self.index.floor_div(self.index.add(size, part.size - 1), part.size))
         strides = tuple(self.index.product(box[dim + 1 :][::-1]) for dim in range(len(box)))
         elements = self.index.mul(strides[0], box[0])
         known = elements if isinstance(elements, int) else DYNAMIC_INDEX

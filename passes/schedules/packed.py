@@ -29,7 +29,7 @@ from crosstile.dialects.nest.schedule import (
 from crosstile.dialects.packing import packed_layout
 from crosstile.passes.schedules.register_tiles import bits, round_up
 from crosstile.targets.model import Machine
-from crosstile.targets.packing import BLOCK, PLACE, PackedLayout, Part
+from crosstile.targets.packing import PackedLayout, Part
 
 WORD_BITS = 32
 """Instructions that add up several products at once take them from words of so many bits."""
@@ -64,9 +64,8 @@ def staged_layout(
     outer = [Part(dim) for dim, axis in enumerate(plain) if axis not in (cut, roles.k, *sums)]
     inner = [Part(plain.index(axis)) for axis in sums if axis in plain]
     n, k = plain.index(cut), plain.index(roles.k)
-    words_of_k = [Part(k)] if group == 1 else [Part(k, BLOCK, group)]
-    rest = [] if group == 1 else [Part(k, PLACE, group)]
-    return PackedLayout((*outer, Part(n, BLOCK, width), *inner, *words_of_k, Part(n, PLACE, width), *rest))
+    rest = [] if group == 1 else [Part(k, 1, group)]
+    return PackedLayout((*outer, Part(n, width), *inner, Part(k, group), Part(n, 1, width), *rest))
 
 
 def packed_positions(roles: ContractionRoles) -> list[int]:

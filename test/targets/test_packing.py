@@ -11,21 +11,21 @@ from xdsl.dialects.builtin import DYNAMIC_INDEX, AffineMapAttr, TensorType, f32
 from xdsl.ir.affine import AffineMap
 
 from crosstile.dialects.packing import layout_map, packed_layout, packed_tensor
-from crosstile.targets.packing import ALIGNMENT, BLOCK, PLACE, WHOLE, PackedLayout, Part
+from crosstile.targets.packing import ALIGNMENT, PackedLayout, Part
 
-PANELS = PackedLayout((Part(1, BLOCK, 64), Part(0), Part(1, PLACE, 64)))
-WORDS = PackedLayout((Part(1, BLOCK, 16), Part(0, BLOCK, 2), Part(1, PLACE, 16), Part(0, PLACE, 2)))
-FILTER = PackedLayout((Part(0, BLOCK, 6), Part(2), Part(3), Part(1), Part(0, PLACE, 6)))
-
-
-def place(part: Part, at: tuple[int, ...]) -> int:
-    """Where the element at ``at`` is along one dimension of the box."""
-    return {WHOLE: at[part.dim], BLOCK: at[part.dim] // part.size, PLACE: at[part.dim] % part.size}[part.kind]
+PANELS = PackedLayout((Part(1, 64), Part(0), Part(1, 1, 64)))
+NARROW = PackedLayout((Part(1, 64), Part(1, 16, 64), Part(0), Part(1, 1, 16)))
+WORDS = PackedLayout((Part(1, 16), Part(0, 2), Part(1, 1, 16), Part(0, 1, 2)))
+FILTER = PackedLayout((Part(0, 6), Part(2), Part(3), Part(1), Part(0, 1, 6)))
 
 
 @pytest.mark.parametrize(
     ("layout", "shape"),
-    [(layout, shape) for layout in (PANELS, WORDS) for shape in ((5, 130), (0, 7), (7, 0), (4, 128), (1, 1), (3, 64))]
+    [
+        (layout, shape)
+        for layout in (PANELS, NARROW, WORDS)
+        for shape in ((5, 130), (0, 7), (7, 0), (4, 128), (1, 1), (3, 64))
+    ]
     + [(FILTER, shape) for shape in ((6, 2, 3, 3), (13, 5, 1, 3), (1, 1, 1, 1), (0, 2, 3, 3))],
 )
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
@@ -35,7 +35,7 @@ def test_every_element_is_where_the_layout_says(layout: PackedLayout, shape: tup
     assert packed.shape == layout.box(shape) and packed.flags.c_contiguous
     assert packed.size == 0 or packed.ctypes.data % ALIGNMENT == 0
     for at in product(*map(range, shape)):
-        assert packed[tuple(place(part, at) for part in layout.parts)] == array[at]
+        assert packed[tuple(part.place(at[part.dim]) for part in layout.parts)] == array[at]
     assert np.count_nonzero(packed.astype(np.float32)) == array.size
 
 
@@ -48,10 +48,11 @@ def test_strided_arrays_are_packed_as_they_are_read():
     "parts",
     [
         (Part(0), Part(0)),
-        (Part(0, BLOCK, 4), Part(0, PLACE, 8)),
-        (Part(0, BLOCK, 4),),
+        (Part(0, 4), Part(0, 1, 8)),
+        (Part(0, 64), Part(0, 16, 48), Part(0, 1, 16)),
+        (Part(0, 4),),
         (Part(1),),
-        (Part(0, BLOCK, 1), Part(0, PLACE, 1)),
+        (Part(0, 1), Part(0, 1, 1)),
     ],
 )
 def test_a_layout_holds_each_element_once(parts: tuple[Part, ...]):
@@ -63,6 +64,8 @@ def test_layouts_are_encodings_of_types():
     plain = TensorType(f32, [DYNAMIC_INDEX, DYNAMIC_INDEX, 3, 3])
     other = TensorType(f32, [4, 4], AffineMapAttr(AffineMap.from_callable(lambda i, j: (i + j, j))))
     assert packed_layout(plain) is None and packed_layout(other) is None
-    packed = packed_tensor(plain, FILTER)
-    assert packed_layout(packed) == FILTER
+    narrow = TensorType(f32, [DYNAMIC_INDEX, DYNAMIC_INDEX])
+    assert (
+        packed_layout(packed_tensor(plain, FILTER)) == FILTER and packed_layout(packed_tensor(narrow, NARROW)) == NARROW
+    )
     assert str(layout_map(FILTER)) == "(d0, d1, d2, d3) -> ((d0 floordiv 6), d2, d3, d1, (d0 mod 6))"
