@@ -77,7 +77,7 @@ def contraction_schedule(
     rows = 1 if roles.m is None or roles.m.size == 1 else tile.rows
     k_step = REDUCTION_BLOCK_BYTES * 8 // width if staged else IN_PLACE_BLOCK
     if roles.k.size is not None:
-        k_step = max(1, min(k_step, round_up(roles.k.size, 8)))
+        k_step = min(k_step, round_up(max(roles.k.size, 1), 8))
     result = axes.of_result(roles.nest.results[0])
     others = [axis for axis in axes_among(result) if axis not in (roles.m, roles.n)]
     outer_sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]

@@ -66,7 +66,7 @@ def window_schedule(axes: KernelAxes, roles: ContractionRoles, intrinsic: MmaInt
     columns, rows = tile.vectors * intrinsic.n, tile.rows
     k_step = REDUCTION_BLOCK_BYTES * 8 // bits(roles.element)
     if roles.k.size is not None:
-        k_step = max(1, min(k_step, round_up(roles.k.size, 8)))
+        k_step = min(k_step, round_up(max(roles.k.size, 1), 8))
     others = [axis for axis in axes_among(axes.of_result(roles.nest.results[0])) if axis not in (roles.m, roles.n)]
     sums = [Loop(axis.name, 1) for axis in axes.reduced(roles.nest) if axis != roles.k]
     sums.append(Loop(roles.k.name, k_step, 8))
