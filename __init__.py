@@ -4,10 +4,12 @@ The repository root is this package. pytest imports this file under the clone fo
 relatively at run time: the public names are looked up lazily in ``crosstile.tools.api``.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # type checkers know it is true for them; typing itself takes longer to import than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from crosstile.ir.diagnostics import CrosstileError as CrosstileError
     from crosstile.tools.api import CompiledFunction as CompiledFunction
     from crosstile.tools.api import compile as compile
@@ -26,5 +28,7 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
+        from importlib import import_module
+
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'crosstile' has no attribute {name!r}")

@@ -1,0 +1,46 @@
+"""The commands as they are installed: Ctrl-C ends them quietly with 130 from the first moment on.
+
+Most of a short run is imports, and an interrupt in them would otherwise end in a traceback. So this module imports next
+to nothing, and an interrupt leaves the process at once while a tool is imported. From then on it is a KeyboardInterrupt,
+which a tool answers (``run_tool``); what comes before its answer is caught here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C ended: 128 and the number of the signal."""
+
+
+def crosstile() -> int:
+    """``crosstile``."""
+    return _run("crosstile.tools.main")
+
+
+def crosstile_opt() -> int:
+    """``crosstile-opt``."""
+    return _run("crosstile.tools.opt")
+
+
+def crosstile_translate() -> int:
+    """``crosstile-translate``."""
+    return _run("crosstile.tools.translate")
+
+
+def _leave(*_: object) -> None:
+    os._exit(INTERRUPTED)
+
+
+def _run(module: str) -> int:
+    """Import a tool and run its ``main``."""
+    try:
+        signal.signal(signal.SIGINT, _leave)
+        from importlib import import_module
+
+        main = import_module(module).main
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return main()
+    except KeyboardInterrupt:
+        return INTERRUPTED
