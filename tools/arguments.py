@@ -14,23 +14,19 @@ from __future__ import annotations
 import argparse
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xdsl.dialects import func
-from xdsl.dialects.builtin import DYNAMIC_INDEX, ArrayAttr, MemRefType, TensorType
-from xdsl.ir import Attribute
-from xdsl.utils.hints import isa
 
-from crosstile.dialects.element_types import Array, dtype_of, is_float
-from crosstile.dialects.host import host_signature, is_host
-from crosstile.dialects.nn.dims import argument_shapes, dim_names
 from crosstile.ir.diagnostics import op_error
+from crosstile.ir.dimensions import Dim, shapes_of
 from crosstile.ir.registry import did_you_mean
-from crosstile.targets.x86.launch import ArgumentRule, plain
+from crosstile.targets.x86.launch import ArgumentRule, Array, dtype_called, plain
 from crosstile.tools.command_line import ArgumentParser, UsageError
-from crosstile.tools.program import Program, find_function
+
+if TYPE_CHECKING:
+    from crosstile.tools.program import Program
 
 MOST_BYTES = 1 << 40
 """Sizes that no machine has memory for are refused before NumPy tries."""
@@ -51,15 +47,25 @@ def add_input_flags(parser: ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a program takes: a declaration of its function with the inputs only, and name and rule of each input."""
+    """What a program takes: the name and the rule of each input, and the names of their dimensions. Plain data."""
 
-    declaration: func.FuncOp
+    function: str
     names: list[str]
     rules: list[ArgumentRule]
+    dims: list[Dim]
 
     @classmethod
     def of(cls, program: Program) -> Parameters:
         """The parameters of ``program``; a CrosstileError if one is no tensor."""
+        from xdsl.dialects.builtin import DYNAMIC_INDEX, MemRefType, TensorType
+        from xdsl.ir import Attribute
+        from xdsl.utils.hints import isa
+
+        from crosstile.dialects.element_types import dtype_of
+        from crosstile.dialects.host import host_signature, is_host
+        from crosstile.dialects.nn.dims import argument_dims
+        from crosstile.tools.program import find_function
+
         function = find_function(program.at(program.start), program.entry)
         types = list(function.function_type.inputs)
         if is_host(function):
@@ -76,20 +82,27 @@ class Parameters:
                 )
             shape = tuple(None if size == DYNAMIC_INDEX else size for size in type_.get_shape())
             rules.append(ArgumentRule(f"'{names[-1]}'", dtype_of(type_.element_type), shape))
-        declaration = func.FuncOp.external(program.entry, types, [])
-        declaration.location = function.location
-        if function.arg_attrs is not None:
-            declaration.arg_attrs = ArrayAttr(function.arg_attrs.data[: len(types)])
-        return cls(declaration, names, rules)
+        dims = [dim for dim in argument_dims(function) if dim.argument < len(types)]
+        return cls(program.entry, names, rules, dims)
 
-    def dims(self) -> tuple[str, ...]:
-        """The names of the dynamic dimensions."""
-        return dim_names(self.declaration)
+    def to_json(self) -> dict[str, Any]:
+        """What ``json.dumps`` takes, and ``from_json`` makes parameters of."""
+        rules = [(rule.dtype.name, rule.shape) for rule in self.rules]
+        return {"function": self.function, "names": self.names, "rules": rules, "dims": [astuple(d) for d in self.dims]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Parameters:
+        """The parameters that ``to_json`` described; a KeyError, TypeError or ValueError for what it did not."""
+        names = list(data["names"])
+        rules = [
+            ArgumentRule(f"'{name}'", dtype_called(dtype), tuple(shape))
+            for name, (dtype, shape) in zip(names, data["rules"], strict=True)
+        ]
+        return cls(data["function"], names, rules, [Dim(*dim) for dim in data["dims"]])
 
 
-def program_inputs(arguments: argparse.Namespace, program: Program) -> list[Array]:
-    """One array per argument of the program; a CrosstileError for flags or files that do not fit it."""
-    parameters = Parameters.of(program)
+def program_inputs(arguments: argparse.Namespace, parameters: Parameters) -> list[Array]:
+    """One array per argument of a program; a CrosstileError for flags or files that do not fit it."""
     if arguments.inputs is None:
         seed = _number("--random", "0" if arguments.random is None else arguments.random)
         return random_inputs(parameters, _sizes(arguments.dim), seed)
@@ -121,11 +134,12 @@ def _number(what: str, text: str) -> int:
 def random_inputs(parameters: Parameters, sizes: Mapping[str, int], seed: int) -> list[Array]:
     """Random arrays with ``sizes`` for the dynamic dimensions."""
     found: list[Array] = []
-    for position, shape in argument_shapes(parameters.declaration, sizes).items():
+    arguments = range(len(parameters.rules))
+    for position, shape in shapes_of(parameters.dims, arguments, sizes, parameters.function).items():
         rule = parameters.rules[position]
         _refuse_huge(rule, shape)
         random = np.random.default_rng([seed, position])
-        if is_float(rule.dtype):
+        if rule.dtype.kind not in "biu":
             array = np.asarray(random.standard_normal(shape, np.float64 if rule.dtype.itemsize > 4 else np.float32))
         elif rule.dtype.kind == "b":
             array = np.asarray(random.integers(0, 2, shape))

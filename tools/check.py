@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from crosstile.ir.diagnostics import handle_diagnostics
+from crosstile.ir.start_up import read_formats_lazily
 from crosstile.tools.command_line import (
     ArgumentParser,
     Progress,
@@ -28,10 +29,9 @@ from crosstile.tools.command_line import (
 )
 from crosstile.tools.run import (
     SAMPLES,
+    GivenPath,
     add_program_flags,
     duration,
-    load_program,
-    operations_of,
     positive,
     sample_size,
 )
@@ -56,14 +56,19 @@ def _run(argv: list[str]) -> int:
         write_output(None, parser.format_help())
         return 0
     threads = positive("--threads", arguments.threads)
+    if arguments.input is None:
+        parser.error("which program? give a file, or '-' for standard input")
     with handle_diagnostics(show_diagnostic):
-        program = load_program(parser, arguments)
+        read_formats_lazily()
         from crosstile.tools.api import check_threads, default_threads
-        from crosstile.tools.arguments import program_inputs
+        from crosstile.tools.arguments import Parameters, program_inputs
         from crosstile.tools.judge import Judge
+        from crosstile.tools.operation_count import operations_of
+        from crosstile.tools.program import Program
 
-        inputs = program_inputs(arguments, program)
-        operations = operations_of(program, inputs) or 0
+        program = Program.load(GivenPath(arguments.input), arguments.target, arguments.start, arguments.entry)
+        inputs = program_inputs(arguments, Parameters.of(program))
+        operations = operations_of(program, [array.shape for array in inputs]) or 0
         samples = {level: sample_size(arguments.sample, level, operations) for level in SAMPLES}
         with Progress() as progress:
             workers = check_threads("threads", threads or max(2, default_threads()))

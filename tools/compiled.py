@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,31 @@ if TYPE_CHECKING:
     from crosstile.tools.program import Program
 
 
+@dataclass(frozen=True)
+class Request:
+    """The text of a program, which messages call ``name``, and all that decides what it is compiled to."""
+
+    name: str
+    text: str
+    target: str = "host"
+    start: str = "nn"
+    entry: str | None = None
+    bound: bool = False
+    """Whether weights are packed ahead of calls."""
+
+    def key(self) -> str:
+        """The name of its object in the cache."""
+        return object_key(self.text, self.target, self.start, self.entry, self.bound)
+
+    def load(self) -> Program:
+        """The program: imports the compiler, parses and verifies."""
+        read_formats_lazily()
+        with paused_collector():
+            from crosstile.tools.program import Program
+
+            return Program.of_text(self.name, self.text, self.target, self.start, self.entry, self.bound)
+
+
 def compile_source(
     source: str | os.PathLike[str] | ModuleOp,
     target: str = "host",
@@ -43,57 +69,38 @@ def compile_source(
     """
     begin = perf_counter()
     if isinstance(source, str | os.PathLike):
-        name, text = read_source(source)
-    else:
-        from xdsl.dialects.builtin import ModuleOp
+        return compile_request(Request(*read_source(source), target, start, entry, bound), begin=begin)
+    from xdsl.dialects.builtin import ModuleOp
 
-        from crosstile.ir.printing import print_module
-        from crosstile.ir.verification import verify_module
-
-        if type(source) is not ModuleOp:
-            raise CrosstileError(f"a program is a path, a text or a module, found a {type(source).__name__}")
-        verify_module(source)
-        name, text = "<module>", print_module(source)
-    cache = object_cache()
-    key = None if cache is None else object_key(text, target, start, entry, bound)
-    if cache is not None and key is not None:
-        load = partial(_load, name, text, target, start, entry, bound)
-        if (compiled := _cached(cache, key, load, begin)) is not None:
-            return compiled
-    with paused_collector():
-        if isinstance(source, str | os.PathLike):
-            program = _load(name, text, target, start, entry, bound)
-        else:
-            from crosstile.tools.program import Program
-
-            program = Program.load(source, target, start, entry, bound)
-        compiled = program.compile()
-    if cache is not None and key is not None:
-        _keep(cache, key, compiled)
-    return compiled
-
-
-def _load(name: str, text: str, target: str, start: str, entry: str | None, bound: bool) -> Program:
-    read_formats_lazily()
+    from crosstile.ir.printing import print_module
+    from crosstile.ir.verification import verify_module
     from crosstile.tools.program import Program
 
-    return Program.of_text(name, text, target, start, entry, bound)
+    if type(source) is not ModuleOp:
+        raise CrosstileError(f"a program is a path, a text or a module, found a {type(source).__name__}")
+    verify_module(source)
+    request = Request("<module>", print_module(source), target, start, entry, bound)
+    return compile_request(request, lambda: Program.load(source, target, start, entry, bound), begin)
 
 
-def compile_program(program: Program, target: str) -> Compiled:
-    """``program.compile()``, from the cache if it is there; the program must be as it was read."""
+def compile_request(
+    request: Request, load: Callable[[], Program] | None = None, begin: float | None = None
+) -> Compiled:
+    """Compile a program, or take it from the cache; ``load`` gives the program if it is compiled."""
+    begin, load = begin or perf_counter(), load or request.load
     cache = object_cache()
-    begin = perf_counter()
-    key = ""
-    if cache is not None and program.text is not None:
-        key = object_key(program.text, target, program.start, program.entry, program.bound)
-    if cache is not None and key and (compiled := _cached(cache, key, lambda: program, begin)) is not None:
-        return compiled
-    with paused_collector():
-        compiled = program.compile()
-    if cache is not None and key:
+    if cache is None:
+        return _compile(load)
+    key = request.key()
+    if (compiled := _cached(cache, key, request.load, begin)) is None:
+        compiled = _compile(load)
         _keep(cache, key, compiled)
     return compiled
+
+
+def _compile(load: Callable[[], Program]) -> Compiled:
+    with paused_collector():
+        return load().compile()
 
 
 def _cached(cache: ObjectCache, key: str, load: Callable[[], Program], begin: float) -> Compiled | None:

@@ -1,7 +1,7 @@
 """The commands as they are installed: Ctrl-C ends them quietly with 130 from the first moment on.
 
 Most of a short run is imports, and an interrupt in them would otherwise end in a traceback. So this module imports next
-to nothing, and an interrupt leaves the process at once while a tool is imported. From then on it is a KeyboardInterrupt,
+to nothing, and an interrupt leaves the process at once while a tool is imported. After that it is a KeyboardInterrupt,
 which a tool answers (``run_tool``); what comes before its answer is caught here.
 """
 

@@ -34,7 +34,7 @@ from crosstile.dialects.nest.meaning import concrete_sizes
 from crosstile.dialects.nest.meaning import kernel as run_kernel
 from crosstile.dialects.tile.meaning import MEANINGS as TILE
 from crosstile.dialects.upstream_meaning import MEANINGS as UPSTREAM
-from crosstile.tools.program import find_function
+from crosstile.tools.program import Program, find_function
 
 SHAPES = Meanings()
 """Meanings on arrays that have a shape and no memory."""
@@ -65,6 +65,14 @@ def count_operations(module: ModuleOp, symbol: str, shapes: Sequence[Sequence[in
     all_shapes = [*shapes, *(host_signature(function).shapes_of_results(shapes) if is_host(function) else ())]
     interpreter.call(symbol, [_of_shape(shape, type_) for shape, type_ in zip(all_shapes, types, strict=True)])
     return interpreter.state(_Count).operations
+
+
+def operations_of(program: Program, shapes: Sequence[Sequence[int]]) -> int | None:
+    """The operations that ``program`` asks for; None if it starts below the levels they are counted at."""
+    level = "nest" if program.start == "nn" else program.start
+    if level not in ("nest", "tile"):
+        return None
+    return count_operations(program.at(level), program.entry, shapes)
 
 
 def _of_shape(shape: Sequence[int], type_: Attribute) -> Array:

@@ -20,7 +20,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from crosstile.ir.diagnostics import handle_diagnostics
-from crosstile.ir.start_up import read_formats_lazily
 from crosstile.tools.command_line import (
     ArgumentParser,
     Progress,
@@ -34,7 +33,7 @@ from crosstile.tools.command_line import (
 if TYPE_CHECKING:
     from crosstile.dialects.element_types import Array
     from crosstile.targets.model import Machine
-    from crosstile.tools.program import Program
+    from crosstile.tools.on_demand import ProgramOnDemand
 
 PROG = "crosstile run"
 LONG_RUN = 0.5
@@ -69,17 +68,7 @@ def add_program_flags(parser: ArgumentParser) -> None:
     parser.add_argument("-h", "--help", action="store_true", help="print this help and exit")
 
 
-def load_program(parser: ArgumentParser, arguments: argparse.Namespace) -> Program:
-    """The program that the flags name."""
-    read_formats_lazily()
-    from crosstile.tools.program import Program
-
-    if arguments.input is None:
-        parser.error("which program? give a file, or '-' for standard input")
-    return Program.load(_Path(arguments.input), arguments.target, arguments.start, arguments.entry)
-
-
-class _Path(str):
+class GivenPath(str):
     """A path, whatever characters it has."""
 
     def __fspath__(self) -> str:
@@ -119,13 +108,16 @@ def _run(argv: list[str]) -> int:
         return 0
     threads, repeat = positive("--threads", arguments.threads), positive("--repeat", arguments.repeat)
     _check_flags(arguments)
+    if arguments.input is None:
+        parser.error("which program? give a file, or '-' for standard input")
     with handle_diagnostics(show_diagnostic):
-        program = load_program(parser, arguments)
         from crosstile.tools.arguments import program_inputs
+        from crosstile.tools.on_demand import ProgramOnDemand
 
-        inputs = program_inputs(arguments, program)
+        program = ProgramOnDemand(GivenPath(arguments.input), arguments.target, arguments.start, arguments.entry)
+        inputs = program_inputs(arguments, program.parameters)
         if arguments.level is None:
-            report, results = _run_compiled(program, arguments.target, inputs, threads, repeat)
+            report, results = _run_compiled(program, inputs, threads, repeat)
         else:
             report, results = _run_level(program, inputs, arguments, threads)
     if arguments.outputs is not None:
@@ -148,25 +140,15 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         check_writable(arguments.outputs)
 
 
-def operations_of(program: Program, inputs: Sequence[Array]) -> int | None:
-    """The operations that the program asks for; None if it starts below the levels they are counted at."""
-    from crosstile.tools.operation_count import count_operations
-
-    level = "nest" if program.start == "nn" else program.start
-    if level not in ("nest", "tile"):
-        return None
-    return count_operations(program.at(level), program.entry, [array.shape for array in inputs])
-
-
 def _run_compiled(
-    program: Program, target: str, inputs: list[Array], threads: int | None, repeat: int | None
+    program: ProgramOnDemand, inputs: list[Array], threads: int | None, repeat: int | None
 ) -> tuple[Report, list[Array]]:
     from crosstile.targets.x86.peak import measured_peak
     from crosstile.tools.api import choose_workers
-    from crosstile.tools.compiled import compile_program
+    from crosstile.tools.on_demand import cached_peak_code
 
     with Progress("compiling"):
-        compiled = compile_program(program, target)
+        compiled = program.compile()
     function = compiled.function
     plan = function.keep_plan(inputs)
     results = function.empty_results(plan)
@@ -181,12 +163,12 @@ def _run_compiled(
         "compile_seconds": {**phases, "total": sum(phases.values())},
         "seconds": {"best": min(times), "median": median(times), "runs": len(times)},
     }
-    operations = operations_of(program, inputs)
+    operations = program.operations([array.shape for array in inputs])
     report["operations"] = operations
     if operations:
         element = _peak_element(program.machine, inputs, results)
         with Progress("measuring the peak"):
-            peak = measured_peak(program.machine, element, workers)
+            peak = measured_peak(program.machine, element, workers, cached_peak_code)
         speed = operations / min(times)
         report["gflops"], report["peak_gflops"], report["share_of_peak"] = speed / 1e9, peak / 1e9, speed / peak
     return report, results
@@ -202,16 +184,16 @@ def _peak_element(machine: Machine, inputs: list[Array], results: list[Array]) -
 
 
 def _run_level(
-    program: Program, inputs: list[Array], arguments: argparse.Namespace, threads: int | None
+    program: ProgramOnDemand, inputs: list[Array], arguments: argparse.Namespace, threads: int | None
 ) -> tuple[Report, list[Array]]:
     from crosstile.tools.evaluate import evaluate_level
 
-    program.at(arguments.level)
-    operations = operations_of(program, inputs)
+    program.program.at(arguments.level)
+    operations = program.operations([array.shape for array in inputs])
     sample = sample_size(arguments.sample, arguments.level, operations or 0)
     begin = perf_counter()
     with Progress(f"running level {arguments.level} in NumPy"):
-        evaluation = evaluate_level(program, arguments.level, inputs, threads or 1, sample)
+        evaluation = evaluate_level(program.program, arguments.level, inputs, threads or 1, sample)
     times = [perf_counter() - begin]
     report: Report = {
         **_description(program, inputs, evaluation.results),
@@ -239,13 +221,11 @@ def _times(call: Any, repeat: int | None) -> list[float]:
     return times
 
 
-def _description(program: Program, inputs: Sequence[Array], results: Sequence[Array]) -> Report:
-    from crosstile.tools.arguments import Parameters
-
+def _description(program: ProgramOnDemand, inputs: Sequence[Array], results: Sequence[Array]) -> Report:
     def row(name: str, array: Array) -> Report:
         return {"name": name, "type": str(array.dtype), "shape": list(array.shape)}
 
-    names = Parameters.of(program).names
+    names = program.parameters.names
     return {
         "program": program.source,
         "entry": program.entry,

@@ -18,18 +18,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp
 
-from crosstile.dialects.element_types import Array
-from crosstile.ir.context import make_context
-from crosstile.ir.parsing import parse_module
-from crosstile.ir.passes import run_passes
-from crosstile.ir.pipeline import make_pass, parse_pipeline
 from crosstile.targets.model import Machine, MmaIntrinsic
 from crosstile.targets.numerics import SequentialFma
+from crosstile.targets.x86.launch import Array
 from crosstile.targets.x86.run import LoadedObject, compile_module
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
 
 CHAINS = 12
 SECONDS = 0.01
@@ -37,15 +36,25 @@ SECONDS = 0.01
 REPEAT = 7
 
 
+def peak_code(machine: Machine, row: MmaIntrinsic) -> bytes:
+    """The object code of the loop for one intrinsic row."""
+    return compile_module(lowered_peak(row), machine).code
+
+
 @cache
-def measured_peak(machine: Machine, element: str = "f32", threads: int = 1) -> float:
+def measured_peak(
+    machine: Machine,
+    element: str = "f32",
+    threads: int = 1,
+    code_of: Callable[[Machine, MmaIntrinsic], bytes] = peak_code,
+) -> float:
     """Operations per second of ``threads`` threads that multiply and add numbers of type ``element`` in registers.
 
-    bf16 is multiplied in pairs and summed in f32. Measured once per process and argument. Raises UnknownNameError if
-    the machine has no intrinsic for ``element``.
+    bf16 is multiplied in pairs and summed in f32. Measured once per process and argument. ``code_of`` gives the loop's
+    object code. Raises UnknownNameError if the machine has no intrinsic for ``element``.
     """
     row = machine.choose(element, element, "f32" if element == "bf16" else element)
-    loop = _compile(machine, row)
+    loop = _loop(code_of(machine, row), row)
     steps = 1000
     while (elapsed := _seconds(loop, steps, 1)) < SECONDS:
         steps = int(steps * min(16.0, 1.25 * SECONDS / max(elapsed, 1e-7))) + 1
@@ -104,6 +113,11 @@ def peak_module(row: MmaIntrinsic) -> str:
 
 def lowered_peak(row: MmaIntrinsic) -> ModuleOp:
     """The loop for one intrinsic row in the ``llvm`` dialect."""
+    from crosstile.ir.context import make_context
+    from crosstile.ir.parsing import parse_module
+    from crosstile.ir.passes import run_passes
+    from crosstile.ir.pipeline import make_pass, parse_pipeline
+
     context = make_context()
     module = parse_module(peak_module(row), "peak.mlir", context)
     passes = [make_pass(spec) for spec in parse_pipeline("convert-scf-to-cf,convert-to-llvm")]
@@ -111,9 +125,9 @@ def lowered_peak(row: MmaIntrinsic) -> ModuleOp:
     return module
 
 
-def _compile(machine: Machine, row: MmaIntrinsic) -> Callable[[int], object]:
+def _loop(code: bytes, row: MmaIntrinsic) -> Callable[[int], object]:
     """The loop as a function of its number of steps."""
-    loaded = LoadedObject([compile_module(lowered_peak(row), machine).code], ["peak.entry"])
+    loaded = LoadedObject([code], ["peak.entry"])
     entry = loaded.entry("peak")
 
     def run(steps: int) -> object:

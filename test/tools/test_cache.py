@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from time import sleep, time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from crosstile.ir.parsing import parse_module
 from crosstile.tools import object_cache
 from crosstile.tools.cache import main
 from crosstile.tools.object_cache import ObjectCache, object_key
+from crosstile.tools.on_demand import ProgramOnDemand
 
 ROOT = Path(__file__).resolve().parents[2]
 MATMUL = ROOT / "examples" / "matmul.mlir"
@@ -276,6 +279,40 @@ def test_a_cached_program_runs_without_the_compiler(directory: Path):
         [sys.executable, "-c", NO_COMPILER, str(MATMUL)], capture_output=True, text=True, timeout=60, env=os.environ
     )
     assert done.stderr == "" and done.stdout == "['cache', 'load'] []\n"
+
+
+RUN_WITHOUT_COMPILER = """
+import sys
+from crosstile.tools.main import main
+code = main(["run", sys.argv[1], "--dim", "M=33", "--dim", "K=44", "--dim", "N=55", "--json"])
+print(sorted(name for name in sys.modules if name.partition(".")[0] == "xdsl"), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_a_cached_program_is_run_by_the_command_without_the_compiler(directory: Path):
+    reports: list[dict[str, Any]] = []
+    for cached in (False, True):
+        command = [sys.executable, "-c", RUN_WITHOUT_COMPILER, str(MATMUL)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ)
+        assert done.returncode == 0, done.stderr
+        assert (done.stderr == "[]\n") == cached
+        reports.append(json.loads(done.stdout))
+        assert (list(reports[-1]["compile_seconds"]) == ["cache", "load", "total"]) == cached
+    for same in ("program", "entry", "machine", "inputs", "results", "kernels", "operations"):
+        assert reports[0][same] == reports[1][same]
+    assert reports[0]["operations"] == 2 * 33 * 44 * 55
+
+
+def test_facts_of_another_form_are_found_out_again(directory: Path):
+    first = ProgramOnDemand(MATMUL, "host", "nn", None)
+    assert (first.entry, first.operations([(3, 4), (4, 5)])) == ("main", 120)
+    cache = object_cache.object_cache()
+    assert cache is not None
+    for path in objects(directory):
+        cache.store(path.stem, {"function": "main", "names": 7}, b"")
+    second = ProgramOnDemand(MATMUL, "host", "nn", None)
+    assert (second.parameters, second.operations([(3, 4), (4, 5)])) == (first.parameters, 120)
 
 
 def test_the_command(directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
