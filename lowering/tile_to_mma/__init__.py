@@ -23,16 +23,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xdsl.dialects import affine
+from xdsl.dialects import affine, scf
 from xdsl.ir import Operation
 
 from crosstile.dialects import tile
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.driver import Lowering, LoweringPass, Rule, keep
-from crosstile.lowering.tile_to_mma import arithmetic, control, memory, places
+from crosstile.lowering.tile_to_mma import arithmetic, carried, control, memory, places
 from crosstile.lowering.tile_to_mma.contract import lower_contract
 from crosstile.lowering.tile_to_mma.stage import lower_stage
-from crosstile.lowering.tile_to_mma.state import TileLowering
+from crosstile.lowering.tile_to_mma.sub_tiles import KernelLowering
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import UnknownNameError
 
@@ -57,6 +57,8 @@ RULES: Mapping[type[Operation], Rule] = {
     tile.ReshapeOp: arithmetic.lower_reshape,
     tile.LaunchOp: keep,
     affine.ApplyOp: control.lower_apply,
+    scf.IfOp: carried.lower_if,
+    scf.YieldOp: carried.lower_scf_yield,
 }
 
 
@@ -76,4 +78,4 @@ class TileToMmaPass(LoweringPass):
             row = resolve_machine(self.target)
         except UnknownNameError as error:
             raise CrosstileError(f"{self.name}: target: {error.args[0]}") from error
-        return TileLowering(self.name, self.rules, kept_dialects, row)
+        return KernelLowering(self.name, self.rules, kept_dialects, row)

@@ -8,6 +8,8 @@ registers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import IntegerType
 from xdsl.ir import SSAValue
@@ -16,6 +18,7 @@ from xdsl.ir.affine import AffineExpr, AffineMap
 from crosstile.dialects import mma, tile
 from crosstile.dialects.assembly import dense_values, number_of
 from crosstile.dialects.tile.types import capacity_type
+from crosstile.ir.index_math import Index
 from crosstile.lowering.tile_to_mma.contract import store_to_scratch
 from crosstile.lowering.tile_to_mma.places import Place
 from crosstile.lowering.tile_to_mma.state import INDEX, TileLowering
@@ -24,9 +27,15 @@ from crosstile.lowering.tile_to_mma.transposition import is_in_blocks, transpose
 
 def lower_map(op: tile.MapOp, lowering: TileLowering) -> None:
     """The same body, on fragments."""
-    body = lowering.lower_region(op.body)
     inputs = [lowering.value(value) for value in op.inputs]
-    lowering.replace(op, lowering.insert(mma.MapOp(inputs, lowering.fragment_type(op.result), body)).result)
+    lowering.replace(op, map_fragments(op, inputs, lowering.fragment_type(op.result), lowering))
+
+
+def map_fragments(
+    op: tile.MapOp, inputs: Sequence[SSAValue], type_: mma.FragmentType, lowering: TileLowering
+) -> SSAValue:
+    """The body of ``op`` on fragments."""
+    return lowering.insert(mma.MapOp(inputs, type_, lowering.lower_region(op.body))).result
 
 
 def lower_reduce(op: tile.ReduceOp, lowering: TileLowering) -> None:
@@ -58,11 +67,17 @@ def lower_splat(op: tile.SplatOp, lowering: TileLowering) -> None:
 
 def lower_iota(op: tile.IotaOp, lowering: TileLowering) -> None:
     """The same on fragments; the start is an index there."""
+    lowering.replace(op, count_fragment(op, 0, lowering.fragment_type(op.result), lowering))
+
+
+def count_fragment(op: tile.IotaOp, offset: Index, type_: mma.FragmentType, lowering: TileLowering) -> SSAValue:
+    """The fragment of ``type_`` that begins ``offset`` further along the dimension that counts."""
     start = None if op.start is None else lowering.value(op.start)
     if start is not None and isinstance(start.type, IntegerType):
         start = lowering.index.build(arith.IndexCastOp(start, INDEX)).result
-    iota = mma.IotaOp(op.dim.value.data, lowering.fragment_type(op.result), start)
-    lowering.replace(op, lowering.insert(iota).result)
+    begin = lowering.index.add(0 if start is None else start, offset)
+    given = None if start is None and begin == 0 else lowering.index.value(begin)
+    return lowering.insert(mma.IotaOp(op.dim.value.data, type_, given)).result
 
 
 def lower_transpose(op: tile.TransposeOp, lowering: TileLowering) -> None:

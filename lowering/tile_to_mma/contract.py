@@ -44,6 +44,7 @@ from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_part
 from crosstile.lowering.tile_to_mma.places import Place, number, place_of_buffer, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import is_at_least_one, is_unused_beyond, same_index
+from crosstile.targets.model import MmaIntrinsic
 
 LONGEST_REPETITION = 32
 """So many steps of k may be written out; more of them would not fit the cache of decoded instructions."""
@@ -62,51 +63,105 @@ def lower_contract(op: tile.ContractOp, lowering: TileLowering) -> None:
     row = choose_intrinsic(op, lowering)
     check_registers(op, row, lowering)
     m, n = capacity_type(op.accumulator).get_shape()
-    lhs, rhs = factor(op.lhs, lowering), factor(op.rhs, lowering)
-    rows, columns = lhs.extents[0], rhs.extents[1]
-    clamp = rows is not None and is_unused_beyond(op.result, 0, rows)
-    left_place = lhs.place.without_extent(1) if _is_covered(lhs.extents[1], op) else lhs.place
-    right_place = rhs.place.without_extent(0) if _is_covered(rhs.extents[0], op) else rhs.place
-    is_whole = _is_whole_panels(rhs.place, n) or lies_in_blocks(rhs.place, 1, n)
-    if columns is not None and is_whole and is_unused_beyond(op.result, 1, columns):
-        right_place = right_place.without_extent(1)
-    if clamp and lies_in_blocks(lhs.place, 0, m):
-        left_place = left_place.without_extent(0)
-    trips = _trips(op, rows if clamp else None, lowering)
-    column_type = lowering.factor((m, row.k), capacity_type(op.lhs).element_type, row.lhs)
-    line_type = lowering.factor((row.k, n), capacity_type(op.rhs).element_type, row.rhs)
+    product = Product.of(op, row, (m, n), lowering)
+    lowering.replace(op, product.multiply(lowering, lowering.value(op.accumulator), (m, n)))
 
-    def step(left: Place, right: Place, k: Index | Linear, sum_: SSAValue) -> SSAValue:
-        column = left.part(lowering, (m, row.k), {1: k}).load(lowering, column_type, clamp=[0] if clamp else [])
-        line = right.part(lowering, (row.k, n), {0: k}).load(lowering, line_type)
-        return lowering.insert(mma.MmaOp(column, line, sum_, row.name)).result
 
-    def steps(begin: Index, end: Index, left: Place, right: Place, accumulator: SSAValue) -> SSAValue:
-        if isinstance(begin, int) and begin == end:
-            return accumulator
-        bounds = lowering.index.bounds(begin, end, row.k)
-        return build_for(lowering, bounds, [accumulator], lambda k, sums: [step(left, right, k, sums[0])], "k")[0]
+@dataclass(frozen=True)
+class Product:
+    """A contraction, to be computed one register tile after the other.
 
-    def repeats(count: Index, length: int, accumulator: SSAValue) -> SSAValue:
-        def repeat(number: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            begin = Linear(0, (Term(number, length, 1),))
-            return [reduce(lambda sum_, at: step(left_place, right_place, begin + at, sum_), range(length), sums[0])]
+    ``rows`` is the extent of its rows, as an old value, if it has one; ``clamped`` says that nothing depends on rows
+    beyond it.
+    """
 
-        return build_for(lowering, lowering.index.bounds(0, count, 1), [accumulator], repeat, "k")[0]
+    op: tile.ContractOp
+    row: MmaIntrinsic
+    lhs: Place
+    rhs: Place
+    rows: SSAValue | None
+    clamped: bool
 
-    result, begin = lowering.value(op.accumulator), 0
-    if (length := _repetition(left_place, right_place)) > 1 and row.k == 1:
-        count = lowering.index.floor_div(trips, length)
-        result, begin = repeats(count, length, result), lowering.index.mul(count, length)
-        if op.extent is not None and known_multiple(op.extent) % length == 0:
-            begin = trips
-    whole = lowering.index.round_down(trips, row.k)
-    result = steps(begin, whole, left_place, right_place, result)
-    if row.k > 1 and not (isinstance(whole, int) and whole == trips):
-        filled = _is_zero_beyond(op, lowering) or ends_in_zeros(op, row.k)
-        right_tail = right_place if filled else right_place.cut(lowering, 0, trips)
-        result = steps(whole, trips, left_place.cut(lowering, 1, trips), right_tail, result)
-    lowering.replace(op, result)
+    @staticmethod
+    def of(op: tile.ContractOp, row: MmaIntrinsic, shape: tuple[int, int], lowering: TileLowering) -> Product:
+        """The product ``op`` in register tiles of ``shape``."""
+        (m, n), lhs, rhs = shape, factor(op.lhs, lowering), factor(op.rhs, lowering)
+        rows, columns = lhs.extents[0], rhs.extents[1]
+        clamped = rows is not None and is_unused_beyond(op.result, 0, rows)
+        left = lhs.place.without_extent(1) if _is_covered(lhs.extents[1], op) else lhs.place
+        right = rhs.place.without_extent(0) if _is_covered(rhs.extents[0], op) else rhs.place
+        is_whole = _is_whole_panels(rhs.place, n) or lies_in_blocks(rhs.place, 1, n)
+        if columns is not None and is_whole and is_unused_beyond(op.result, 1, columns):
+            right = right.without_extent(1)
+        if clamped and lies_in_blocks(lhs.place, 0, m):
+            left = left.without_extent(0)
+        return Product(op, row, left, right, rows, clamped)
+
+    def multiply(
+        self,
+        lowering: TileLowering,
+        accumulator: SSAValue,
+        shape: tuple[int, int],
+        at: tuple[Index, Index] | None = None,
+        all_rows: bool = False,
+    ) -> SSAValue:
+        """One register tile, summed into ``accumulator``: the one and only, or that of ``shape`` at ``at``.
+
+        ``all_rows``: all its rows are valid. Otherwise the first is, if it has a place; those that are not are copies of
+        the last valid one if nothing depends on them.
+        """
+        (m, n), row, op = shape, self.row, self.op
+        left, right = self.lhs, self.rhs
+        if at is not None:
+            left = left.part(lowering, (m, left.shape[1]), {0: at[0]} if at[0] != 0 else {})
+            right = right.part(lowering, (right.shape[0], n), {1: at[1]} if at[1] != 0 else {})
+        left = left.without_extent(0) if all_rows else left
+        clamp = [0] if self.clamped and not all_rows else []
+        trips = self._trips(self.rows if clamp and at is None else None, lowering)
+        column_type = lowering.factor((m, row.k), capacity_type(op.lhs).element_type, row.lhs)
+        line_type = lowering.factor((row.k, n), capacity_type(op.rhs).element_type, row.rhs)
+
+        def step(left: Place, right: Place, k: Index | Linear, sum_: SSAValue) -> SSAValue:
+            column = left.part(lowering, (m, row.k), {1: k}).load(lowering, column_type, clamp=clamp)
+            line = right.part(lowering, (row.k, n), {0: k}).load(lowering, line_type)
+            return lowering.insert(mma.MmaOp(column, line, sum_, row.name)).result
+
+        def steps(begin: Index, end: Index, left: Place, right: Place, accumulator: SSAValue) -> SSAValue:
+            if isinstance(begin, int) and begin == end:
+                return accumulator
+            bounds = lowering.index.bounds(begin, end, row.k)
+            return build_for(lowering, bounds, [accumulator], lambda k, sums: [step(left, right, k, sums[0])], "k")[0]
+
+        def repeats(count: Index, length: int, accumulator: SSAValue) -> SSAValue:
+            def repeat(number: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
+                begin = Linear(0, (Term(number, length, 1),))
+                return [reduce(lambda sum_, at: step(left, right, begin + at, sum_), range(length), sums[0])]
+
+            return build_for(lowering, lowering.index.bounds(0, count, 1), [accumulator], repeat, "k")[0]
+
+        result, begin = accumulator, 0
+        if (length := _repetition(left, right)) > 1 and row.k == 1:
+            count = lowering.index.floor_div(trips, length)
+            result, begin = repeats(count, length, result), lowering.index.mul(count, length)
+            if op.extent is not None and known_multiple(op.extent) % length == 0:
+                begin = trips
+        whole = lowering.index.round_down(trips, row.k)
+        result = steps(begin, whole, left, right, result)
+        if row.k > 1 and not (isinstance(whole, int) and whole == trips):
+            filled = _is_zero_beyond(op, lowering) or ends_in_zeros(op, row.k)
+            right_tail = right if filled else right.cut(lowering, 0, trips)
+            result = steps(whole, trips, left.cut(lowering, 1, trips), right_tail, result)
+        return result
+
+    def _trips(self, rows: SSAValue | None, lowering: TileLowering) -> Index:
+        """How far k goes; not at all if rows are clamped to the last valid one and there is none."""
+        k = capacity_type(self.op.lhs).get_shape()[1]
+        extent: Index = k if self.op.extent is None else lowering.as_index(self.op.extent)
+        if rows is None or is_at_least_one(rows):
+            return extent
+        index = lowering.index
+        some = index.build(CmpiOp(index.value(0), lowering.value(rows), "slt")).result
+        return index.build(arith.SelectOp(some, index.value(extent), index.value(0))).result
 
 
 def _repetition(left: Place, right: Place) -> int:
@@ -117,7 +172,7 @@ def _repetition(left: Place, right: Place) -> int:
 
 
 def factor(value: SSAValue, lowering: TileLowering) -> Factor:
-    """Where a factor is: a window as it is, a buffer, or a tile put into scratch first."""
+    """Where a factor is: a window or a tile in scratch as it is, a buffer, or a tile put into scratch first."""
     shape = capacity_type(value).get_shape()
     match value.type:
         case tile.WindowType():
@@ -127,7 +182,9 @@ def factor(value: SSAValue, lowering: TileLowering) -> Factor:
         case tile.BufferType():
             return Factor(place_of_buffer(lowering.value(value), shape))
         case _:
-            return Factor(place_of_buffer(store_to_scratch(lowering.value(value), lowering), shape))
+            new = lowering.value(value)
+            home = store_to_scratch(new, lowering) if isinstance(new.type, mma.FragmentType) else new
+            return Factor(place_of_buffer(home, shape))
 
 
 def store_to_scratch(fragment: SSAValue, lowering: TileLowering) -> SSAValue:
@@ -182,13 +239,3 @@ def _column(place: Place) -> int:
             multiple = gcd(multiple, part.value)
     return multiple
 
-
-def _trips(op: tile.ContractOp, rows: SSAValue | None, lowering: TileLowering) -> Index:
-    """How far k goes; not at all if rows are clamped to the last valid one and there is none."""
-    k = capacity_type(op.lhs).get_shape()[1]
-    extent: Index = k if op.extent is None else lowering.as_index(op.extent)
-    if rows is None or is_at_least_one(rows):
-        return extent
-    index = lowering.index
-    some = index.build(CmpiOp(index.value(0), lowering.value(rows), "slt")).result
-    return index.build(arith.SelectOp(some, index.value(extent), index.value(0))).result

@@ -15,6 +15,7 @@ from xdsl.ir import Block, Region
 from crosstile.dialects import mma, tile
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import static_size
+from crosstile.lowering.tile_to_mma.carried import enter_loop, leave_loop, lower_loop_yield
 from crosstile.lowering.tile_to_mma.state import INDEX, TileLowering
 
 
@@ -62,12 +63,14 @@ def lower_for(op: tile.ForOp, lowering: TileLowering) -> None:
     index = lowering.index
     lower, upper = lowering.as_index(op.lower_bound), lowering.as_index(op.upper_bound)
     block_size = _block_size(op, lower, upper, lowering)
-    initial = lowering.flatten(op.iter_args)
+    initial = lowering.flatten([value for value in op.iter_args if not lowering.in_scratch(value)])
+    enter_loop(op, lowering)
     body = Block(arg_types=[INDEX])
     start, extent, *carried = op.body.block.args
     lowering.map_value(start, body.args[0])
     for argument in carried:
-        lowering.add_argument(body, argument)
+        if not lowering.in_scratch(argument):
+            lowering.add_argument(body, argument)
     with lowering.at(body):
         if extent.uses:
             lowering.map_value(extent, index.value(_extent(body.args[0], lower, upper, block_size, lowering)))
@@ -76,7 +79,11 @@ def lower_for(op: tile.ForOp, lowering: TileLowering) -> None:
             lowering.insert(scf.YieldOp())
     begin, end, step = index.bounds(lower, upper, block_size)
     loop = lowering.insert(scf.ForOp(begin, end, step, initial, Region(body)))
-    lowering.replace(op, *loop.results)
+    results = iter(loop.results)
+    for result in op.results:
+        if not lowering.in_scratch(result):
+            lowering.map_value(result, next(results))
+    leave_loop(op, lowering)
 
 
 def _extent(start: Index, lower: Index, upper: Index, size: Index, lowering: TileLowering) -> Index:
@@ -104,8 +111,8 @@ def _block_size(op: tile.ForOp, lower: Index, upper: Index, lowering: TileLoweri
 def lower_yield(op: tile.YieldOp, lowering: TileLowering) -> None:
     """The end of a body: of a loop, of a map, or of the parallel loop, which yields nothing."""
     match op.parent_op():
-        case tile.ForOp():
-            lowering.insert(scf.YieldOp(*lowering.flatten(op.arguments)))
+        case tile.ForOp() as loop:
+            lower_loop_yield(op, loop, lowering)
         case tile.MapOp():
             lowering.insert(mma.YieldOp(*lowering.flatten(op.arguments)))
         case _:

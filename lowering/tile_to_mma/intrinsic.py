@@ -40,7 +40,7 @@ def check_registers(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLoweri
     if n % row.n:
         return  # the accumulator's layout is refused with the nearest legal width
     vectors, available = n // row.n, lowering.machine.vector_registers
-    needed = m * vectors + vectors + 1
+    needed = registers_needed(m, vectors)
     if needed > available:
         rows = (available - 1 - vectors) // vectors
         advice = f"at most {rows} rows of {n} columns fit" if rows > 0 else f"{n} columns do not fit at all"
@@ -48,3 +48,8 @@ def check_registers(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLoweri
             f"a register tile of {m}x{n} {capacity_type(op.accumulator).element_type} needs {m}*{vectors} registers "
             f"and {vectors} + 1 for its factors, {needed} in all; {lowering.machine.name} has {available}: {advice}"
         )
+
+
+def registers_needed(rows: int, vectors: int) -> int:
+    """The registers of a product: accumulators, one row of the right factor, one number of the left."""
+    return rows * vectors + vectors + 1

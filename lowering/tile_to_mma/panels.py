@@ -24,6 +24,7 @@ from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.affine_steps import coefficient
 from crosstile.lowering.divisibility import constant_value, known_multiple
 from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic
+from crosstile.lowering.tile_to_mma.register_tiles import register_tile
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import Reader, contracts_of, same_index
 
@@ -57,8 +58,7 @@ def choose_panels(stage: tile.StageOp, lowering: TileLowering) -> Panels | None:
         return None
     found: set[Panels] = set()
     for contract, is_rhs, window in readers:
-        m, n = capacity_type(contract.accumulator).get_shape()
-        group = _group(contract, lowering)
+        m, n, group = _register_tile(contract, lowering)
         panels = Panels(1, n, group) if is_rhs else Panels(0, m, group)
         if window is not None and not _keeps_to_panels(window, panels):
             return None
@@ -67,12 +67,14 @@ def choose_panels(stage: tile.StageOp, lowering: TileLowering) -> Panels | None:
     return None if found or shape[panels.dim] % panels.width or panels.width == 1 else panels
 
 
-def _group(contract: tile.ContractOp, lowering: TileLowering) -> int:
-    """How many neighbours in k the instruction of ``contract`` takes at once."""
+def _register_tile(contract: tile.ContractOp, lowering: TileLowering) -> tuple[int, int, int]:
+    """The rows and columns of a register tile of ``contract``, and how many neighbours in k its instruction takes."""
     try:
-        return choose_intrinsic(contract, lowering).k
+        row = choose_intrinsic(contract, lowering)
     except CrosstileError:
-        return 1  # refused when the contraction itself is lowered, where the error belongs
+        # Refused when the contraction itself is lowered, where the error belongs.
+        return *capacity_type(contract.accumulator).get_shape(), 1
+    return *register_tile(contract, row, lowering), row.k
 
 
 def _keeps_to_panels(window: tile.WindowOp, panels: Panels) -> bool:

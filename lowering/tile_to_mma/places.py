@@ -186,6 +186,12 @@ def place_of_buffer(buffer: SSAValue, shape: Sequence[int]) -> Place:
     return Place(buffer, tuple(shape), AffineMap.identity(rank), (), (None,) * rank)
 
 
+def buffer_shape(buffer: SSAValue) -> tuple[int, ...]:
+    """The shape of a new buffer."""
+    assert isinstance(buffer.type, mma.BufferType)
+    return buffer.type.get_shape()
+
+
 def lower_window(op: tile.WindowOp, lowering: TileLowering) -> None:
     """Nothing: its uses make the loads and stores."""
     lowering.map_value(op.result)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 
 from xdsl.dialects.builtin import IndexType
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.mma.attributes import LayoutAttr
@@ -14,11 +15,14 @@ from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.driver import Lowering, Rule
-from crosstile.lowering.hoisting import Hoister
+from crosstile.lowering.hoisting import Hoister, defining_block
 from crosstile.lowering.linear_index import LinearBuilder
+from crosstile.lowering.tile_to_mma.homes import Homes, is_in_scratch, rows_in_scratch
+from crosstile.lowering.tile_to_mma.steps import Plan
+from crosstile.lowering.tile_to_mma.uses import extents_of
 from crosstile.lowering.vector_registers import factor_layout, lanes_of, register_layout, registers_of
 from crosstile.targets.layout import Layout
-from crosstile.targets.model import Machine, Operand
+from crosstile.targets.model import Machine, Memory, Operand
 
 INDEX = IndexType()
 
@@ -38,12 +42,48 @@ class TileLowering(Lowering):
         self.index = Hoister(self)
         self.linear = LinearBuilder(self.index)
         self.lanes = 1
+        self.rows_in_scratch: frozenset[int] = frozenset()
+        self.plans: dict[Block, Plan] = {}
+        self.homes = Homes(self, self.plans, 0, machine.memories[0])
+        self._extents: tuple[SSAValue, ...] = ()
 
     def enter_kernel(self, kernel: tile.KernelOp) -> None:
-        """Choose how many lanes the tiles of ``kernel`` lie across: as many as its widest float has."""
+        """Choose how many lanes the tiles of ``kernel`` lie across, as many as its widest float has, and their homes."""
         types = {type_ for op in kernel.walk() for type_ in op.result_types if isinstance(type_, tile.TileType)}
         elements = {str(type_.element_type) for type_ in types if is_float_type(type_.element_type)}
         self.lanes = min(lanes_of(self.machine, element) for element in elements or {"f32"})
+        self.rows_in_scratch = rows_in_scratch(kernel, self.lanes, self.machine.vector_registers)
+        self.plans = {}
+        self.homes = Homes(self, self.plans, len(self.open_blocks) + 1, self._scratch_memory())
+        self._extents = tuple(dict.fromkeys(value for op in kernel.walk() for value in extents_of(op)))
+
+    def _scratch_memory(self) -> Memory:
+        """The memory that scratch should stay in: the last that a core has for itself."""
+        return [memory for memory in self.machine.memories if memory.scope == "core"][-1]
+
+    # Tiles in scratch
+
+    def in_scratch(self, value: SSAValue) -> bool:
+        """Whether an old value is a tile whose home is scratch."""
+        type_ = value.type
+        return isinstance(type_, tile.TileType) and is_in_scratch(type_, self.rows_in_scratch)
+
+    def extents_seen_from(self, op: Operation) -> list[SSAValue]:
+        """The extents of the kernel, old values, that ``op`` might use."""
+        return [
+            extent
+            for extent in self._extents
+            if (block := defining_block(extent)) is not None and block.find_ancestor_op_in_block(op) is not None
+        ]
+
+    @contextmanager
+    def about(self, op: Operation) -> Generator[None]:
+        """Inside the ``with`` statement ``op`` is the operation that is lowered."""
+        outer, self.current_op = self.current_op, op
+        try:
+            yield
+        finally:
+            self.current_op = outer
 
     # Fragments
 
@@ -74,6 +114,11 @@ class TileLowering(Lowering):
         """A tile becomes a fragment; everything else stays."""
         if not isinstance(type_, tile.TileType):
             return (type_,)
+        if is_in_scratch(type_, self.rows_in_scratch):
+            raise self.error(
+                f"passes on a {type_}, which does not fit the registers and lives in scratch; only tile.for, scf.if and "
+                "operations that go through it row by row can: make it smaller, or stage it"
+            )
         try:
             return (self.fragment(type_.get_shape(), type_.element_type),)
         except CrosstileError as error:

@@ -6,6 +6,8 @@ not stored, any numbers will do, and the last valid row may be read in their pla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xdsl.dialects import scf
 from xdsl.ir import Block, Operation, SSAValue
 
@@ -61,7 +63,7 @@ def _followers(
             limit = user.extents_by_dim[user.reduced_dims.index(dim)]
             return [] if same_index(limit, extent) else None
         case tile.ContractOp():
-            return _followers_of_contract(user, value, dim)
+            return _followers_of_contract(user, operand, dim, extent)
         case tile.ForOp():
             return [(user.body.block.args[operand], dim), (user.results[operand - 2], dim)]
         case tile.YieldOp() | scf.YieldOp():
@@ -70,11 +72,13 @@ def _followers(
             return None
 
 
-def _followers_of_contract(user: tile.ContractOp, value: SSAValue, dim: int) -> list[tuple[SSAValue, int]] | None:
-    """Rows of the left factor become rows of the result, columns of the right one columns; a sum over k is of all."""
-    uses = [user.lhs is value, user.rhs is value, user.accumulator is value]
-    kept = (uses[0] <= (dim == 0)) and (uses[1] <= (dim == 1))
-    return [(user.result, dim)] if kept else None
+def _followers_of_contract(
+    user: tile.ContractOp, operand: int, dim: int, extent: SSAValue
+) -> list[tuple[SSAValue, int]] | None:
+    """Rows of the left factor become rows of the result, columns of the right one columns; k goes to its extent."""
+    if (operand, dim) in ((0, 1), (1, 0)):
+        return [] if same_index(user.extent, extent) else None
+    return [(user.result, dim)]
 
 
 def _carried(parent: Operation | None, number: int, dim: int) -> list[tuple[SSAValue, int]] | None:
@@ -85,6 +89,17 @@ def _carried(parent: Operation | None, number: int, dim: int) -> list[tuple[SSAV
             return [(parent.results[number], dim)]
         case _:
             return None
+
+
+def extents_of(op: Operation) -> Sequence[SSAValue]:
+    """The extents that ``op`` is given."""
+    match op:
+        case tile.WindowOp() | tile.ReduceOp() | tile.MaskOp():
+            return op.extents
+        case tile.ContractOp() if op.extent is not None:
+            return (op.extent,)
+        case _:
+            return ()
 
 
 def is_at_least_one(extent: SSAValue) -> bool:
