@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import gcd, lcm
 
-from xdsl.ir.affine import AffineBinaryOpExpr, AffineBinaryOpKind, AffineConstantExpr, AffineDimExpr, AffineExpr
+from xdsl.ir.affine import (
+    AffineBinaryOpExpr,
+    AffineBinaryOpKind,
+    AffineConstantExpr,
+    AffineDimExpr,
+    AffineExpr,
+    AffineMap,
+)
 
 
 def coefficient(expression: AffineExpr, dim: int) -> int | None:
@@ -76,3 +83,8 @@ def _combined(expression: AffineBinaryOpExpr, lhs: tuple[int, int], rhs: tuple[i
     if expression.kind is AffineBinaryOpKind.Mod:
         return length * times, 0
     return length * times, growth * times // factor
+
+
+def runs_along(map_: AffineMap, dim: int) -> bool:
+    """Whether neighbours along ``dim`` of a window are neighbours in a row-major source."""
+    return [coefficient(result, dim) for result in map_.results] == [0] * (len(map_.results) - 1) + [1]

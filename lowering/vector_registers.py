@@ -39,6 +39,11 @@ def lanes_of(machine: Machine, element: str) -> int:
     return layout.size(LANE)
 
 
+def registers_needed(rows: int, vectors: int) -> int:
+    """The registers of a product: accumulators, one row of the right factor, one number of the left."""
+    return rows * vectors + vectors + 1
+
+
 @cache
 def register_layout(shape: tuple[int, ...], lanes: int) -> Layout:
     """The layout of a tile of ``shape`` in registers of ``lanes`` lanes.

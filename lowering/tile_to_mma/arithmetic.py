@@ -82,6 +82,7 @@ def count_fragment(op: tile.IotaOp, offset: Index, type_: mma.FragmentType, lowe
 
 def lower_transpose(op: tile.TransposeOp, lowering: TileLowering) -> None:
     """Shuffles of registers for matrices of whole blocks; others are stored and loaded with dimensions exchanged."""
+    _check_home(op.value, lowering)
     permutation = dense_values(op.permutation)
     type_ = capacity_type(op.value)
     if permutation == [1, 0] and is_in_blocks(lowering, type_.get_shape(), type_.element_type):
@@ -93,6 +94,7 @@ def lower_transpose(op: tile.TransposeOp, lowering: TileLowering) -> None:
 
 def lower_reshape(op: tile.ReshapeOp, lowering: TileLowering) -> None:
     """Stored row by row, loaded by the number of the element."""
+    _check_home(op.value, lowering)
     old, new = capacity_type(op.value).get_shape(), capacity_type(op.result).get_shape()
     number: AffineExpr = AffineExpr.constant(0)
     for dim, size in enumerate(new):
@@ -102,6 +104,15 @@ def lower_reshape(op: tile.ReshapeOp, lowering: TileLowering) -> None:
         results.insert(0, number % size)
         number = number // size
     _reload(op.value, op.result, AffineMap(len(new), 0, tuple(results)), lowering)
+
+
+def _check_home(value: SSAValue, lowering: TileLowering) -> None:
+    if lowering.in_scratch(value):
+        shape = "x".join(map(str, capacity_type(value).get_shape()))
+        raise lowering.error(
+            f"rearranges a tile of {shape} that lives in scratch; load or store it through a window that exchanges its "
+            "dimensions, or stage it"
+        )
 
 
 def _reload(value: SSAValue, result: SSAValue, by: AffineMap, lowering: TileLowering) -> None:

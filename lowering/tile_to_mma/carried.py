@@ -17,16 +17,19 @@ from xdsl.ir import Block, Region, SSAValue
 
 from crosstile.dialects import tile
 from crosstile.lowering.driver import keep
+from crosstile.lowering.tile_to_mma.places import whole_buffer
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.sub_tiles import fill
 
+
 def enter_loop(op: tile.ForOp, lowering: TileLowering) -> None:
     """Put what tiles in scratch start from into their buffers."""
-    assert isinstance(terminator := op.body.block.last_op, tile.YieldOp)
+    terminator = op.body.block.last_op
+    assert isinstance(terminator, tile.YieldOp)
     for argument, initial, last in zip(op.body.block.args[2:], op.iter_args, terminator.arguments, strict=True):
         if lowering.in_scratch(argument):
             home = lowering.homes.new(argument)
-            fill(initial, home, lowering)
+            fill(initial, whole_buffer(home), lowering)
             lowering.homes.settle(argument, home)
             lowering.homes.prefer(last, home)
 
@@ -51,13 +54,16 @@ def leave(values: Sequence[SSAValue], homes: Sequence[SSAValue], lowering: TileL
     """Put ``values``, tiles in scratch, into ``homes``, each of which another value may be in."""
     moved = [(value, home) for value, home in zip(values, homes, strict=True) if not _is_in(value, home, lowering)]
     targets = [home for _, home in moved]
+    between = {value: lowering.value(value) for value, _ in moved if lowering.homes.holds(value)}
+    for value, home in between.items():
+        if home in targets:
+            copy = lowering.homes.new(value)
+            fill(value, whole_buffer(copy), lowering)
+            lowering.map_value(value, copy)
     for value, home in moved:
-        if lowering.homes.holds(value) and lowering.value(value) in targets:
-            through = lowering.homes.new(value)
-            fill(value, through, lowering)
-            lowering.homes.settle(value, through)
-    for value, home in moved:
-        fill(value, home, lowering)
+        fill(value, whole_buffer(home), lowering)
+    for value, home in between.items():
+        lowering.map_value(value, home)
 
 
 def _is_in(value: SSAValue, home: SSAValue, lowering: TileLowering) -> bool:
@@ -78,7 +84,8 @@ def lower_if(op: scf.IfOp, lowering: TileLowering) -> None:
             lowering.homes.prefer(value, home)
     regions = [_lower_branch(op, region, lowering) for region in op.regions]
     others = [result for result in op.results if result not in results]
-    new = scf.IfOp(lowering.value(op.cond), lowering.convert_types([result.type for result in others]), *regions)
+    types = lowering.convert_types([result.type for result in others])
+    new = scf.IfOp(lowering.value(op.cond), types, regions[0], regions[1])
     lowering.insert(new)
     for old, value in zip(others, new.results, strict=True):
         lowering.map_value(old, value)
@@ -92,7 +99,8 @@ def _lower_branch(op: scf.IfOp, region: Region, lowering: TileLowering) -> Regio
 
 
 def _yielded(region: Region) -> Sequence[SSAValue]:
-    assert isinstance(terminator := region.block.last_op, scf.YieldOp)
+    terminator = region.block.last_op
+    assert isinstance(terminator, scf.YieldOp)
     return terminator.operands
 
 

@@ -107,8 +107,8 @@ class Product:
     ) -> SSAValue:
         """One register tile, summed into ``accumulator``: the one and only, or that of ``shape`` at ``at``.
 
-        ``all_rows``: all its rows are valid. Otherwise the first is, if it has a place; those that are not are copies of
-        the last valid one if nothing depends on them.
+        ``all_rows``: all its rows are valid. Otherwise the first is, if it has a place; those that are not are copies
+        of the last valid one if nothing depends on them.
         """
         (m, n), row, op = shape, self.row, self.op
         left, right = self.lhs, self.rhs
@@ -238,4 +238,3 @@ def _column(place: Place) -> int:
         elif isinstance(part, AffineConstantExpr):
             multiple = gcd(multiple, part.value)
     return multiple
-

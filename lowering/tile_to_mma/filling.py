@@ -28,11 +28,12 @@ from xdsl.ir.affine import AffineMap
 from crosstile.dialects import mma
 from crosstile.dialects.arith import CmpiOp
 from crosstile.ir.index_math import Index
+from crosstile.lowering.affine_steps import runs_along
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.panels import Panels
 from crosstile.lowering.tile_to_mma.places import Place
 from crosstile.lowering.tile_to_mma.state import TileLowering
-from crosstile.lowering.tile_to_mma.transposition import is_transposed, runs_along
+from crosstile.lowering.tile_to_mma.transposition import is_transposed
 
 
 def round_up(size: int, multiple: int) -> int:

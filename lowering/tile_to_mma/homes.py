@@ -15,7 +15,6 @@ rows that it has read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
 from math import prod
 
 from xdsl.dialects import scf
@@ -26,27 +25,23 @@ from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.llvm_types import element_bytes
 from crosstile.lowering.tile_to_mma.steps import Plan
-from crosstile.lowering.vector_registers import register_layout, registers_of
+from crosstile.lowering.vector_registers import register_layout, registers_needed, registers_of
 from crosstile.targets.model import Memory
 
 
 def rows_in_scratch(kernel: tile.KernelOp, lanes: int, available: int) -> frozenset[int]:
     """The numbers of rows of tiles that do not fit ``available`` registers of ``lanes`` lanes."""
-    return frozenset(
-        type_.get_shape()[0]
-        for type_ in _tile_types(kernel)
-        if type_.get_num_dims() == 2 and type_.get_shape()[0] > 1 and _registers(type_, lanes) > available
-    )
+    types = {type_ for op in kernel.walk() for type_ in op.result_types if isinstance(type_, tile.TileType)}
+    too_large = {type_ for type_ in types if _registers(type_, lanes) > available}
+    products = (op for op in kernel.walk() if isinstance(op, tile.ContractOp))
+    too_large |= {op.result.type for op in products if _needed(op, lanes) > available}
+    shapes = [type_.get_shape() for type_ in too_large]
+    return frozenset(shape[0] for shape in shapes if len(shape) == 2 and shape[0] > 1)
 
 
 def is_in_scratch(type_: tile.TileType, rows: frozenset[int]) -> bool:
     """Whether the home of tiles of ``type_`` is scratch, given the ``rows_in_scratch``."""
     return type_.get_num_dims() == 2 and type_.get_shape()[0] in rows
-
-
-def _tile_types(kernel: tile.KernelOp) -> set[tile.TileType]:
-    results = {type_ for op in kernel.walk() for type_ in op.result_types}
-    return {type_ for type_ in results if isinstance(type_, tile.TileType)}
 
 
 def _registers(type_: tile.TileType, lanes: int) -> int:
@@ -56,10 +51,17 @@ def _registers(type_: tile.TileType, lanes: int) -> int:
         return 0  # refused where a fragment of it is made
 
 
-class Homes:
-    """The buffers of one kernel, at most ``capacity`` bytes, and the old values that are, or were, in each.
+def _needed(op: tile.ContractOp, lanes: int) -> int:
+    """The registers of a product; 0 if its accumulator has no layout, which is refused elsewhere."""
+    rows, columns = op.result.type.get_shape()
+    return 0 if columns % lanes else registers_needed(rows, columns // lanes)
 
-    They are made in the ``depth``-th of the open blocks: in the body of the parallel loop, outside of all others.
+
+class Homes:
+    """The buffers of one kernel, which must fit ``memory``, and the old values that are, or were, in each.
+
+    They are made in the ``depth``-th of the open blocks: in the body of the parallel loop, if there is one, and outside
+    of all others.
     """
 
     def __init__(self, lowering: Lowering, plans: Mapping[Block, Plan], depth: int, memory: Memory):
@@ -100,10 +102,11 @@ class Homes:
         type_ = mma.BufferType.of(shape, element)
         size = prod(shape) * element_bytes(element)
         if self._bytes + size > self._memory.capacity:
-            rows = max((self._memory.capacity - self._bytes) // (size // shape[0]), 0)
+            memory = self._memory
+            rows = max((memory.capacity - self._bytes) // (size // shape[0]), 0)
             raise self._lowering.error(
-                f"a tile of {'x'.join(map(str, shape))} {element} takes {size} bytes of scratch, beside {self._bytes} for "
-                f"other tiles; {self._memory.name} has {self._memory.capacity}, in which {rows} rows of it would fit"
+                f"a tile of {'x'.join(map(str, shape))} {element} takes {size} bytes of scratch, beside {self._bytes} "
+                f"for other tiles; {memory.name} has {memory.capacity}, in which {rows} rows of it would fit"
             )
         self._bytes += size
         alloc = mma.AllocOp(type_)

@@ -12,6 +12,7 @@ from crosstile.dialects import tile
 from crosstile.dialects.mma.intrinsics import find_intrinsic
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.lowering.tile_to_mma.state import TileLowering
+from crosstile.lowering.vector_registers import registers_needed
 from crosstile.targets.model import MmaIntrinsic, UnknownNameError
 
 
@@ -48,8 +49,3 @@ def check_registers(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLoweri
             f"a register tile of {m}x{n} {capacity_type(op.accumulator).element_type} needs {m}*{vectors} registers "
             f"and {vectors} + 1 for its factors, {needed} in all; {lowering.machine.name} has {available}: {advice}"
         )
-
-
-def registers_needed(rows: int, vectors: int) -> int:
-    """The registers of a product: accumulators, one row of the right factor, one number of the left."""
-    return rows * vectors + vectors + 1

@@ -9,8 +9,11 @@ A tile whose rows, and not columns, are contiguous in memory is accessed along t
 
 from __future__ import annotations
 
-from crosstile.dialects import tile
-from crosstile.lowering.tile_to_mma.places import number, place_of_window, window_of
+from xdsl.ir import SSAValue
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.tile.types import capacity_type
+from crosstile.lowering.tile_to_mma.places import Place, number, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.transposition import is_transposed_tile, transpose
 
@@ -18,19 +21,28 @@ from crosstile.lowering.tile_to_mma.transposition import is_transposed_tile, tra
 def lower_load(op: tile.LoadOp, lowering: TileLowering) -> None:
     """A load of the whole window."""
     place = place_of_window(window_of(op.window, lowering), lowering)
+    lowering.replace(op, load_from(op, place, lowering))
+
+
+def load_from(op: tile.LoadOp, place: Place, lowering: TileLowering) -> SSAValue:
+    """What ``op`` reads of ``place``, its window or a part of it."""
     condition = None if op.condition is None else lowering.value(op.condition)
-    fragment = lowering.fragment_type(op.result)
-    transposed = is_transposed_tile(lowering, place, element := fragment.get_element_type())
-    if transposed:
-        place = place.transposed()
-        fragment = lowering.fragment(place.shape, element)
+    element = capacity_type(op.result).element_type
+    transposed = is_transposed_tile(lowering, place, element)
+    place = place.transposed() if transposed else place
+    fragment = lowering.fragment(place.shape, element)
     loaded = place.load(lowering, fragment, number(op.pad), condition=condition, otherwise=number(op.otherwise))
-    lowering.replace(op, transpose(lowering, loaded) if transposed else loaded)
+    return transpose(lowering, loaded) if transposed else loaded
 
 
 def lower_store(op: tile.StoreOp, lowering: TileLowering) -> None:
     """A store to the whole window."""
-    place, value = place_of_window(window_of(op.window, lowering), lowering), lowering.value(op.value)
-    if is_transposed_tile(lowering, place, lowering.fragment_type(op.value).get_element_type()):
+    store_to(place_of_window(window_of(op.window, lowering), lowering), lowering.value(op.value), lowering)
+
+
+def store_to(place: Place, value: SSAValue, lowering: TileLowering) -> None:
+    """The elements of the fragment ``value`` that are valid at ``place``, a window or a part of it."""
+    assert isinstance(value.type, mma.FragmentType)
+    if is_transposed_tile(lowering, place, value.type.get_element_type()):
         place, value = place.transposed(), transpose(lowering, value)
     place.store(lowering, value)

@@ -73,8 +73,10 @@ def _register_tile(contract: tile.ContractOp, lowering: TileLowering) -> tuple[i
         row = choose_intrinsic(contract, lowering)
     except CrosstileError:
         # Refused when the contraction itself is lowered, where the error belongs.
-        return *capacity_type(contract.accumulator).get_shape(), 1
-    return *register_tile(contract, row, lowering), row.k
+        m, n = capacity_type(contract.accumulator).get_shape()
+        return m, n, 1
+    m, n = register_tile(contract, row, lowering)
+    return m, n, row.k
 
 
 def _keeps_to_panels(window: tile.WindowOp, panels: Panels) -> bool:

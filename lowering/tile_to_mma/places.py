@@ -186,10 +186,10 @@ def place_of_buffer(buffer: SSAValue, shape: Sequence[int]) -> Place:
     return Place(buffer, tuple(shape), AffineMap.identity(rank), (), (None,) * rank)
 
 
-def buffer_shape(buffer: SSAValue) -> tuple[int, ...]:
-    """The shape of a new buffer."""
+def whole_buffer(buffer: SSAValue) -> Place:
+    """The place that is the whole of a new buffer."""
     assert isinstance(buffer.type, mma.BufferType)
-    return buffer.type.get_shape()
+    return place_of_buffer(buffer, buffer.type.get_shape())
 
 
 def lower_window(op: tile.WindowOp, lowering: TileLowering) -> None:

@@ -1,17 +1,17 @@
 """How large the parts are in which a tile in scratch goes through the registers.
 
-A product takes the register tile that loads least: of 64x48 on 32 registers of 16 lanes 8x48, which makes 24 multiply-adds
-of 3 + 8 loads. A sweep takes as many rows as a quarter of the registers holds, enough that rows overlap and the rest is
-left for what is computed on the way.
+A product takes the register tile that loads least: of 64x48 on 32 registers of 16 lanes 8x48, which makes 24
+multiply-adds of 3 + 8 loads. A sweep takes as many rows as a quarter of the registers holds, enough that rows overlap
+and the rest is left for what is computed on the way.
 """
 
 from __future__ import annotations
 
 from crosstile.dialects import tile
 from crosstile.dialects.tile.types import capacity_type
-from crosstile.lowering.tile_to_mma.intrinsic import registers_needed
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.steps import Group
+from crosstile.lowering.vector_registers import registers_needed
 from crosstile.targets.model import MmaIntrinsic
 
 SWEPT_PART = 4
@@ -45,13 +45,15 @@ def sweep_tile(group: Group, lowering: TileLowering) -> tuple[int, int]:
     vectors, most = max(group.columns // lanes, 1), max(lowering.machine.vector_registers // SWEPT_PART, 1)
     if vectors <= most:
         return max(rows for rows in _divisors(group.rows) if rows * vectors <= most), group.columns
-    if group.crosses_columns:
+    reduction = next((op for op in group.ops if isinstance(op, tile.ReduceOp)), None)
+    if reduction is not None:
         limit = lowering.machine.vector_registers * lanes
         if group.columns > limit:
-            raise lowering.error(
-                f"reduces rows of {group.columns} elements; the registers of {lowering.machine.name} hold "
-                f"{limit}: reduce blocks of at most {limit} columns into a tile"
-            )
+            with lowering.about(reduction):
+                raise lowering.error(
+                    f"reduces rows of {group.columns} elements; the registers of {lowering.machine.name} hold "
+                    f"{limit}: reduce blocks of at most {limit} columns into a tile"
+                )
         return 1, group.columns
     return 1, max(columns for columns in _divisors(vectors, lanes) if columns <= most * lanes)
 

@@ -22,6 +22,7 @@ from crosstile.lowering.tile_to_mma.filling import Filling, block_shape, round_u
 from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, is_read_beyond
 from crosstile.lowering.tile_to_mma.places import number, place_of_buffer, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import TileLowering
+from crosstile.lowering.tile_to_mma.sub_tiles import fill
 
 
 def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
@@ -45,6 +46,9 @@ def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
     buffer = lowering.insert(mma.AllocOp(buffer_type)).result
     lowering.replace(op, buffer)
     target = place_of_buffer(buffer, shape)
+    if lowering.in_scratch(op.source):
+        fill(op.source, target, lowering)
+        return
     if source is None:
         target.store(lowering, lowering.value(op.source))
         return

@@ -48,13 +48,17 @@ class TileLowering(Lowering):
         self._extents: tuple[SSAValue, ...] = ()
 
     def enter_kernel(self, kernel: tile.KernelOp) -> None:
-        """Choose how many lanes the tiles of ``kernel`` lie across, as many as its widest float has, and their homes."""
+        """Choose how many lanes the tiles of ``kernel`` lie across, as many as its widest float has, and their homes.
+
+        A tile lives in scratch if one of as many rows does not fit the registers.
+        """
         types = {type_ for op in kernel.walk() for type_ in op.result_types if isinstance(type_, tile.TileType)}
         elements = {str(type_.element_type) for type_ in types if is_float_type(type_.element_type)}
         self.lanes = min(lanes_of(self.machine, element) for element in elements or {"f32"})
         self.rows_in_scratch = rows_in_scratch(kernel, self.lanes, self.machine.vector_registers)
         self.plans = {}
-        self.homes = Homes(self, self.plans, len(self.open_blocks) + 1, self._scratch_memory())
+        has_instances = any(isinstance(op, tile.ParallelOp) for op in kernel.body.block.ops)
+        self.homes = Homes(self, self.plans, len(self.open_blocks) + has_instances, self._scratch_memory())
         self._extents = tuple(dict.fromkeys(value for op in kernel.walk() for value in extents_of(op)))
 
     def _scratch_memory(self) -> Memory:
@@ -116,8 +120,8 @@ class TileLowering(Lowering):
             return (type_,)
         if is_in_scratch(type_, self.rows_in_scratch):
             raise self.error(
-                f"passes on a {type_}, which does not fit the registers and lives in scratch; only tile.for, scf.if and "
-                "operations that go through it row by row can: make it smaller, or stage it"
+                f"passes on a {type_}, which does not fit the registers and lives in scratch; only tile.for, scf.if "
+                "and operations that go through it row by row can: make it smaller, or stage it"
             )
         try:
             return (self.fragment(type_.get_shape(), type_.element_type),)

@@ -1,9 +1,9 @@
 """What of a block is done in one loop: operations on tiles in scratch, put together where they go through equal rows.
 
-A tile in scratch is processed in sub-tiles that fit the registers. Maps, reductions, loads and stores of tiles of equal
-size share one loop over sub-tiles (a *sweep*), in which values that only they use stay in registers. A contraction has a
-loop of its own (a *product*) that takes maps of its accumulator along. Between them everything else stays as it is; what
-is pure moves up as far as its operands allow, so that it does not part a sweep::
+A tile in scratch is processed in sub-tiles that fit the registers. Maps, reductions, loads and stores of tiles of
+equal size share one loop over sub-tiles (a *sweep*), in which values that only they use stay in registers. A
+contraction has a loop of its own (a *product*) that takes maps of its accumulator along. Between them everything else
+stays as it is; what is pure moves up as far as its operands allow, so that it does not part a sweep::
 
     %m = tile.reduce max %s into %m1 dims [0]          sweep 1, over the rows of %s
     %b = tile.map (%m : 1x48)                          fits the registers
@@ -19,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from xdsl.dialects import affine
+from xdsl.dialects import affine, scf
 from xdsl.ir import Block, Operation, SSAValue
 
 from crosstile.dialects import tile
-from crosstile.lowering.affine_steps import coefficient
+from crosstile.lowering.affine_steps import runs_along
 
 InScratch = Callable[[SSAValue], bool]
 Made = tile.SplatOp | tile.IotaOp
@@ -79,18 +79,8 @@ class Plan:
         self._last: Step | None = None
         prologues = {op for op in block.ops if self._is_prologue(op)}
         for op in block.ops:
-            if op not in prologues and not (isinstance(op, Made) and in_scratch(op.result)):
+            if op not in prologues and not self._is_made_where_used(op):
                 self._place(op)
-
-    @property
-    def has_groups(self) -> bool:
-        """Whether anything in the block is done in sub-tiles."""
-        return any(isinstance(step, Group) for step in self.steps)
-
-    def group_of(self, op: Operation) -> Group | None:
-        """The group that ``op`` is in."""
-        step = self._step_of.get(op)
-        return step if isinstance(step, Group) else None
 
     def reads_before(self, reader: Operation, writer: Operation, user: Operation, operand: int) -> bool:
         """Whether ``reader``, or ``user`` inside of it, has read its operand before ``writer`` writes.
@@ -111,6 +101,16 @@ class Plan:
         (use,) = op.result.uses
         return isinstance(use.operation, tile.ContractOp) and use.index == 2 and use.operation.parent is self._block
 
+    def _is_made_where_used(self, op: Operation) -> bool:
+        """Whether ``op`` needs no home, since all that use it go through it part by part, or copy it."""
+        if not isinstance(op, Made) or not self._in_scratch(op.result):
+            return False
+        return all(
+            isinstance(use.operation, (*_SWEPT, tile.ForOp, tile.YieldOp, scf.YieldOp))
+            or (isinstance(use.operation, tile.ContractOp) and use.index == 2)
+            for use in op.result.uses
+        )
+
     # Placing
 
     def _place(self, op: Operation) -> None:
@@ -119,7 +119,7 @@ class Plan:
             initial = op.accumulator.owner
             prologue = [initial] if isinstance(initial, Operation) and self._is_prologue(initial) else []
             self._append(Group(*_shape(op.result), [*prologue, op]))
-        elif isinstance(op, _SWEPT) and touched:
+        elif isinstance(op, (*_SWEPT, tile.SplatOp, tile.IotaOp)) and touched:
             rows, columns = _shape(touched[0])[0], max(_shape(value)[1] for value in touched)
             self._sweep(op, rows, columns)
         elif isinstance(op, _PURE) or (op.dialect_name() in ("arith", "math") and not op.regions):
@@ -153,13 +153,16 @@ class Plan:
         for definition in self._definitions(op.operands if not op.regions else _operands(op)):
             step = self._step_of[definition]
             joins = isinstance(step, Group) and step.product is None and _is_known_in_loop(definition)
-            joins = joins and isinstance(op, _SWEPT) and any(map(self._in_scratch, (*op.operands, *op.results)))
+            joins = joins and self._is_swept(op)
             earliest = max(earliest, positions[id(step)] + (not joins))
         if _memory(op) is not None and self._last is not None:
             # Nothing that reads or writes memory passes another.
             joins = isinstance(self._last, Group) and self._last.product is None
             earliest = max(earliest, positions[id(self._last)] + (not joins))
         return earliest
+
+    def _is_swept(self, op: Operation) -> bool:
+        return isinstance(op, _SWEPT) and any(map(self._in_scratch, (*op.operands, *op.results)))
 
     def _definitions(self, operands: Iterable[SSAValue]) -> list[Operation]:
         """The operations of this block that define ``operands``; through those that are made again where used."""
@@ -168,7 +171,7 @@ class Plan:
             owner = value.owner
             if not isinstance(owner, Operation) or owner.parent is not self._block:
                 continue
-            if isinstance(owner, Made) and self._in_scratch(owner.result):
+            if self._is_made_where_used(owner):
                 found += self._definitions(owner.operands)
             else:
                 found.append(owner)
@@ -179,8 +182,7 @@ def is_transposed(op: Operation) -> bool:
     """Whether a load or store accesses memory that is contiguous along the first dimension, not the last."""
     if not isinstance(op, tile.LoadOp | tile.StoreOp) or not isinstance(window := op.window.owner, tile.WindowOp):
         return False
-    results = window.map.data.results
-    return coefficient(results[-1], 0) == 1 and all(coefficient(result, 0) == 0 for result in results[:-1])
+    return runs_along(window.map.data, 0)
 
 
 def _is_known_in_loop(op: Operation) -> bool:
@@ -209,4 +211,4 @@ def _memory(op: Operation) -> SSAValue | None:
 def _conflict(op: Operation, other: Operation) -> bool:
     """Whether one of two accesses writes what the other may access."""
     memory = _memory(op)
-    return memory is not None and memory is _memory(other) and isinstance(op, tile.StoreOp) | isinstance(other, tile.StoreOp)
+    return memory is not None and memory is _memory(other) and tile.StoreOp in (type(op), type(other))

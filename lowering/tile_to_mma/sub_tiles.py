@@ -22,9 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import AnyFloat, FloatAttr, IntegerAttr
 from xdsl.ir import Block, Operation, SSAValue
-from xdsl.utils.hints import isa
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.assembly import number_of
@@ -32,18 +30,13 @@ from crosstile.dialects.element_types import dtype_of
 from crosstile.dialects.reductions import identity
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.index_math import Index
+from crosstile.lowering.constants import scalar_attribute
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.arithmetic import count_fragment, map_fragments
 from crosstile.lowering.tile_to_mma.contract import Product, store_to_scratch
 from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic
-from crosstile.lowering.tile_to_mma.places import (
-    Place,
-    buffer_shape,
-    number,
-    place_of_buffer,
-    place_of_window,
-    window_of,
-)
+from crosstile.lowering.tile_to_mma.memory import load_from, store_to
+from crosstile.lowering.tile_to_mma.places import Place, place_of_window, whole_buffer, window_of
 from crosstile.lowering.tile_to_mma.register_tiles import register_tile, sweep_tile
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.steps import Group, Made, Plan
@@ -75,15 +68,15 @@ def lower_group(group: Group, lowering: TileLowering) -> None:
         _multiply(group, group.product, lowering)
 
 
-def fill(value: SSAValue, home: SSAValue, lowering: TileLowering) -> None:
-    """Put a tile that lives elsewhere, or is made where it is used, into ``home``."""
+def fill(value: SSAValue, target: Place, lowering: TileLowering) -> None:
+    """Copy a tile in scratch, or one that is made where it is used, to ``target``."""
     rows, columns = capacity_type(value).get_shape()
     group = Group(rows, columns)
     shape = sweep_tile(group, lowering)
 
     def copy(i: Index, j: Index) -> None:
         part = Part(lowering, group, (i, j), shape)
-        part.store(part.value(value), home)
+        part.store(part.value(value), target)
 
     _repeat(lowering, 0, columns, shape[1], lambda j: _repeat(lowering, 0, rows, shape[0], lambda i: copy(i, j)))
 
@@ -113,9 +106,9 @@ class Part:
         type_ = capacity_type(value)
         return self.lowering.fragment(self._sizes(type_.get_shape()), type_.element_type)
 
-    def store(self, fragment: SSAValue, home: SSAValue) -> None:
-        """Put this part of a tile into its home."""
-        self._place(place_of_buffer(home, buffer_shape(home))).store(self.lowering, fragment)
+    def store(self, fragment: SSAValue, target: Place) -> None:
+        """Put this part of a tile to where it belongs in ``target``."""
+        self._place(target).store(self.lowering, fragment)
 
     def _load(self, value: SSAValue) -> SSAValue:
         lowering, owner = self.lowering, value.owner
@@ -126,7 +119,7 @@ class Part:
             if self._sizes(new.type.get_shape()) == new.type.get_shape():
                 return new
             new = store_to_scratch(new, lowering)
-        return self._place(place_of_buffer(new, buffer_shape(new))).load(lowering, self.fragment(value))
+        return self._place(whole_buffer(new)).load(lowering, self.fragment(value))
 
     def _make(self, op: Made) -> SSAValue:
         type_ = self.fragment(op.result)
@@ -173,9 +166,9 @@ class Part:
         with lowering.about(op):
             match op:
                 case tile.LoadOp():
-                    self.known[op.result] = self._load_window(op)
+                    self.known[op.result] = load_from(op, self._window(op), lowering)
                 case tile.StoreOp():
-                    self._window(op).store(lowering, self.value(op.value))
+                    store_to(self._window(op), self.value(op.value), lowering)
                 case tile.MapOp():
                     inputs = [self.value(value) for value in op.inputs]
                     self.known[op.result] = map_fragments(op, inputs, self.fragment(op.result), lowering)
@@ -189,13 +182,6 @@ class Part:
                 case _:
                     assert isinstance(op, Made)
                     self.known[op.result] = self._make(op)
-
-    def _load_window(self, op: tile.LoadOp) -> SSAValue:
-        lowering = self.lowering
-        condition = None if op.condition is None else lowering.value(op.condition)
-        return self._window(op).load(
-            lowering, self.fragment(op.result), number(op.pad), condition=condition, otherwise=number(op.otherwise)
-        )
 
     def _reduce(self, op: tile.ReduceOp, carried: SSAValue | None) -> SSAValue:
         extents: list[SSAValue | None] = [None, None]
@@ -216,12 +202,12 @@ class _Sweep:
         self.shape = sweep_tile(group, lowering)
         self.limit = needed_extent(group, 0, lowering)
         self.reductions = [op for op in group.ops if isinstance(op, tile.ReduceOp) and 0 in op.reduced_dims]
-        self.homes = {
-            result: _home(result, op, op.operands, lowering)
-            for op in group.ops
-            for result in op.results
-            if lowering.in_scratch(result) and any(use.operation not in group.ops for use in result.uses)
-        }
+        self.homes: dict[SSAValue, SSAValue] = {}
+        for op in group.ops:
+            for result in op.results:
+                if lowering.in_scratch(result) and any(use.operation not in group.ops for use in result.uses):
+                    self.homes[result] = home = _home(result, op, op.operands, lowering)
+                    lowering.homes.settle(result, home)
 
     def build(self) -> None:
         """All of its parts."""
@@ -231,11 +217,12 @@ class _Sweep:
             carried = self._rows(0, carried)
         else:
             end = _bound(needed_extent(self.group, 1, lowering), self.group.columns, lowering)
-            _repeat(lowering, 0, end, self.shape[1], lambda j: self._rows(j, []))
+            _repeat(lowering, 0, end, self.shape[1], self._column)
         for op, result in zip(self.reductions, carried, strict=True):
             lowering.replace(op, result)
-        for value, home in self.homes.items():
-            lowering.homes.settle(value, home)
+
+    def _column(self, column: Index) -> None:
+        self._rows(column, [])
 
     def _rows(self, column: Index, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         """The parts below each other from ``column`` on: as many rows at a time as fit, then the rest one by one."""
@@ -261,7 +248,7 @@ class _Sweep:
                 part.compute(op, next(remaining) if op in self.reductions else None)
             # Stored last, when everything that they may replace has been loaded.
             for value, home in self.homes.items():
-                part.store(part.value(value), home)
+                part.store(part.value(value), whole_buffer(home))
             return [part.value(op.result) for op in self.reductions]
 
         return build_for(lowering, lowering.index.bounds(begin, end, step), list(carried), body, "row")
@@ -273,9 +260,9 @@ class _Sweep:
             return lowering.value(op.into)
         type_ = lowering.fragment_type(op.result)
         element = type_.get_element_type()
-        value = identity(op.kind.data, dtype_of(element)).item()
-        constant = arith.ConstantOp(FloatAttr(value, element) if isa(element, AnyFloat) else IntegerAttr(value, element))
-        return lowering.insert(mma.SplatOp(lowering.index.build(constant).result, type_)).result
+        number = scalar_attribute(identity(op.kind.data, dtype_of(element)).item(), element)
+        constant = lowering.index.build(arith.ConstantOp(number)).result
+        return lowering.insert(mma.SplatOp(constant, type_)).result
 
 
 def _multiply(group: Group, op: tile.ContractOp, lowering: TileLowering) -> None:
@@ -294,7 +281,7 @@ def _multiply(group: Group, op: tile.ContractOp, lowering: TileLowering) -> None
         for inner in group.ops[:-1]:
             part.compute(inner)
         initial = part.value(op.accumulator)
-        part.store(product.multiply(lowering, initial, (rows, columns), (i, j), all_rows), home)
+        part.store(product.multiply(lowering, initial, (rows, columns), (i, j), all_rows), whole_buffer(home))
 
     def panel(j: Index) -> None:
         if is_cut:
@@ -316,9 +303,7 @@ def _home(value: SSAValue, writer: Operation, sources: Sequence[SSAValue], lower
 
 def needed_extent(group: Group, dim: int, lowering: TileLowering) -> SSAValue | None:
     """An extent beyond which nothing depends on the rows (``dim`` 0) or columns (1) of the group; None if all are."""
-    return next(
-        (extent for extent in lowering.extents_seen_from(group.ops[0]) if _is_enough(group, dim, extent)), None
-    )
+    return next((extent for extent in lowering.extents_seen_from(group.ops[0]) if _is_enough(group, dim, extent)), None)
 
 
 def _is_enough(group: Group, dim: int, extent: SSAValue) -> bool:

@@ -19,14 +19,9 @@ from xdsl.ir import Attribute, SSAValue
 from xdsl.ir.affine import AffineMap
 
 from crosstile.dialects import mma
-from crosstile.lowering.affine_steps import coefficient
+from crosstile.lowering.affine_steps import runs_along
 from crosstile.lowering.tile_to_mma.places import Place
 from crosstile.lowering.tile_to_mma.state import TileLowering
-
-
-def runs_along(map_: AffineMap, dim: int) -> bool:
-    """Whether neighbours along ``dim`` of a window are neighbours in a row-major source."""
-    return [coefficient(result, dim) for result in map_.results] == [0] * (len(map_.results) - 1) + [1]
 
 
 def is_transposable(lowering: TileLowering, element: Attribute) -> bool:

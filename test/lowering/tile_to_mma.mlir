@@ -159,3 +159,85 @@ tile.kernel @balanced(%x : memref<100xf32>) {
     tile.store %t, %w : !tile.tile<32xf32>, !tile.window<32xf32>
   }
 }
+
+// -----
+
+// A tile that exceeds the registers lives in scratch. A product goes through it in register tiles, 8x48, rows beyond the
+// extent only in the last of them; what a map makes of it replaces it.
+// CHECK-LABEL: mma.kernel @product_in_scratch(
+// CHECK:         %r = mma.alloc : !mma.buffer<64x48xf32>
+// CHECK:         scf.for %[[I:.*]] = %{{.*}} to %{{.*}} step %c8 {
+// CHECK:           %[[S:.*]] = scf.for %k = {{.*}} -> (!mma.fragment<8x48xf32
+// CHECK-NEXT:        mma.load %A[%[[I]], %k] : memref<?x32xf32> -> !mma.fragment<8x1xf32
+// CHECK:           mma.store %[[S]], %r[%[[I]], %c0]
+// CHECK:         scf.for %[[REST:.*]] = %{{.*}} to %m step %c8 {
+// CHECK:           mma.load %A[%[[REST]], %{{.*}}] extent [%{{.*}}, _] clamp [0]
+// CHECK:         scf.for %[[ROW:.*]] = %c0 to %{{.*}} step %c2 {
+// CHECK-NEXT:      %[[X:.*]] = mma.load %r[%[[ROW]], %c0] : !mma.buffer<64x48xf32> -> !mma.fragment<2x48xf32
+// CHECK-NEXT:      %[[Y:.*]] = mma.map (%[[X]]
+// CHECK:           mma.store %[[Y]], %C[%[[ROW]], %c0] :
+// CHECK:         scf.for %[[ROW]]_1 = %{{.*}} to %m step %c1 {
+// CHECK-NEXT:      mma.load %r[%{{.*}}, %c0] : !mma.buffer<64x48xf32> -> !mma.fragment<1x48xf32
+tile.kernel @product_in_scratch(%A : memref<?x32xf32>, %B : memref<32x48xf32>, %C : memref<?x48xf32>, %m : index) {
+  %f0 = arith.constant 0.0 : f32
+  %aw = tile.window %A[0, 0] extent [%m, _] : memref<?x32xf32> -> !tile.window<64x32xf32>
+  %bw = tile.window %B[0, 0] : memref<32x48xf32> -> !tile.window<32x48xf32>
+  %cw = tile.window %C[0, 0] extent [%m, _] : memref<?x48xf32> -> !tile.window<64x48xf32>
+  %none = tile.splat %f0 : f32 -> !tile.tile<64x48xf32>
+  %r = tile.contract %aw, %bw, %none : !tile.window<64x32xf32>, !tile.window<32x48xf32> -> !tile.tile<64x48xf32>
+  %s = tile.map (%r : !tile.tile<64x48xf32>) -> !tile.tile<64x48xf32> {
+  ^bb0(%x : f32):
+    %y = arith.addf %x, %x : f32
+    tile.yield %y : f32
+  }
+  tile.store %s, %cw : !tile.tile<64x48xf32>, !tile.window<64x48xf32>
+}
+
+// -----
+
+// Maps and reductions of one tile share a loop; what is carried by a loop and updated row by row stays in one buffer,
+// and a map of a product's accumulator is part of the product.
+// CHECK-LABEL: mma.kernel @online(
+// CHECK:         %acc1 = mma.alloc : !mma.buffer<64x48xf32>
+// CHECK:         %p = mma.alloc : !mma.buffer<64x48xf32>
+// CHECK-NOT:     mma.alloc
+// CHECK:         scf.for %j = {{.*}} iter_args(%{{.*}} = %{{.*}}) -> (!mma.fragment<1x48xf32
+// CHECK:           scf.for {{.*}} iter_args(%[[L:.*]] = %{{.*}}) -> (!mma.fragment<1x48xf32
+// CHECK-NEXT:        %[[P:.*]] = mma.load %p[
+// CHECK-NEXT:        %[[E:.*]] = mma.map (%[[P]]
+// CHECK:             %[[N:.*]] = mma.reduce add %[[E]] into %[[L]] dims [0]
+// CHECK-NEXT:        mma.store %[[E]], %p[
+// CHECK-NEXT:        scf.yield %[[N]]
+// CHECK:           mma.load %acc1[
+// CHECK-NEXT:      mma.map (
+// CHECK:           scf.for %[[K:[a-z0-9_]+]] = {{.*}} -> (!mma.fragment<8x48xf32
+// CHECK-NEXT:        mma.load %V[%{{.*}}, %[[K]]]
+// CHECK-NEXT:        mma.load %p[%[[K]], %c0]
+// CHECK:           mma.store %{{.*}}, %acc1[
+tile.kernel @online(%V : memref<64x64xf32>, %P : memref<64x48xf32>, %O : memref<64x48xf32>, %n : index) {
+  %zero = arith.constant 0 : index
+  %f0 = arith.constant 0.0 : f32
+  %none = tile.splat %f0 : f32 -> !tile.tile<64x48xf32>
+  %l0 = tile.splat %f0 : f32 -> !tile.tile<1x48xf32>
+  %vw = tile.window %V[0, 0] : memref<64x64xf32> -> !tile.window<64x64xf32>
+  %pw = tile.window %P[0, 0] : memref<64x48xf32> -> !tile.window<64x48xf32>
+  %ow = tile.window %O[0, 0] : memref<64x48xf32> -> !tile.window<64x48xf32>
+  %l, %acc = tile.for %j, %jc = %zero to %n step 64 iter_args(%l1 = %l0, %acc1 = %none)
+      -> (!tile.tile<1x48xf32>, !tile.tile<64x48xf32>) {
+    %p = tile.contract %vw, %pw, %none : !tile.window<64x64xf32>, !tile.window<64x48xf32> -> !tile.tile<64x48xf32>
+    %e = tile.map (%p, %l1 : !tile.tile<64x48xf32>, !tile.tile<1x48xf32>) -> !tile.tile<64x48xf32> {
+    ^bb0(%x : f32, %a : f32):
+      %y = arith.mulf %x, %a : f32
+      tile.yield %y : f32
+    }
+    %l2 = tile.reduce add %e into %l1 dims [0] : !tile.tile<64x48xf32> -> !tile.tile<1x48xf32>
+    %acc2 = tile.map (%acc1, %l2 : !tile.tile<64x48xf32>, !tile.tile<1x48xf32>) -> !tile.tile<64x48xf32> {
+    ^bb0(%x : f32, %a : f32):
+      %y = arith.mulf %x, %a : f32
+      tile.yield %y : f32
+    }
+    %acc3 = tile.contract %vw, %e, %acc2 : !tile.window<64x64xf32>, !tile.tile<64x48xf32> -> !tile.tile<64x48xf32>
+    tile.yield %l2, %acc3 : !tile.tile<1x48xf32>, !tile.tile<64x48xf32>
+  }
+  tile.store %acc, %ow : !tile.tile<64x48xf32>, !tile.window<64x48xf32>
+}

@@ -1,13 +1,13 @@
 // RUN: crosstile-opt %s --split-input-file --verify-diagnostics --tile-to-mma=target=x86-64-avx512
 
-tile.kernel @too_wide(%A : memref<16x8xf32>, %B : memref<8x32xf32>) {
+tile.kernel @too_wide(%A : memref<1x8xf32>, %B : memref<8x512xf32>) {
   %zero = arith.constant 0 : index
   %f0 = arith.constant 0.0 : f32
-  %aw = tile.window %A[%zero, %zero] : memref<16x8xf32> -> !tile.window<16x8xf32>
-  %bw = tile.window %B[%zero, %zero] : memref<8x32xf32> -> !tile.window<8x32xf32>
-  %acc = tile.splat %f0 : f32 -> !tile.tile<16x32xf32>
-  // expected-error @+1 {{a register tile of 16x32 f32 needs 16*2 registers and 2 + 1 for its factors, 35 in all; x86-64-avx512 has 32: at most 14 rows of 32 columns fit}}
-  %r = tile.contract %aw, %bw, %acc : !tile.window<16x8xf32>, !tile.window<8x32xf32> -> !tile.tile<16x32xf32>
+  %aw = tile.window %A[%zero, %zero] : memref<1x8xf32> -> !tile.window<1x8xf32>
+  %bw = tile.window %B[%zero, %zero] : memref<8x512xf32> -> !tile.window<8x512xf32>
+  %acc = tile.splat %f0 : f32 -> !tile.tile<1x512xf32>
+  // expected-error @+1 {{a register tile of 1x512 f32 needs 1*32 registers and 32 + 1 for its factors, 65 in all; x86-64-avx512 has 32: 512 columns do not fit at all}}
+  %r = tile.contract %aw, %bw, %acc : !tile.window<1x8xf32>, !tile.window<8x512xf32> -> !tile.tile<1x512xf32>
 }
 
 // -----
@@ -21,11 +21,46 @@ tile.kernel @ragged_lanes(%x : memref<4x20xf32>) {
 
 // -----
 
-tile.kernel @too_large(%x : memref<8x128xf32>) {
+tile.kernel @too_large(%x : memref<8x8x16xf32>) {
   %zero = arith.constant 0 : index
-  %w = tile.window %x[%zero, %zero] : memref<8x128xf32> -> !tile.window<8x128xf32>
-  // expected-error @+1 {{a tile of 8x128 f32 takes 64 registers of 16 lanes; x86-64-avx512 has 32, which hold up to 512 elements}}
-  %t = tile.load %w : !tile.window<8x128xf32> -> !tile.tile<8x128xf32>
+  %w = tile.window %x[%zero, %zero, %zero] : memref<8x8x16xf32> -> !tile.window<8x8x16xf32>
+  // expected-error @+1 {{a tile of 8x8x16 f32 takes 64 registers of 16 lanes; x86-64-avx512 has 32, which hold up to 512 elements}}
+  %t = tile.load %w : !tile.window<8x8x16xf32> -> !tile.tile<8x8x16xf32>
+}
+
+// -----
+
+tile.kernel @too_much_scratch(%A : memref<4096x8xf32>, %B : memref<8x128xf32>, %C : memref<4096x128xf32>) {
+  %f0 = arith.constant 0.0 : f32
+  %aw = tile.window %A[0, 0] : memref<4096x8xf32> -> !tile.window<4096x8xf32>
+  %bw = tile.window %B[0, 0] : memref<8x128xf32> -> !tile.window<8x128xf32>
+  %acc = tile.splat %f0 : f32 -> !tile.tile<4096x128xf32>
+  // expected-error @+1 {{a tile of 4096x128 f32 takes 2097152 bytes of scratch, beside 0 for other tiles; L2 has 1048576, in which 2048 rows of it would fit}}
+  %r = tile.contract %aw, %bw, %acc : !tile.window<4096x8xf32>, !tile.window<8x128xf32> -> !tile.tile<4096x128xf32>
+  %cw = tile.window %C[0, 0] : memref<4096x128xf32> -> !tile.window<4096x128xf32>
+  tile.store %r, %cw : !tile.tile<4096x128xf32>, !tile.window<4096x128xf32>
+}
+
+// -----
+
+tile.kernel @long_row(%x : memref<2x4096xf32>, %y : memref<2x1xf32>) {
+  %xw = tile.window %x[0, 0] : memref<2x4096xf32> -> !tile.window<2x4096xf32>
+  %t = tile.load %xw : !tile.window<2x4096xf32> -> !tile.tile<2x4096xf32>
+  // expected-error @+1 {{reduces rows of 4096 elements; the registers of x86-64-avx512 hold 512: reduce blocks of at most 512 columns into a tile}}
+  %r = tile.reduce add %t dims [1] : !tile.tile<2x4096xf32> -> !tile.tile<2x1xf32>
+  %yw = tile.window %y[0, 0] : memref<2x1xf32> -> !tile.window<2x1xf32>
+  tile.store %r, %yw : !tile.tile<2x1xf32>, !tile.window<2x1xf32>
+}
+
+// -----
+
+tile.kernel @turned_in_scratch(%x : memref<64x96xf32>, %y : memref<96x64xf32>) {
+  %xw = tile.window %x[0, 0] : memref<64x96xf32> -> !tile.window<64x96xf32>
+  %t = tile.load %xw : !tile.window<64x96xf32> -> !tile.tile<64x96xf32>
+  // expected-error @+1 {{rearranges a tile of 64x96 that lives in scratch; load or store it through a window that exchanges its dimensions, or stage it}}
+  %u = tile.transpose %t [1, 0] : !tile.tile<64x96xf32> -> !tile.tile<96x64xf32>
+  %yw = tile.window %y[0, 0] : memref<96x64xf32> -> !tile.window<96x64xf32>
+  tile.store %u, %yw : !tile.tile<96x64xf32>, !tile.window<96x64xf32>
 }
 
 // -----
