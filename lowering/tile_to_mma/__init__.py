@@ -15,8 +15,8 @@ registers by its last dimension; a contraction becomes a loop over k whose accum
 Files: ``state`` (what rules share), ``places`` (windows), ``uses`` (who depends on what), ``panels`` (how scratch is
 laid out), ``filling`` (how it is filled), ``transposition`` (what runs the other way), and rules by subject:
 ``control``, ``memory``, ``stage``, ``contract``, ``arithmetic``. For tiles that exceed the registers: ``homes`` (their
-buffers), ``steps`` (what shares a loop), ``register_tiles`` (how much at a time), ``sub_tiles`` (the loops), ``carried``
-(by loops and branches).
+buffers), ``steps`` (what shares a loop), ``register_tiles`` (how much at once), ``sub_tiles`` (the loops), ``carried``
+(loops and branches).
 """
 
 from __future__ import annotations
