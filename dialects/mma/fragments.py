@@ -137,7 +137,8 @@ class ReduceOp(IRDLOperation):
     defined, so that every level computes the same bits: each lane first combines its own elements in increasing order
     of register number; then lanes that hold parts of one result combine them in a butterfly, halving the distance each
     time (lanes 8 apart, 4, 2, 1), and axes of the layout beyond lanes likewise; then ``into`` is combined with the
-    outcome, ``into`` on the left. Every lane ends up with the result. Element types are floats or integers.
+    outcome, ``into`` on the left. Where elements of one lane alone are combined, ``into`` is what they begin with: a
+    fragment reduced in parts is one chain. Every lane ends up with the result. Element types are floats or integers.
     """
 
     name = "mma.reduce"

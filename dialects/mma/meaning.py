@@ -27,7 +27,7 @@ from crosstile.dialects.mma.memory import Access, Accesses, FilledBlocks, View, 
 from crosstile.dialects.mma.reduction import reduce
 from crosstile.dialects.mma.ring_meaning import MEANINGS as RING_MEANINGS
 from crosstile.dialects.packing import packed_layout
-from crosstile.dialects.reductions import COMBINE, identity
+from crosstile.dialects.reductions import identity
 from crosstile.dialects.tile.blocks import blocks, ceil_divide, sample_positions, worker_ranges
 from crosstile.dialects.tile.coverage import Coverage
 from crosstile.targets.packing import PackedLayout
@@ -148,8 +148,8 @@ def reduction(interpreter: Interpreter, op: fragments.ReduceOp, operands: Sequen
     extents = operands[len(operands) - len(op.extents) :]
     type_ = op.value_type
     kept = _mask(value, extents, integer_list(op.extent_dims), identity(op.kind.data, value.dtype))
-    result = reduce(op.kind.data, kept, type_.layout.data, integer_list(op.dims))
-    return (result if op.into is None else COMBINE[op.kind.data](operands[1], result),)
+    into: Array | None = None if op.into is None else operands[1]
+    return (reduce(op.kind.data, kept, type_.layout.data, integer_list(op.dims), into),)
 
 
 @MEANINGS.of(fragments.MaskOp)

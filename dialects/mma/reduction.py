@@ -1,7 +1,9 @@
 """The defined order of ``mma.reduce``, computed on arrays: registers first, then butterflies over lanes and beyond.
 
 For a row of 64 in ``register(4:16) lane(16:1)`` lane l first adds elements l, l + 16, l + 32, l + 48 in this order;
-then lane l and lane l xor 8 add theirs, then xor 4, 2, 1, after which all lanes have the same sum.
+then lane l and lane l xor 8 add theirs, then xor 4, 2, 1, after which all lanes have the same sum. What it all goes
+into is added on the left at the end; or at the beginning if no lanes are involved, so that a column which is added up
+a few rows at a time is one chain however many rows are taken.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.layout import Layout
 
 
-def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int]) -> Array:
-    """``values``, laid out as ``layout``, reduced over ``dims``, whose sizes become 1.
+def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int], into: Array | None = None) -> Array:
+    """``values``, laid out as ``layout``, reduced over ``dims``, whose sizes become 1, and combined with ``into``.
 
     Raises CrosstileError where the layout defines no order: a butterfly over a number of lanes that is no power of two,
     or a mode that wraps around the end of a dimension.
@@ -28,11 +30,13 @@ def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int]) -> Arr
     steps = _plan(layout, tuple(dims))
     combine = COMBINE[kind]
     parts = values.reshape(-1)[steps.places]
+    begun = into if steps.sequential and not steps.butterflies else None
     if steps.sequential:
         front = np.moveaxis(parts, steps.sequential, range(len(steps.sequential)))
         own = front.reshape(-1, *front.shape[len(steps.sequential) :])  # in increasing order of register number
-        total = own[0]
-        for part in own[1:]:
+        first = [] if begun is None else [begun.reshape(-1)[steps.kept].reshape(own.shape[1:])]
+        total, *others = [*first, *own]
+        for part in others:
             total = combine(total, part)
         parts = np.expand_dims(total, steps.sequential)
     for axis in steps.butterflies:
@@ -41,7 +45,7 @@ def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int]) -> Arr
             parts = combine(low, high)
     result = np.empty(steps.shape, values.dtype)
     result.reshape(-1)[steps.kept] = parts.reshape(-1)
-    return result
+    return result if into is begun else combine(into, result)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def _plan(layout: Layout, dims: tuple[int, ...]) -> _Plan:
                 )
                 if folds and name == "register":
                     registers.append(axis)
-                elif folds:
+                elif folds and size > 1:
                     if size & (size - 1):
                         raise CrosstileError(
                             f"the layout {layout} reduces over {size} values of '{name}'; a butterfly is defined for "

@@ -144,7 +144,7 @@ def splat_constant(op: arith.ConstantOp, lanes: VectorType, lowering: HardwareLo
 
 
 def lower_reduce(op: mma.ReduceOp, lowering: HardwareLowering) -> None:
-    """Registers in increasing order, lanes in a butterfly, then ``into`` on the left."""
+    """Registers in increasing order, lanes in a butterfly, then ``into`` on the left; ``into`` first without lanes."""
     value_type, result_type = op.value_type, op.result.type
     element = value_type.get_element_type()
     combine = (COMBINE_FLOATS if isinstance(element, AnyFloat) else COMBINE_INTEGERS)[op.kind.data]
@@ -153,17 +153,18 @@ def lower_reduce(op: mma.ReduceOp, lowering: HardwareLowering) -> None:
         lowering, op.value, integer_list(op.extent_dims), op.extents, identity(op.kind.data, element, lowering)
     )
     source, result = _registers(op.value), registers_of(result_type.layout.data)
-    partial: dict[int, SSAValue] = {}
+    crosses_lanes = len(value_type.get_shape()) - 1 in dims and not source.replicated and source.lanes > 1
+    into: Sequence[SSAValue] = () if op.into is None else lowering.values(op.into)
+    partial: dict[int, SSAValue] = {} if crosses_lanes else dict(enumerate(into))
     for value, start in zip(values, source.starts, strict=True):
         number = result.holding([0 if dim in dims else at for dim, at in enumerate(start)])
         known = partial.get(number)
         partial[number] = value if known is None else lowering.insert(combine(known, value)).results[0]
     reduced = [partial[number] for number in range(len(result.starts))]
-    if len(value_type.get_shape()) - 1 in dims and not source.replicated:
+    if crosses_lanes:
         reduced = [butterfly(lowering, value, source.lanes, combine) for value in reduced]
-    if op.into is not None:
-        into = lowering.values(op.into)
-        reduced = [lowering.insert(combine(a, b)).results[0] for a, b in zip(into, reduced, strict=True)]
+        if into:
+            reduced = [lowering.insert(combine(a, b)).results[0] for a, b in zip(into, reduced, strict=True)]
     lowering.map_value(op.result, *reduced)
 
 
