@@ -26,13 +26,14 @@ from xdsl.dialects.builtin import (
     i32,
     i64,
 )
-from xdsl.ir import Attribute, Dialect, Operation, SSAValue
+from xdsl.ir import Attribute, Dialect, Operation, ParametrizedAttribute, SSAValue, TypeAttribute
 from xdsl.irdl import (
     AnyAttr,
     EqAttrConstraint,
     IRDLOperation,
     ParsePropInAttrDict,
     VarConstraint,
+    irdl_attr_definition,
     irdl_op_definition,
     operand_def,
     prop_def,
@@ -49,6 +50,13 @@ IntegerLike = SignlessIntegerConstraint | VectorType.constr(SignlessIntegerConst
 BoolLike = EqAttrConstraint(i1) | VectorType.constr(EqAttrConstraint(i1))
 
 NO_FASTMATH = llvm.FastMathAttr(None)
+
+
+@irdl_attr_definition
+class X86AmxType(ParametrizedAttribute, TypeAttribute):
+    """``!llvm.x86_amx``: what a tile register of x86 holds."""
+
+    name = "llvm.x86_amx"
 
 
 # Operations that xDSL has for scalars only
@@ -370,5 +378,5 @@ _OUR_NAMES = {op.name for op in _OURS}
 Llvm = Dialect(
     "llvm",
     [op for op in llvm.LLVM.operations if op.name not in _OUR_NAMES] + list(_OURS),
-    list(llvm.LLVM.attributes),
+    [*llvm.LLVM.attributes, X86AmxType],
 )

@@ -19,11 +19,18 @@ from xdsl.dialects.builtin import DenseIntElementsAttr
 from xdsl.ir import Operation
 from xdsl.ir.affine import AffineConstraintKind, AffineExpr, AffineMap
 
-from crosstile.dialects import arith_meaning, math_meaning, memory_meaning, vector_meaning, x86vector_meaning
+from crosstile.dialects import (
+    amx_meaning,
+    arith_meaning,
+    math_meaning,
+    memory_meaning,
+    vector_meaning,
+    x86vector_meaning,
+)
 from crosstile.dialects.interpreter import Branch, Interpreter, Meanings
 from crosstile.ir.diagnostics import op_error
 
-_DIALECTS = (arith_meaning, math_meaning, memory_meaning, vector_meaning, x86vector_meaning)
+_DIALECTS = (arith_meaning, math_meaning, memory_meaning, vector_meaning, x86vector_meaning, amx_meaning)
 MEANINGS = Meanings({op: meaning for dialect in _DIALECTS for op, meaning in dialect.MEANINGS.items()})
 
 

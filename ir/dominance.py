@@ -21,7 +21,7 @@ from crosstile.ir.diagnostics import CrosstileError
 
 PROGRAM_DIALECTS = frozenset(
     {"affine", "arith", "cf", "func", "gpu", "linalg", "llvm", "math", "memref", "mma", "nest", "nn", "scf"}
-    | {"tensor", "tile", "vector", "x86vector"}
+    | {"amx", "tensor", "tile", "vector", "x86vector"}
 )
 """Dialects whose operations' regions are SSA regions, and whose operations need their operands to be defined."""
 

@@ -63,6 +63,7 @@ DIALECTS: tuple[DialectRow, ...] = (
     DialectRow("arith", "crosstile.dialects.arith:Arith", "xDSL's arith, with all of it elementwise over vectors"),
     DialectRow("vector", "crosstile.dialects.vector:Vector", "xDSL's vector, with upstream's constant masks"),
     DialectRow("x86vector", "crosstile.dialects.x86vector:X86Vector", "vector instructions of x86, upstream's"),
+    DialectRow("amx", "crosstile.dialects.amx:Amx", "tile registers of x86 and products of them, upstream's"),
     DialectRow("llvm", "crosstile.dialects.llvm:Llvm", "xDSL's llvm, with upstream's vector operations it lacks"),
 )
 
@@ -108,7 +109,7 @@ PASSES: tuple[PassRow, ...] = (
         "convert-to-llvm",
         "crosstile.lowering.convert_to_llvm:ConvertToLlvmPass",
         "hardware",
-        "func, cf, arith, math, memref, vector and x86vector to the llvm dialect",
+        "func, cf, arith, math, memref, vector, x86vector and amx to the llvm dialect",
     ),
     PassRow(
         "tile-to-mma",

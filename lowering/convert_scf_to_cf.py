@@ -147,5 +147,5 @@ class ConvertScfToCfPass(LoweringPass):
     name = "convert-scf-to-cf"
     rules: ClassVar[Mapping[type[Operation], Rule]] = RULES
     kept_dialects: ClassVar[frozenset[str]] = frozenset(
-        ("arith", "cf", "func", "llvm", "math", "memref", "vector", "x86vector", "affine", "ub")
+        ("arith", "cf", "func", "llvm", "math", "memref", "vector", "x86vector", "amx", "affine", "ub")
     )

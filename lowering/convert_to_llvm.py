@@ -1,4 +1,4 @@
-"""``convert-to-llvm``: upstream's ``func``, ``cf``, ``arith``, ``math``, ``memref``, ``vector`` and ``x86vector``.
+"""``convert-to-llvm``: upstream's ``func``, ``cf``, ``arith``, ``math``, ``memref``, ``vector`` and those of chips.
 
 In: a module at hardware level without structured control flow. Out: ``llvm`` operations only; what is ``llvm`` already
 stays. Each dialect has its table of rules in ``<dialect>_to_llvm.py``; the types are in ``llvm_types.py``. ::
@@ -25,6 +25,7 @@ from xdsl.ir import Attribute, Operation
 
 from crosstile.dialects.arith import element_type
 from crosstile.lowering import (
+    amx_to_llvm,
     arith_to_llvm,
     cf_to_llvm,
     func_to_llvm,
@@ -64,6 +65,7 @@ class ConvertToLlvmPass(LoweringPass):
         **COMPUTING,
         **{op: not_of_bf16(rule) for op, rule in COMPUTING.items() if computes(op)},
         **x86vector_to_llvm.RULES,
+        **amx_to_llvm.RULES,
     }
     kept_dialects: ClassVar[frozenset[str]] = frozenset(("llvm",))
 

@@ -2,8 +2,8 @@
 
 ``index`` becomes ``i64`` and bf16 the ``i16`` of its bits: without instructions for bf16, LLVM keeps one in a register
 as an f32 and rounds it again, with a function of a library that is not there. Integers, other floats and rank-1 vectors
-stay. A memref becomes several values: the pointer to its
-first element (a type's offset is already in it), one ``i64`` per dynamic size, one ``i64`` per dynamic stride::
+stay. A memref becomes several values: the pointer to its first element (a type's offset is already in it), one ``i64``
+per dynamic size, one ``i64`` per dynamic stride. A tile of x86 becomes ``!llvm.x86_amx``, whatever its shape::
 
     memref<?x64xf32>                        -> !llvm.ptr, i64
     memref<?x?xf32, strided<[?, 1]>>        -> !llvm.ptr, i64, i64, i64
@@ -35,7 +35,9 @@ from xdsl.ir import Attribute, SSAValue
 from xdsl.ir.affine import AffineMap
 from xdsl.utils.hints import isa
 
+from crosstile.dialects.amx import TileType
 from crosstile.dialects.arith import with_element_type
+from crosstile.dialects.llvm import X86AmxType
 from crosstile.dialects.packing import packed_layout
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.driver import Lowering
@@ -48,6 +50,7 @@ _KEPT: tuple[type[Attribute], ...] = (
     LLVMPointerType,
     LLVMStructType,
     LLVMArrayType,
+    X86AmxType,
 )
 
 
@@ -87,6 +90,8 @@ def memref_strides(type_: MemRefType) -> list[int | None] | None:
 
 def convert_type(type_: Attribute) -> Sequence[Attribute]:
     """The ``llvm`` types that stand for ``type_``; a CrosstileError if there are none."""
+    if isinstance(type_, TileType):
+        return (X86AmxType(),)
     if not isa(type_, MemRefType):
         return (scalar_or_vector(type_),)
     dynamic = sum(size == DYNAMIC_INDEX for size in type_.get_shape())

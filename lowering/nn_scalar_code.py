@@ -36,9 +36,14 @@ class ScalarBody:
             return self.add(arith.ConstantOp(FloatAttr(value, cast(AnyFloat, type_))))
         return self.add(arith.ConstantOp(IntegerAttr(int(value), cast("IntegerType | IndexType", type_))))
 
-    def widen(self, value: SSAValue, type_: Attribute) -> SSAValue:
-        """A float as a float of at least its width."""
-        return value if value.type == type_ else self.add(arith.ExtFOp(value, cast(AnyFloat, type_)))
+    def widen(self, value: SSAValue, type_: Attribute, unsigned: bool = False) -> SSAValue:
+        """A float as a float of at least its width, an integer as an integer."""
+        if value.type == type_:
+            return value
+        if isinstance(type_, IntegerType):
+            target = cast(IntegerType, type_)
+            return self.add(arith.ExtUIOp(value, target) if unsigned else arith.ExtSIOp(value, target))
+        return self.add(arith.ExtFOp(value, cast(AnyFloat, type_)))
 
     def finish(self, *values: SSAValue) -> Block:
         """The body, yielding ``values``."""

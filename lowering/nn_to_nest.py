@@ -187,9 +187,13 @@ def _lower_contract(op: ContractOp, lowering: Lowering) -> None:
     reduced = [position for position in range(count) if position not in kept]
     accumulator = op.accumulator_type
     body = ScalarBody(*(tensor_of(operand).element_type for operand in op.operands))
-    lhs, rhs = (body.widen(argument, accumulator) for argument in body.block.args)
-    flags = FastMathFlagsAttr(op.fastmath.data - {FastMathFlag.REASSOC})
-    product = body.add(arith.MulfOp(lhs, rhs, flags))
+    unsigned = op.unsigned_a is not None, op.unsigned_b is not None
+    lhs, rhs = (body.widen(*factor) for factor in zip(body.block.args, (accumulator,) * 2, unsigned, strict=True))
+    if is_float(accumulator):
+        flags = FastMathFlagsAttr(op.fastmath.data - {FastMathFlag.REASSOC})
+        product = body.add(arith.MulfOp(lhs, rhs, flags))
+    else:
+        product = body.add(arith.MuliOp(lhs, rhs))
     inputs = [lowering.value(operand) for operand in op.operands]
     iterators = _iterators(op.iterator_names, reduced)
     if reduced:

@@ -243,7 +243,9 @@ class DecomposeAttention(RewritePattern):
 
 def _to_contract(rewriter: PatternRewriter, op: MatrixProductOp) -> None:
     element = tensor_of(op.result).element_type
-    rewriter.replace(op, ContractOp(op.lhs, op.rhs, op.indexing_maps, op.accumulator_type, op.fastmath, element))
+    unsigned = op.unsigned_a is not None, op.unsigned_b is not None
+    new = ContractOp(op.lhs, op.rhs, op.indexing_maps, op.accumulator_type, op.fastmath, element, unsigned)
+    rewriter.replace(op, new)
 
 
 class MatmulToContract(RewritePattern):

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosstile.targets.fma import fma_chain, fma_flushing
+from crosstile.targets.fma import flush, fma_chain, fma_flushing
 from crosstile.targets.model import MmaIntrinsic, Operand
-from crosstile.targets.numerics import IntegerDot, MultiplyThenAdd, Rounding, SequentialFma, TruncatedSum
+from crosstile.targets.numerics import EvenOddChains, IntegerDot, MultiplyThenAdd, Rounding, SequentialFma, TruncatedSum
 
 Array = NDArray[Any]
 
@@ -118,6 +118,16 @@ def _(numerics: SequentialFma, row: MmaIntrinsic, columns: Array, rows: Array, a
         return
     for column, row_k in zip(columns.astype(np.float32), rows.astype(np.float32), strict=True):
         accumulator[...] = fma_flushing(column, row_k, accumulator)
+
+
+@_accumulate.register
+def _(numerics: EvenOddChains, row: MmaIntrinsic, columns: Array, rows: Array, accumulator: Array) -> None:
+    columns, rows = columns.astype(np.float32), rows.astype(np.float32)
+    for start in range(0, len(columns), row.k):
+        chains = [np.zeros_like(accumulator), np.zeros_like(accumulator)]
+        for k in range(start, start + row.k):
+            chains[k % 2] = fma_flushing(columns[k], rows[k], chains[k % 2])
+        accumulator[...] = flush(flush(accumulator) + flush(chains[0] + chains[1]))
 
 
 @_accumulate.register

@@ -51,13 +51,14 @@ def fma_flushing(a: Float32, b: Float32, c: Float32) -> Float32:
     detects tininess (Intel SDM vol. 1, 4.9.1.5, Numeric Underflow): less may round up to 2**-126.
     """
     with np.errstate(all="ignore"):
-        product = np.multiply(_flush(a), _flush(b), dtype=np.float64)
-        total = odd_sum(*np.broadcast_arrays(product, _flush(c).astype(np.float64)))
+        product = np.multiply(flush(a), flush(b), dtype=np.float64)
+        total = odd_sum(*np.broadcast_arrays(product, flush(c).astype(np.float64)))
         tiny = np.abs((total * 2.0**64).astype(np.float32)) < 2.0**-62
         return np.where(tiny, np.copysign(np.float32(0), total), total).astype(np.float32)
 
 
-def _flush(values: Float32) -> Float32:
+def flush(values: Float32) -> Float32:
+    """``values`` with subnormal numbers replaced by zeros of their sign."""
     return np.where(np.abs(values) < np.float32(2.0**-126), np.copysign(np.float32(0), values), values)
 
 

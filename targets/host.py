@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from crosstile.targets.model import Level, Machine, machine, machines
+from crosstile.targets.tile_data import FEATURE, may_use_tiles
 
 _CPU = Path("/sys/devices/system/cpu/cpu0")
 
@@ -35,11 +36,24 @@ def host_machine() -> Machine:
         features = llvm.get_host_cpu_features()
     except RuntimeError:  # LLVM cannot tell on this kind of processor
         return _measured(replace(machine("generic"), triple=triple))
-    best = best_machine(triple, {name for name, has in features.items() if has})
+    best = best_machine(triple, host_features())
     return _measured(replace(best, triple=triple, cpu=llvm.get_host_cpu_name(), attributes=features.flatten()))
 
 
-def best_machine(triple: str, features: set[str]) -> Machine:
+@cache
+def host_features() -> frozenset[str]:
+    """What this processor can do and the system lets this process use, in LLVM's names. Imports llvmlite."""
+    llvm: Any = import_module("llvmlite.binding")
+    try:
+        present = {name for name, has in llvm.get_host_cpu_features().items() if has}
+    except RuntimeError:  # LLVM cannot tell on this kind of processor
+        return frozenset()
+    if FEATURE in present and not may_use_tiles():
+        present -= {name for name in present if name.startswith("amx-")}
+    return frozenset(present)
+
+
+def best_machine(triple: str, features: frozenset[str] | set[str]) -> Machine:
     """The row of highest peak in float32 that runs on a processor of this triple's architecture with these features.
 
     Of several, the one with the most instructions.
@@ -62,6 +76,7 @@ def host_fingerprint() -> str:
     except RuntimeError:  # LLVM cannot tell on this kind of processor
         features = ""
     facts = [llvm.get_process_triple(), llvm.get_host_cpu_name(), features, ".".join(map(str, llvm.llvm_version_info))]
+    facts += ["without tiles"] * (FEATURE in features and not may_use_tiles())
     sizes = [f"{name} {size}" for name, size in _cache_sizes().items() if name != "main"]
     return " ".join([*facts, *sizes])
 
@@ -73,11 +88,7 @@ def missing_features(row: Machine) -> list[str]:
     architecture = row.triple.partition("-")[0]
     if architecture not in ("", triple.partition("-")[0]):
         return [f"the architecture {architecture}"]
-    try:
-        present = {name for name, has in llvm.get_host_cpu_features().items() if has}
-    except RuntimeError:  # LLVM cannot tell on this kind of processor
-        present = set[str]()
-    return [feature for feature in row.features if feature not in present]
+    return [feature for feature in row.features if feature not in host_features()]
 
 
 def _measured(row: Machine) -> Machine:

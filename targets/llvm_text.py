@@ -171,6 +171,8 @@ class ModuleText:
         if isinstance(type_, xllvm.LLVMPointerType):
             space = type_.addr_space
             return f"ptr addrspace({space.data})" if isinstance(space, IntAttr) and space.data else "ptr"
+        if isinstance(type_, llvm.X86AmxType):
+            return "x86_amx"
         if isinstance(type_, xllvm.LLVMVoidType):
             return "void"
         if isinstance(type_, xllvm.LLVMArrayType):

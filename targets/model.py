@@ -24,7 +24,7 @@ from functools import cache
 from typing import TypeVar
 
 from crosstile.targets.layout import Layout
-from crosstile.targets.numerics import IntegerDot, Numerics, Rounding, SequentialFma, TruncatedSum
+from crosstile.targets.numerics import EvenOddChains, IntegerDot, Numerics, Rounding, SequentialFma, TruncatedSum
 
 T = TypeVar("T")
 
@@ -141,6 +141,8 @@ class MmaIntrinsic:
         legal = ("f32", "f64")
         if isinstance(numerics, IntegerDot):
             legal = ("i32",)
+        elif isinstance(numerics, EvenOddChains):
+            legal = ("f32",)
         elif isinstance(numerics, TruncatedSum):
             legal = ("f16",) if numerics.rounding is Rounding.NEAREST_EVEN else ("f32",)
         elif isinstance(numerics, SequentialFma):
@@ -158,6 +160,12 @@ class MmaIntrinsic:
             ("rhs", self.rhs, (self.k, self.n)),
             ("accumulator", self.accumulator, (self.m, self.n)),
         )
+
+    @property
+    def in_tiles(self) -> bool:
+        """Whether accumulators live in tile registers, of which a layout counts the rows."""
+        layout = self.accumulator.layout
+        return layout is not None and any(axis == "row" for axis, _ in layout.axes)
 
     @property
     def operations(self) -> int:
@@ -204,7 +212,8 @@ class Machine:
     ``features`` are what the chip must have for its code to run; ``triple``, ``cpu`` and ``attributes`` are LLVM's
     target triple ("" for that of this process), processor name and attribute string. ``levels`` runs from the unit that
     executes a kernel's instance (core, SM) down to lanes, ``memories`` from the nearest to the farthest.
-    ``vector_registers`` registers of ``vector_bits`` bits belong to each thread of control (a core's thread, a warp).
+    ``vector_registers`` registers of ``vector_bits`` bits belong to each thread of control (a core's thread, a warp),
+    and ``tile_registers`` registers of rows, which the layouts of a matrix unit's operands describe.
     ``clock`` is in Hz.
 
     Raises :class:`ModelError` for a memory of an unknown scope or an intrinsic whose feature is not listed.
@@ -221,6 +230,7 @@ class Machine:
     vector_bits: int
     clock: float
     intrinsics: tuple[MmaIntrinsic, ...]
+    tile_registers: int = 0
 
     def __post_init__(self) -> None:
         if "." in self.name:

@@ -41,6 +41,18 @@ class SequentialFma:
 
 
 @dataclass(frozen=True)
+class EvenOddChains:
+    """Two chains of fused multiply-adds from zero, of the instruction's even and of its odd products, then two sums.
+
+    The chains are added, and what they make to the accumulator; every step rounds to nearest even in float32.
+    Subnormal inputs are read as zero and subnormal results written as zero, keeping the sign.
+    """
+
+    def __str__(self) -> str:
+        return "a fma per product in two chains, their sum added once, subnormals flushed"
+
+
+@dataclass(frozen=True)
 class MultiplyThenAdd:
     """A product rounded to nearest even, then a sum rounded to nearest even, for k = 0, 1, 2, ..."""
 
@@ -89,4 +101,4 @@ class IntegerDot:
         return f"exact integers, {'saturating' if self.saturate else 'wrapping'}"
 
 
-Numerics = SequentialFma | MultiplyThenAdd | TruncatedSum | IntegerDot
+Numerics = SequentialFma | EvenOddChains | MultiplyThenAdd | TruncatedSum | IntegerDot

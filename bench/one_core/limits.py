@@ -11,7 +11,6 @@ A tile unit (AMX), where the system lets a process use one, is measured as well:
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from crosstile.targets.host import host_machine
+from crosstile.targets.tile_data import may_use_tiles
 from crosstile.targets.x86.peak import measured_peak
 
 llvm: Any = import_module("llvmlite.binding")
@@ -40,8 +40,6 @@ TILES = {
     "bf16": ("amx-bf16", "llvm.x86.tdpbf16ps", 16 * 16 * 32 * 2),
     "int8": ("amx-int8", "llvm.x86.tdpbssd", 16 * 16 * 64 * 2),
 }
-PERMISSION, TILE_DATA = 0x1023, 18
-"""``arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)``: Linux lets a process use tiles only if it asks."""
 
 
 def peak(element: str) -> float:
@@ -93,7 +91,7 @@ def _dot_rate(element: str) -> float:
 
 def _tile_rate(element: str) -> float:
     feature, intrinsic, operations = TILES[element]
-    if not llvm.get_host_cpu_features().get(feature) or not _may_use_tiles():
+    if not llvm.get_host_cpu_features().get(feature) or not may_use_tiles():
         return 0.0
     # Palette 1; of the tiles 0 to 6 each has 16 rows of 64 bytes.
     configuration = np.zeros(64, np.uint8)
@@ -102,11 +100,6 @@ def _tile_rate(element: str) -> float:
     configuration[48:55] = 16
     loop = _compile(_tile_text(intrinsic), f"+amx-tile,+{feature}").function("loop", 2)
     return 4 * operations * _rate(lambda steps: loop(steps, configuration.ctypes.data))
-
-
-@cache
-def _may_use_tiles() -> bool:
-    return sys.platform == "linux" and ctypes.CDLL(None).syscall(158, PERMISSION, TILE_DATA) == 0
 
 
 def _loop_text(carried: str, body: str) -> str:

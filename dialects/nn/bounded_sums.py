@@ -62,9 +62,18 @@ class Product:
 
 
 def contract(
-    accumulator: Format, result: Format, x: Bounded, y: Bounded, positions: Sequence[tuple[int, ...]], reassoc: bool
+    accumulator: Format,
+    result: Format,
+    x: Bounded,
+    y: Bounded,
+    positions: Sequence[tuple[int, ...]],
+    reassoc: bool,
+    in_blocks: bool = False,
 ) -> Bounded:
-    """The sum of products over the iterators that the result lacks, accumulated in ``accumulator``."""
+    """The sum of products over the iterators that the result lacks, accumulated in ``accumulator``.
+
+    With ``in_blocks`` the products of up to 32 steps may be summed in two chains of their own before they are added.
+    """
     product = Product.of(positions)
 
     def left(array: Array) -> Array:
@@ -74,7 +83,7 @@ def contract(
         return product.matrices(array, positions[1], product.batch, product.summed, product.columns)
 
     a, b = left(x.value), right(y.value)
-    value, magnitudes, partial = _chain(a, b, reassoc)
+    value, magnitudes, partial = _chain(a, b, reassoc, in_blocks)
     steps = a.shape[-1]
     carried = np.zeros(value.shape)
     if x.error.any():
@@ -110,16 +119,19 @@ def _any_uncertain(operand: Bounded) -> Bounded:
     return Bounded(np.ones(()), np.zeros(()) if operand.certain.all() else np.full((), np.inf))
 
 
-def _chain(a: Array, b: Array, reassoc: bool) -> tuple[Array, Array, Array]:
-    """``a @ b``, ``|a| @ |b|``, and the sum of the magnitudes of all partial sums over k (a bound of it)."""
+def _chain(a: Array, b: Array, reassoc: bool, in_blocks: bool) -> tuple[Array, Array, Array]:
+    """``a @ b``, ``|a| @ |b|``, and the sum of the magnitudes of all partial sums over k (a bound of it).
+
+    Two chains of 16 products each have partial sums of at most their magnitudes, which is what a block of 32 counts.
+    """
     *batch, rows, steps = a.shape
     columns = b.shape[-1]
     shape = (*batch, rows, columns)
     value, magnitudes, partial = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    block = 16 if math.prod(shape) * steps <= _SMALL_WORK else 32
+    block = 16 if math.prod(shape) * steps <= _SMALL_WORK and not in_blocks else 32
     for start in range(0, steps, block):
         part_a, part_b = a[..., start : start + block], b[..., start : start + block, :]
-        width = part_a.shape[-1]
+        width = min(block, steps) if in_blocks else part_a.shape[-1]
         before = np.abs(value)
         value = value + part_a @ part_b
         magnitude = np.abs(part_a) @ np.abs(part_b)

@@ -4,6 +4,7 @@
 %s = nn.batch_matmul %q, %k {transpose_b} accumulate f32 : tensor<8x?x64xf32>, tensor<8x?x64xf32> -> tensor<8x?x?xf32>
 %c = nn.contract [m, n, k] %a (m, k), %b (n, k) -> (m, n) accumulate f32
     : tensor<?x64xf32>, tensor<10x64xf32> -> tensor<?x10xf32>
+%q = nn.matmul %u, %s {unsigned_a} accumulate i32 : tensor<?x64xi8>, tensor<64x10xi8> -> tensor<?x10xi32>
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, TensorType, UnitAttr
+from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, TensorType, UnitAttr, i8, i16, i32, i64
 from xdsl.ir import Attribute, Operation, SSAValue, TypeAttribute
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 from xdsl.irdl import base, irdl_op_definition, operand_def, opt_prop_def, prop_def, result_def, traits_def
@@ -27,16 +28,29 @@ from crosstile.dialects.nn.shapes import (
     float_width,
     is_float,
     merge_sizes,
-    require_float,
     require_rank,
     require_same_elements,
     tensor_of,
 )
 from crosstile.dialects.nn.syntax import NO_FLAGS, NnOp, Parsed
 
+INTEGER_FACTORS = (i8, i16, i32)
+"""The integers that a contraction multiplies, signed unless it says otherwise."""
+
 
 def result_element_type(element: Attribute, accumulator: Attribute, result: Attribute | None) -> Attribute:
-    """The element type of a contraction of ``element`` in ``accumulator``, ``result`` if that is legal."""
+    """The element type of a contraction of ``element`` in ``accumulator``, ``result`` if that is legal.
+
+    A sum of integers is what its accumulator holds; one of floats may be rounded to the operands' type.
+    """
+    if element in INTEGER_FACTORS:
+        if accumulator not in (i32, i64):
+            raise VerifyException(
+                f"expects an accumulator type of i32 or i64, as wide as the operands' {element}, got {accumulator}"
+            )
+        if result not in (None, accumulator):
+            raise VerifyException(f"expects a result of the accumulator type {accumulator}, got {result}")
+        return accumulator
     if not is_float(accumulator) or float_width(accumulator) < float_width(element):
         raise VerifyException(
             f"expects an accumulator type at least as wide as the operands' {element}, got {accumulator}"
@@ -51,6 +65,18 @@ def result_element_type(element: Attribute, accumulator: Attribute, result: Attr
     return result
 
 
+def require_factor(what: str, type_: AnyTensor) -> None:
+    """Raise unless elements of ``type_`` can be multiplied and summed: floats, or integers of some bytes."""
+    if not is_float(type_.element_type) and type_.element_type not in INTEGER_FACTORS:
+        raise VerifyException(f"expects {what} of f16, bf16, f32, f64, i8, i16 or i32 elements, got {type_}")
+
+
+def verify_signs(element: Attribute, *unsigned: UnitAttr | None) -> None:
+    """Raise if floats are said to have no sign."""
+    if is_float(element) and any(mark is not None for mark in unsigned):
+        raise VerifyException(f"unsigned_a and unsigned_b are for integers; the operands are of {element}")
+
+
 class MatrixProductOp(NnOp, ABC):
     """Products of the matrices in the last two dimensions of both operands, either of them read transposed.
 
@@ -61,6 +87,8 @@ class MatrixProductOp(NnOp, ABC):
     rhs = operand_def(TensorType)
     transpose_a = opt_prop_def(UnitAttr)
     transpose_b = opt_prop_def(UnitAttr)
+    unsigned_a = opt_prop_def(UnitAttr)
+    unsigned_b = opt_prop_def(UnitAttr)
     accumulator_type = prop_def(base(TypeAttribute))
     fastmath = prop_def(FastMathFlagsAttr, default_value=NO_FLAGS)
     result = result_def(TensorType)
@@ -76,6 +104,7 @@ class MatrixProductOp(NnOp, ABC):
         transpose_b: bool = False,
         fastmath: FastMathFlagsAttr = NO_FLAGS,
         result_element: Attribute | None = None,
+        unsigned: tuple[bool, bool] = (False, False),
     ):
         values = SSAValue.get(lhs), SSAValue.get(rhs)
         super().__init__(
@@ -84,6 +113,8 @@ class MatrixProductOp(NnOp, ABC):
             properties={
                 "transpose_a": UnitAttr() if transpose_a else None,
                 "transpose_b": UnitAttr() if transpose_b else None,
+                "unsigned_a": UnitAttr() if unsigned[0] else None,
+                "unsigned_b": UnitAttr() if unsigned[1] else None,
                 "accumulator_type": accumulator_type,
                 "fastmath": fastmath,
             },
@@ -107,7 +138,7 @@ class MatrixProductOp(NnOp, ABC):
         """``[batches x] M x N`` of ``result_element``, or of the operands' element type."""
         types = [tensor_of(lhs), tensor_of(rhs)]
         for type_ in types:
-            require_float("matrices", type_)
+            require_factor("matrices", type_)
         cls.check_ranks(*types)
         element = result_element_type(require_same_elements(types), accumulator_type, result_element)
         shapes = [type_.get_shape() for type_ in types]
@@ -119,6 +150,7 @@ class MatrixProductOp(NnOp, ABC):
         return TensorType(element, [*sizes, m, n])
 
     def inferred_type(self) -> AnyTensor:
+        verify_signs(tensor_of(self.lhs).element_type, self.unsigned_a, self.unsigned_b)
         return self.infer(
             self.lhs,
             self.rhs,
@@ -145,18 +177,20 @@ class MatrixProductOp(NnOp, ABC):
         operands = parsed.operands(2)
         parsed.attributes = parser.parse_optional_attr_dict()
         parser.parse_keyword("accumulate")
-        accumulator = parse_float_type(parser)
+        accumulator = parse_accumulator_type(parser)
         parsed.flags_and_attributes()
+        unsigned_a, unsigned_b = (parsed.take(name) is not None for name in ("unsigned_a", "unsigned_b"))
         transpose_a, transpose_b = (parsed.take(name) is not None for name in ("transpose_a", "transpose_b"))
         lhs, rhs = parsed.types(operands)
         result = None if parsed.result is None else parsed.result.element_type
-        return parsed.finish(cls(lhs, rhs, accumulator, transpose_a, transpose_b, parsed.fastmath, result))
+        signs = unsigned_a, unsigned_b
+        return parsed.finish(cls(lhs, rhs, accumulator, transpose_a, transpose_b, parsed.fastmath, result, signs))
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
         printer.print_list(self.operands, printer.print_operand)
-        transposed = {name: UnitAttr() for name in ("transpose_a", "transpose_b") if name in self.properties}
-        printer.print_op_attributes(transposed)
+        marks = ("transpose_a", "transpose_b", "unsigned_a", "unsigned_b")
+        printer.print_op_attributes({name: UnitAttr() for name in marks if name in self.properties})
         printer.print_string(" accumulate ")
         printer.print_attribute(self.accumulator_type)
         self.print_end(printer, self.operands)
@@ -168,6 +202,7 @@ class MatmulOp(MatrixProductOp):
 
     Without ``fastmath<reassoc>`` each element is one chain: k = 0, 1, 2, ... in the accumulator type, rounded once to
     the result's element type, which is the operands' unless the result type says the accumulator's. K = 0 gives 0.
+    Integers are signed, or with ``unsigned_a``, ``unsigned_b`` are not, and their sums wrap in the accumulator type.
     """
 
     name = "nn.matmul"
@@ -198,11 +233,22 @@ class BatchMatmulOp(MatrixProductOp):
 
 
 def parse_float_type(parser: Parser) -> TypeAttribute:
-    """Parse the type of an accumulator."""
+    """Parse the type of an accumulator of floats."""
     position = parser.pos
     type_ = parser.parse_type()
     if not is_float(type_):
         parser.raise_error(f"expected the accumulator type f16, bf16, f32 or f64, found {type_}", position, parser.pos)
+    return type_
+
+
+def parse_accumulator_type(parser: Parser) -> TypeAttribute:
+    """Parse the type of an accumulator."""
+    position = parser.pos
+    type_ = parser.parse_type()
+    if not is_float(type_) and type_ not in (i32, i64):
+        parser.raise_error(
+            f"expected the accumulator type f16, bf16, f32, f64, i32 or i64, found {type_}", position, parser.pos
+        )
     return type_
 
 
@@ -220,6 +266,8 @@ class ContractOp(NnOp):
     lhs = operand_def(TensorType)
     rhs = operand_def(TensorType)
     indexing_maps = prop_def(ArrayAttr[AffineMapAttr])
+    unsigned_a = opt_prop_def(UnitAttr)
+    unsigned_b = opt_prop_def(UnitAttr)
     accumulator_type = prop_def(base(TypeAttribute))
     fastmath = prop_def(FastMathFlagsAttr, default_value=NO_FLAGS)
     result = result_def(TensorType)
@@ -234,12 +282,15 @@ class ContractOp(NnOp):
         accumulator_type: TypeAttribute,
         fastmath: FastMathFlagsAttr = NO_FLAGS,
         result_element: Attribute | None = None,
+        unsigned: tuple[bool, bool] = (False, False),
     ):
         values = SSAValue.get(lhs), SSAValue.get(rhs)
         super().__init__(
             operands=values,
             result_types=[self.infer(*values, indexing_maps, accumulator_type, result_element)],
             properties={
+                "unsigned_a": UnitAttr() if unsigned[0] else None,
+                "unsigned_b": UnitAttr() if unsigned[1] else None,
                 "indexing_maps": ArrayAttr([AffineMapAttr(map_) for map_ in indexing_maps]),
                 "accumulator_type": accumulator_type,
                 "fastmath": fastmath,
@@ -257,7 +308,7 @@ class ContractOp(NnOp):
         """The sizes of the result's iterators, with ``result_element`` or the operands' element type."""
         types = [tensor_of(lhs), tensor_of(rhs)]
         for type_ in types:
-            require_float("operands", type_)
+            require_factor("operands", type_)
         element = result_element_type(require_same_elements(types), accumulator_type, result_element)
         positions = positions_of(indexing_maps)
         sizes: dict[int, list[int]] = {}
@@ -270,6 +321,7 @@ class ContractOp(NnOp):
         return TensorType(element, [merged[iterator] for iterator in positions[2]])
 
     def inferred_type(self) -> AnyTensor:
+        verify_signs(tensor_of(self.lhs).element_type, self.unsigned_a, self.unsigned_b)
         return self.infer(self.lhs, self.rhs, self.maps, self.accumulator_type, tensor_of(self.result).element_type)
 
     @property
@@ -311,12 +363,15 @@ class ContractOp(NnOp):
         maps.append(parse_map())
         parser.parse_punctuation("->", " before the iterators of the result")
         maps.append(parse_map())
+        parsed.attributes = parser.parse_optional_attr_dict()
         parser.parse_keyword("accumulate")
-        accumulator = parse_float_type(parser)
+        accumulator = parse_accumulator_type(parser)
         parsed.flags_and_attributes()
+        unsigned_a, unsigned_b = (parsed.take(name) is not None for name in ("unsigned_a", "unsigned_b"))
         values = parsed.types([lhs, rhs])
         result = None if parsed.result is None else parsed.result.element_type
-        return parsed.finish(cls(values[0], values[1], maps, accumulator, parsed.fastmath, result))
+        signs = unsigned_a, unsigned_b
+        return parsed.finish(cls(values[0], values[1], maps, accumulator, parsed.fastmath, result, signs))
 
     def print(self, printer: Printer) -> None:
         names = self.iterator_names
@@ -325,7 +380,10 @@ class ContractOp(NnOp):
         printer.print_operand(self.lhs)
         printer.print_string(f" {lists[0]}, ")
         printer.print_operand(self.rhs)
-        printer.print_string(f" {lists[1]} -> {lists[2]} accumulate ")
+        printer.print_string(f" {lists[1]} -> {lists[2]}")
+        marks = ("unsigned_a", "unsigned_b")
+        printer.print_op_attributes({name: UnitAttr() for name in marks if name in self.properties})
+        printer.print_string(" accumulate ")
         printer.print_attribute(self.accumulator_type)
         self.print_end(printer, self.operands)
 

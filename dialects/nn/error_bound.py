@@ -284,16 +284,31 @@ def _cast(interpreter: Interpreter, op: CastOp, operands: Sequence[Any]) -> Sequ
     return (bounded.convert(target, source, operands[0]),)
 
 
+def unsigned(operand: Bounded, dtype: np.dtype[Any]) -> Bounded:
+    """Integers of ``dtype`` read without their sign."""
+    range_ = 256.0**dtype.itemsize
+    return Bounded(np.where(operand.value < 0, operand.value + range_, operand.value), operand.error)
+
+
 @BOUNDS.of(MatmulOp, BatchMatmulOp, ContractOp)
 def _contract(interpreter: Interpreter, op: MatrixProductOp | ContractOp, operands: Sequence[Any]) -> Sequence[Any]:
     positions = op.positions if isinstance(op, ContractOp) else positions_of(op.indexing_maps)
     accumulator, result = format_of(op.accumulator_type), format_of(tensor_of(op.result).element_type)
     reassoc = FastMathFlag.REASSOC in op.fastmath.data
+    signs = op.unsigned_a, op.unsigned_b
+    operands = [
+        operand if mark is None else unsigned(operand, dtype_of(tensor_of(factor).element_type))
+        for operand, factor, mark in zip(operands, (op.lhs, op.rhs), signs, strict=True)
+    ]
     if tensor_of(op.lhs).element_type == bf16 and op.accumulator_type == f32:
-        # Dot-product instructions read subnormal numbers as zero and write none, whatever the processor's mode.
+        # Dot-product instructions read subnormal numbers as zero and write none, whatever the processor's mode. Tile
+        # registers sum 32 products in two chains of their own.
         operands = [bounded_sums.flushed(operand) for operand in operands]
         accumulator = replace(accumulator, smallest=bounded_sums.SMALLEST_NORMAL)
-    return (bounded_sums.contract(accumulator, result, operands[0], operands[1], positions, reassoc),)
+        in_blocks = True
+    else:
+        in_blocks = False
+    return (bounded_sums.contract(accumulator, result, operands[0], operands[1], positions, reassoc, in_blocks),)
 
 
 @BOUNDS.of(Conv2dOp)

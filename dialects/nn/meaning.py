@@ -175,7 +175,19 @@ def _contract(op: contraction.ContractOp, lhs: Array, rhs: Array) -> Array:
         for iterator, size in zip(positions[operand], array.shape, strict=True):
             if sizes.setdefault(iterator, size) != size:
                 raise CrosstileError(f"iterator '{names[iterator]}' has size {sizes[iterator]} and size {size}")
-    return contract(lhs, rhs, positions)
+    return contract(*_factors(op, lhs, rhs), positions)
+
+
+def _factors(op: contraction.ContractOp | contraction.MatrixProductOp, lhs: Array, rhs: Array) -> tuple[Array, Array]:
+    """The operands as they are multiplied: integers in the accumulator type, with or without a sign."""
+    if is_float(lhs.dtype):
+        return lhs, rhs
+    wide = dtype_of(op.accumulator_type)
+    pairs = zip((lhs, rhs), (op.unsigned_a, op.unsigned_b), strict=True)
+    left, right = (
+        (array if mark is None else array.view(f"u{array.dtype.itemsize}")).astype(wide) for array, mark in pairs
+    )
+    return left, right
 
 
 def contract(lhs: Array, rhs: Array, positions: Sequence[tuple[int, ...]]) -> Array:
@@ -192,7 +204,8 @@ def _matmul(op: contraction.MatrixProductOp, lhs: Array, rhs: Array) -> Array:
     if lhs.shape[:-2] != rhs.shape[:-2]:
         found = ["x".join(map(str, array.shape[:-2])) for array in (lhs, rhs)]
         raise CrosstileError(f"the batches have the sizes {found[0]} in lhs and {found[1]} in rhs; they must be equal")
-    return lhs @ rhs
+    left, right = _factors(op, np.ascontiguousarray(lhs), np.ascontiguousarray(rhs))
+    return left @ right
 
 
 def _conv2d(op: Conv2dOp, image: Array, filter_: Array) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
 from xdsl.dialects import arith, vector
 from xdsl.dialects.builtin import VectorType, i1
@@ -66,8 +66,7 @@ class Access:
     ):
         self.lowering = lowering
         self.memory: Memory = lowering.memory(memory)
-        self.registers: Registers = registers_of(fragment.layout.data)
-        self.type = vector_type(fragment)
+        self.fragment = fragment
         self.shape = fragment.get_shape()
         by = default_map(len(self.shape), len(self.memory.sizes)) if op.map is None else op.map.data
         self.map: AffineMap = by
@@ -80,6 +79,16 @@ class Access:
             for dim, extent in zip(dims, op.extents, strict=True)
             if (known := constant_value(extent)) is None or known < self.shape[dim]
         }
+
+    @cached_property
+    def registers(self) -> Registers:
+        """The vector registers of the fragment."""
+        return registers_of(self.fragment.layout.data)
+
+    @cached_property
+    def type(self) -> VectorType:
+        """The type of one vector register of the fragment."""
+        return vector_type(self.fragment)
 
     def _index(self, old: SSAValue) -> Index:
         constant = constant_value(old)

@@ -34,6 +34,7 @@ from crosstile.dialects.assembly import number_of
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.mma_to_hardware import tiles
 from crosstile.lowering.mma_to_hardware.rolled_map import is_rolled, roll
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering, vector_type
 from crosstile.lowering.vector_registers import Registers, registers_of
@@ -241,6 +242,9 @@ def _valid_lanes(
 
 def lower_splat(op: mma.SplatOp, lowering: HardwareLowering) -> None:
     """One broadcast, in all registers."""
+    if tiles.lives_in_tiles(op.result.type):
+        tiles.lower_splat(op, lowering)
+        return
     type_ = vector_type(op.result.type)
     count = len(registers_of(op.result.type.layout.data).starts)
     known = op.value.owner

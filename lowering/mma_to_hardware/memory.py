@@ -9,7 +9,7 @@
       ...
 
 A register that holds one number in all lanes is a scalar load and a broadcast, which x86 folds into the multiply-add.
-Fragments whose lanes are words of several elements are in ``words``.
+Fragments whose lanes are words of several elements are in ``words``, those in tile registers in ``tiles``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from crosstile.dialects.assembly import number_of
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.loops import build_for, build_if
-from crosstile.lowering.mma_to_hardware import words
+from crosstile.lowering.mma_to_hardware import tiles, words
 from crosstile.lowering.mma_to_hardware.access import Access
 from crosstile.lowering.mma_to_hardware.elements import lane_place, load_element, load_lanes, store_element
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering
@@ -33,6 +33,9 @@ from crosstile.lowering.mma_to_hardware.state import HardwareLowering
 def lower_load(op: mma.LoadOp, lowering: HardwareLowering) -> None:
     """Registers from memory, all of them under an ``scf.if`` if the load has a condition."""
     fragment = op.result.type
+    if tiles.lives_in_tiles(fragment):
+        tiles.lower_load(op, lowering)
+        return
     pad = 0 if op.pad is None else number_of(op.pad)
     access = Access(lowering, op, op.source, fragment, integer_list(op.clamp))
     load = _choose_load(access)
@@ -93,6 +96,9 @@ def _load_each(access: Access, start: Sequence[int], pad: float) -> SSAValue:
 def lower_store(op: mma.StoreOp, lowering: HardwareLowering) -> None:
     """Registers to memory, valid elements only."""
     fragment = op.value_type
+    if tiles.lives_in_tiles(fragment):
+        tiles.lower_store(op, lowering)
+        return
     access = Access(lowering, op, op.destination, fragment)
     replicated, consecutive = access.registers.replicated, access.is_consecutive()
     for register, start in zip(lowering.values(op.value), access.registers.starts, strict=True):

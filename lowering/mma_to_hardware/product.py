@@ -19,6 +19,7 @@ from xdsl.ir import SSAValue
 from crosstile.dialects import mma
 from crosstile.dialects.mma.intrinsics import find_intrinsic
 from crosstile.dialects.x86vector import DotOp, unsigned_signed_dot
+from crosstile.lowering.mma_to_hardware import tiles
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering
 from crosstile.lowering.vector_registers import registers_of
 from crosstile.targets.model import MmaIntrinsic
@@ -29,6 +30,9 @@ def lower_product(op: mma.MmaOp, lowering: HardwareLowering) -> None:
     """One multiply-add per register of the accumulator and step of k."""
     lhs_type, rhs_type = op.lhs.type, op.rhs.type
     row = find_intrinsic(op.intrinsic.data)
+    if tiles.lives_in_tiles(op.result.type):
+        tiles.lower_product(op, row, lowering)
+        return
     if not isinstance(lhs_type, mma.FragmentType) or not isinstance(rhs_type, mma.FragmentType) or row.m != 1:
         raise lowering.error(
             f"{row.name} is not an outer product of a number, or a word of several, and a vector, the only form there "

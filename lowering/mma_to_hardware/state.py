@@ -28,6 +28,7 @@ from xdsl.ir.affine import AffineMap
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import mma
+from crosstile.dialects.amx import TileType
 from crosstile.dialects.packing import layout_map, packed_layout
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.index_math import Index
@@ -36,6 +37,7 @@ from crosstile.lowering.divisibility import static_size
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.hoisting import Hoister
 from crosstile.lowering.linear_index import LinearBuilder
+from crosstile.lowering.tile_registers import is_in_tiles, tile_registers_of
 from crosstile.lowering.vector_registers import registers_of
 from crosstile.targets.packing import PackedLayout
 
@@ -73,8 +75,17 @@ def vector_type(fragment: mma.FragmentType) -> VectorType:
     return VectorType(fragment.element_type, [registers_of(fragment.layout.data).elements])
 
 
+@cache
+def tile_type(fragment: mma.FragmentType) -> TileType:
+    """The type of one tile register of a fragment."""
+    registers = tile_registers_of(fragment.layout.data)
+    return TileType.of((registers.rows, registers.columns), fragment.element_type)
+
+
 def convert_type(type_: Attribute) -> Sequence[Attribute]:
     """The types of the values that stand for one of ``type_``: a fragment's registers, else the type itself."""
+    if isinstance(type_, mma.FragmentType) and is_in_tiles(type_.layout.data):
+        return [tile_type(type_)] * len(tile_registers_of(type_.layout.data).starts)
     if isinstance(type_, mma.FragmentType):
         return [vector_type(type_)] * len(registers_of(type_.layout.data).starts)
     return (type_,)

@@ -15,19 +15,24 @@ element is one sequential chain over k whatever the block sizes; the epilogue ru
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import lcm
 
 from xdsl.dialects import arith, scf
 from xdsl.ir import Block, Region, SSAValue
 
 from crosstile.dialects import tile
 from crosstile.dialects.assembly import literal_attribute
+from crosstile.dialects.mma.intrinsics import find_intrinsic
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, axes_among
 from crosstile.dialects.nest.contraction_roles import ContractionRoles, carrier
 from crosstile.dialects.nest.schedule import Loop, Schedule
 from crosstile.ir.index_math import Index
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, Span
+
+EPILOGUE_ROWS = 4
+"""Rows of a tile register's product that are computed with together: what vector registers hold, and more than one."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,15 @@ class ContractionKernel:
             self.staged = already
             return ()
 
-        self.builder.loop(place, axis, bounds, loop.step, (), inside, loop.balanced)
+        # Blocks of whole instructions: one that is cut adds up its products in another order.
+        balanced = loop.balanced
+        if balanced is not None and axis == self.roles.k and self.schedule.intrinsic is not None:
+            balanced = lcm(balanced, find_intrinsic(self.schedule.intrinsic).k)
+            if loop.step % balanced:
+                raise self.builder.lowering.error(
+                    f"loop '{loop}' cuts {self.schedule.intrinsic}: expects a step that is a multiple of {balanced}"
+                )
+        self.builder.loop(place, axis, bounds, loop.step, (), inside, balanced)
 
     def _clip(self, place: Place, axis: Axis) -> Place:
         """``place`` with the extent of ``axis`` cut at its size, which only an empty reduction exceeds."""
@@ -258,6 +271,43 @@ class ContractionKernel:
 
     def _epilogue(self, place: Place, product: SSAValue) -> None:
         """Everything elementwise after the product, and the stores of the results."""
+        plain = list(self.outputs) == [self.roles.nest.results[0]]
+        if self.in_tiles and not plain:
+            self._epilogue_by_rows(place, product)
+        else:
+            self._epilogue_of(place, product)
+
+    @property
+    def in_tiles(self) -> bool:
+        """Whether the products are left in tile registers, which no arithmetic but a product reads."""
+        name = self.schedule.intrinsic
+        return name is not None and find_intrinsic(name).in_tiles
+
+    def _epilogue_by_rows(self, place: Place, product: SSAValue) -> None:
+        """The epilogue of a few rows at a time, so many as vector registers hold, from scratch."""
+        builder, m = self.builder, self.roles.m
+        buffer = builder.lowering.insert(tile.StageOp(product)).result
+        whole = builder.shape
+        rows = min(whole.row_count, EPILOGUE_ROWS)
+
+        def inside(inner: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            skip = {axis: len(span.starts) for axis, span in place.spans.items()}
+            dimension = {axis: at for at, axis in enumerate((m, self.roles.n)) if axis is not None}
+            shape = builder.shape.of((m, self.roles.n))
+            window = builder.window(inner, buffer, (m, self.roles.n), shape, dimension.get, skip)
+            self._epilogue_of(inner, builder.lowering.insert(tile.LoadOp(window)).result)
+            return ()
+
+        builder.shape = replace(whole, row_count=rows)
+        try:
+            if m is None:
+                inside(place, ())
+            else:
+                builder.loop(place, m, builder.bounds(place, m), rows, (), inside)
+        finally:
+            builder.shape = whole
+
+    def _epilogue_of(self, place: Place, product: SSAValue) -> None:
         axes = self.builder.axes
         result = self.roles.nest.results[0]
         place.tiles[result, axes.of_result(result), False] = product

@@ -14,9 +14,9 @@ registers by its last dimension; a contraction becomes a loop over k whose accum
 
 Files: ``state`` (what rules share), ``places`` (windows), ``uses`` (who depends on what), ``panels`` (how scratch is
 laid out), ``filling`` (how it is filled), ``transposition`` (what runs the other way), and rules by subject:
-``control``, ``memory``, ``stage``, ``contract``, ``arithmetic``. For tiles that exceed the registers: ``homes`` (their
-buffers), ``steps`` (what shares a loop), ``register_tiles`` (how much at once), ``sub_tiles`` (the loops), ``carried``
-(loops and branches).
+``control``, ``memory``, ``stage``, ``contract``, ``tile_units`` (those of tile registers), ``arithmetic``. For tiles that
+exceed the registers: ``homes`` (their buffers), ``steps`` (what shares a loop), ``register_tiles`` (how much at once),
+``sub_tiles`` (the loops), ``carried`` (loops and branches).
 """
 
 from __future__ import annotations

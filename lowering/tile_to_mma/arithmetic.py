@@ -19,8 +19,8 @@ from crosstile.dialects import mma, tile
 from crosstile.dialects.assembly import dense_values, number_of
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.index_math import Index
-from crosstile.lowering.tile_to_mma.contract import store_to_scratch
-from crosstile.lowering.tile_to_mma.places import Place
+from crosstile.lowering.tile_to_mma import tile_units
+from crosstile.lowering.tile_to_mma.places import Place, store_to_scratch
 from crosstile.lowering.tile_to_mma.state import INDEX, TileLowering
 from crosstile.lowering.tile_to_mma.transposition import is_in_blocks, transpose
 
@@ -61,7 +61,8 @@ def lower_mask(op: tile.MaskOp, lowering: TileLowering) -> None:
 
 def lower_splat(op: tile.SplatOp, lowering: TileLowering) -> None:
     """The same on fragments."""
-    splat = mma.SplatOp(lowering.value(op.scalar), lowering.fragment_type(op.result))
+    type_ = tile_units.accumulator_type(op.result, lowering) or lowering.fragment_type(op.result)
+    splat = mma.SplatOp(lowering.value(op.scalar), type_)
     lowering.replace(op, lowering.insert(splat).result)
 
 

@@ -38,10 +38,18 @@ from crosstile.lowering.affine_steps import period
 from crosstile.lowering.divisibility import constant_value, known_multiple
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import build_for
+from crosstile.lowering.tile_to_mma import tile_units
 from crosstile.lowering.tile_to_mma.intrinsic import check_registers, choose_intrinsic
 from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
 from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts
-from crosstile.lowering.tile_to_mma.places import Place, number, place_of_buffer, place_of_window, window_of
+from crosstile.lowering.tile_to_mma.places import (
+    Place,
+    number,
+    place_of_buffer,
+    place_of_window,
+    store_to_scratch,
+    window_of,
+)
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import is_at_least_one, is_unused_beyond, same_index
 from crosstile.targets.model import MmaIntrinsic
@@ -62,6 +70,9 @@ def lower_contract(op: tile.ContractOp, lowering: TileLowering) -> None:
     """A loop over k; nothing is read if there is no valid row."""
     row = choose_intrinsic(op, lowering)
     check_registers(op, row, lowering)
+    if row.in_tiles:
+        tile_units.lower_contract(op, row, lowering)
+        return
     m, n = capacity_type(op.accumulator).get_shape()
     product = Product.of(op, row, (m, n), lowering)
     lowering.replace(op, product.multiply(lowering, lowering.value(op.accumulator), (m, n)))
@@ -185,15 +196,6 @@ def factor(value: SSAValue, lowering: TileLowering) -> Factor:
             new = lowering.value(value)
             home = store_to_scratch(new, lowering) if isinstance(new.type, mma.FragmentType) else new
             return Factor(place_of_buffer(home, shape))
-
-
-def store_to_scratch(fragment: SSAValue, lowering: TileLowering) -> SSAValue:
-    """A row-major buffer that holds a fragment."""
-    assert isinstance(fragment.type, mma.FragmentType)
-    shape, element = fragment.type.get_shape(), fragment.type.get_element_type()
-    buffer = lowering.insert(mma.AllocOp(mma.BufferType.of(shape, element))).result
-    place_of_buffer(buffer, shape).store(lowering, fragment)
-    return buffer
 
 
 def _is_covered(extent: SSAValue | None, op: tile.ContractOp) -> bool:

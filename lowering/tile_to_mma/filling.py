@@ -1,8 +1,9 @@
 """Copying a window into scratch: whole registers at a time, whichever way the window lies in memory.
 
 Seen from the panels of the buffer, *columns* are what stands together in it and *rows* what follows one after the
-other (k). Three cases, by the dimension of the window whose neighbours are neighbours in memory:
+other (k). Cases, by the dimension of the window whose neighbours are neighbours in memory:
 
+- rows, and words fill registers (those of a left factor for tile registers): word by word;
 - columns: pieces of a row are copied as they are, with words those of the rows of a word interleaved;
 - rows: a square block is read along the rows and transposed in registers;
 - neither, as with a stride: element by element.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import lcm
 
 from xdsl.dialects import arith
 from xdsl.ir import Attribute, SSAValue
@@ -46,9 +48,9 @@ def block_shape(lowering: TileLowering, map_: AffineMap | None, cut: Panels, ele
 
     ``map_`` is that of the window, None for a buffer that is filled from a tile.
     """
-    rows = cut.group
+    rows = lcm(cut.group, cut.depth)
     if map_ is not None and is_transposed(lowering, map_, cut.dim, element):
-        rows *= lowering.lanes
+        rows = lcm(rows, cut.group * lowering.lanes)
     return (rows, 1) if cut.dim == 1 else (1, rows)
 
 
@@ -81,12 +83,17 @@ class Filling:
         """The filling of a buffer whose panels may cut rows instead of columns."""
         if cut.dim == 1:
             return cls(lowering, source, target, cut, limits, element, pad)
-        exchanged = Panels(1, cut.width, cut.group)
+        exchanged = Panels(1, cut.width, cut.group, cut.depth)
         return cls(lowering, source.transposed(), target.transposed(), exchanged, (limits[1], limits[0]), element, pad)
 
     def build(self) -> None:
         """Build the loops."""
-        if runs_along(self.source.map, 1):
+        fills_registers = self.cut.group > 1 and self.cut.group % self.lowering.lanes == 0
+        if fills_registers and runs_along(self.source.map, 0):
+            self._by_words()
+        elif fills_registers:
+            self._by_elements()
+        elif runs_along(self.source.map, 1):
             self._by_rows()
         elif is_transposed(self.lowering, self.source.map, 1, self.element):
             self._by_blocks()
@@ -105,12 +112,50 @@ class Filling:
 
         def copy(j: Index) -> None:
             self._loop(0, whole, group, lambda k: self._copy(source, (group, piece), {0: k, 1: j}))
-            if group > 1 and not (isinstance(rows, int) and whole == rows):
-                rest = self.source.cut(self.lowering, 0, rows)
-                self._loop(whole, rows, group, lambda k: self._copy(rest, (group, piece), {0: k, 1: j}))
+            if group > 1 and not (isinstance(rows, int) and rows % self.cut.depth == 0):
+                rest, last = self.source.cut(self.lowering, 0, rows), index.round_up(rows, self.cut.depth)
+                self._loop(whole, last, group, lambda k: self._copy(rest, (group, piece), {0: k, 1: j}))
 
         end = columns if piece == width else index.round_up(columns, width)
         self._loop(0, end, piece, copy)
+
+    def _by_words(self) -> None:
+        """A whole word, which fills registers and is next to itself in memory, at a time, panel after panel."""
+        rows, _ = self.limits
+        index, group = self.lowering.index, self.cut.group
+        source = self.source.without_extent(0) if self._is_valid_to(0, rows) else self.source
+        whole = index.round_down(rows, group)
+        type_ = self.lowering.fragment((1, group), self.element, group)
+
+        def words(place: Place, j: Index, begin: Index, end: Index) -> None:
+            def copy(k: Index) -> None:
+                at = {0: k, 1: j}
+                read, written = (part.part(self.lowering, (group, 1), at) for part in (place, self.target))
+                written.transposed().store(self.lowering, read.transposed().load(self.lowering, type_, self.pad))
+
+            self._loop(begin, end, group, copy)
+
+        def column(place: Place, j: Index) -> None:
+            words(place, j, 0, whole)
+            if not (isinstance(rows, int) and whole == rows):
+                words(place.cut(self.lowering, 0, rows), j, whole, rows)
+
+        self._by_panels(source, column)
+
+    def _by_panels(self, source: Place, column: Callable[[Place, Index], None]) -> None:
+        """``column`` for all columns of all panels: valid ones, whose place has no extent, and the rest of a panel."""
+        index, extent = self.lowering.index, source.extents[1]
+
+        def panel(begin: Index) -> None:
+            end = index.add(begin, self.cut.width)
+            if extent is None:
+                self._loop(begin, end, 1, lambda j: column(source, j))
+                return
+            valid = index.maximum(begin, index.minimum(extent, end))
+            self._loop(begin, valid, 1, lambda j: column(source.without_extent(1), j))
+            self._loop(valid, end, 1, lambda j: column(source, j))
+
+        self._loop(0, self.limits[1], self.cut.width, panel)
 
     def _piece(self) -> int:
         """How many columns to copy at once: a few registers, or as much of one as divides a panel."""
@@ -136,6 +181,7 @@ class Filling:
         rows, columns = self.limits
         index, lanes, width = self.lowering.index, self.lowering.lanes, self.cut.width
         height = lanes * self.cut.group
+        end = index.round_up(rows, self.cut.depth) if self.cut.group > 1 else rows
         extents = self.source.extents
         plain = self.source.without_extent(0, 1)
         rest = self.source if extents[0] is not None else self.source.cut(self.lowering, 0, rows)
@@ -145,12 +191,12 @@ class Filling:
             """One block after the other, ``count`` columns wide."""
             whole = 0 if self._has_conditions() else index.round_down(valid, height)
             if extents[1] is not None and whole != 0:
-                end, limit = index.value(index.add(column, count)), index.value(extents[1])
-                inside = index.build(CmpiOp(end, limit, "sle")).result
+                last, limit = index.value(index.add(column, count)), index.value(extents[1])
+                inside = index.build(CmpiOp(last, limit, "sle")).result
                 whole = index.build(arith.SelectOp(inside, index.value(whole), index.value(0))).result
             self._loop(0, whole, height, lambda row: self._transpose(plain, row, column, count))
-            if not (isinstance(whole, int) and whole == rows):
-                self._loop(whole, rows, height, lambda row: self._transpose(rest, row, column, count))
+            if not (isinstance(whole, int) and whole == end):
+                self._loop(whole, end, height, lambda row: self._transpose(rest, row, column, count))
 
         if width % lanes == 0:
             self._loop(0, index.round_up(columns, width), lanes, lambda column: line(column, lanes))
@@ -186,31 +232,17 @@ class Filling:
 
     def _by_elements(self) -> None:
         """Element by element, panel after panel, rows innermost."""
-        index, group = self.lowering.index, self.cut.group
-        rows, columns = self.limits
+        index, rows = self.lowering.index, self.limits[0]
         source = self.source.without_extent(0) if self._is_valid_to(0, rows) else self.source
-        extent = source.extents[1]
 
-        def copy(place: Place, begin: Index, end: Index) -> None:
-            def line(j: Index) -> None:
-                self._loop(0, rows, 1, lambda k: self._copy(place, (1, 1), {0: k, 1: j}))
-                if group > 1:
-                    nothing = place.cut(self.lowering, 0, rows)
-                    rounded = index.round_up(rows, group)
-                    self._loop(rows, rounded, 1, lambda k: self._copy(nothing, (1, 1), {0: k, 1: j}))
+        def column(place: Place, j: Index) -> None:
+            self._loop(0, rows, 1, lambda k: self._copy(place, (1, 1), {0: k, 1: j}))
+            if self.cut.group > 1:
+                nothing = place.cut(self.lowering, 0, rows)
+                rounded = index.round_up(rows, self.cut.depth)
+                self._loop(rows, rounded, 1, lambda k: self._copy(nothing, (1, 1), {0: k, 1: j}))
 
-            self._loop(begin, end, 1, line)
-
-        def panel(begin: Index) -> None:
-            end = index.add(begin, self.cut.width)
-            if extent is None:
-                copy(source, begin, end)
-                return
-            valid = index.maximum(begin, index.minimum(extent, end))
-            copy(source.without_extent(1), begin, valid)
-            copy(source, valid, end)
-
-        self._loop(0, columns, self.cut.width, panel)
+        self._by_panels(source, column)
 
     # Common
 

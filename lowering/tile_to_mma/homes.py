@@ -14,29 +14,58 @@ rows that it has read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 
 from xdsl.dialects import scf
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from crosstile.dialects import mma, tile
+from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.llvm_types import element_bytes
 from crosstile.lowering.tile_to_mma.steps import Plan
 from crosstile.lowering.vector_registers import register_layout, registers_needed, registers_of
-from crosstile.targets.model import Memory
+from crosstile.targets.model import Machine, Memory, UnknownNameError
+
+ACCUMULATOR = 2
+"""The operand of ``tile.contract`` that it adds to."""
 
 
-def rows_in_scratch(kernel: tile.KernelOp, lanes: int, available: int) -> frozenset[int]:
-    """The numbers of rows of tiles that do not fit ``available`` registers of ``lanes`` lanes."""
-    types = {type_ for op in kernel.walk() for type_ in op.result_types if isinstance(type_, tile.TileType)}
+def rows_in_scratch(kernel: tile.KernelOp, lanes: int, machine: Machine) -> frozenset[int]:
+    """The numbers of rows of tiles that do not fit the vector registers of ``machine``, of ``lanes`` lanes.
+
+    What products on tile registers are summed into is no matter of vector registers.
+    """
+    available = machine.vector_registers
+    products = [op for op in kernel.walk() if isinstance(op, tile.ContractOp)]
+    in_tiles = {op for op in products if is_on_tile_unit(op, machine)}
+    results = (result for op in kernel.walk() for result in op.results if not _is_sum_in_tiles(result, in_tiles))
+    types = {result.type for result in results if isinstance(result.type, tile.TileType)}
     too_large = {type_ for type_ in types if _registers(type_, lanes) > available}
-    products = (op for op in kernel.walk() if isinstance(op, tile.ContractOp))
-    too_large |= {op.result.type for op in products if _needed(op, lanes) > available}
+    too_large |= {op.result.type for op in products if op not in in_tiles and _needed(op, lanes) > available}
     shapes = [type_.get_shape() for type_ in too_large]
     return frozenset(shape[0] for shape in shapes if len(shape) == 2 and shape[0] > 1)
+
+
+def is_on_tile_unit(op: tile.ContractOp, machine: Machine) -> bool:
+    """Whether the instruction that ``op`` names, or the machine's fastest for it, works on tile registers."""
+    if op.intrinsic is not None:
+        return any(row.in_tiles for row in machine.intrinsics if row.name == op.intrinsic.data)
+    types = [str(capacity_type(value).element_type) for value in (op.lhs, op.rhs, op.accumulator)]
+    try:
+        return machine.choose(*types).in_tiles
+    except UnknownNameError:
+        return False
+
+
+def _is_sum_in_tiles(value: SSAValue, products: Collection[Operation]) -> bool:
+    """Whether ``value`` is the result of one of ``products``, or an accumulator that only they read."""
+    if value.owner in products:
+        return True
+    uses = [(use.operation, use.index) for use in value.uses]
+    return bool(uses) and all(op in products and index == ACCUMULATOR for op, index in uses)
 
 
 def is_in_scratch(type_: tile.TileType, rows: frozenset[int]) -> bool:

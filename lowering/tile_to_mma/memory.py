@@ -4,7 +4,8 @@
     ==>
     %t = mma.load %A[%i, %j] extent [%mr, %nr] pad 1.0 : memref<?x?xf32> -> !mma.fragment<8x64xf32, ...>
 
-A tile whose rows, and not columns, are contiguous in memory is accessed along them and transposed.
+A tile whose rows, and not columns, are contiguous in memory is accessed along them and transposed. What only a product
+on tile registers accumulates into, and what one leaves there, is read and written by ``tile_units``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from xdsl.ir import SSAValue
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.tile.types import capacity_type
+from crosstile.lowering.tile_registers import is_in_tiles
+from crosstile.lowering.tile_to_mma import tile_units
 from crosstile.lowering.tile_to_mma.places import Place, number, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.transposition import is_transposed_tile, transpose
@@ -20,6 +23,9 @@ from crosstile.lowering.tile_to_mma.transposition import is_transposed_tile, tra
 
 def lower_load(op: tile.LoadOp, lowering: TileLowering) -> None:
     """A load of the whole window."""
+    if (type_ := tile_units.accumulator_type(op.result, lowering)) is not None:
+        lowering.replace(op, tile_units.load_accumulator(op, type_, lowering))
+        return
     place = place_of_window(window_of(op.window, lowering), lowering)
     lowering.replace(op, load_from(op, place, lowering))
 
@@ -43,6 +49,9 @@ def lower_store(op: tile.StoreOp, lowering: TileLowering) -> None:
 def store_to(place: Place, value: SSAValue, lowering: TileLowering) -> None:
     """The elements of the fragment ``value`` that are valid at ``place``, a window or a part of it."""
     assert isinstance(value.type, mma.FragmentType)
+    if is_in_tiles(value.type.layout.data):
+        tile_units.store_result(place, value, lowering)
+        return
     if is_transposed_tile(lowering, place, value.type.get_element_type()):
         place, value = place.transposed(), transpose(lowering, value)
     place.store(lowering, value)

@@ -8,6 +8,10 @@ one after the other, so that the loop over k walks through memory; a left factor
 For an instruction that takes words of G neighbours in k these stand together, and what k lacks to whole words is zero::
 
     !mma.buffer<512x4096xbf16, affine_map<(d0, d1) -> (d1 floordiv 64, d0 floordiv 2, d1 mod 64, d0 mod 2)>>
+
+A left factor for tile registers has whole rows of a register for words::
+
+    !mma.buffer<32x512xbf16, affine_map<(d0, d1) -> (d0 floordiv 32, d1 floordiv 32, d0 mod 32, d1 mod 32)>>
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.affine_steps import coefficient
 from crosstile.lowering.divisibility import constant_value, known_multiple
-from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic
+from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic, neighbours
 from crosstile.lowering.tile_to_mma.register_tiles import register_tile
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import Reader, contracts_of, same_index
@@ -31,11 +35,15 @@ from crosstile.lowering.tile_to_mma.uses import Reader, contracts_of, same_index
 
 @dataclass(frozen=True)
 class Panels:
-    """How a buffer is cut: dimension ``dim`` into panels of ``width``, the other, k, into words of ``group``."""
+    """How a buffer is cut: dimension ``dim`` into panels of ``width``, the other, k, into words of ``group``.
+
+    What k lacks to a multiple of ``depth``, the steps of the instruction, is zero.
+    """
 
     dim: int
     width: int
     group: int = 1
+    depth: int = 1
 
     def map(self) -> AffineMap:
         """From coordinates of the buffer to (panel, the other dimension, place in the panel), or, with words, to
@@ -58,8 +66,8 @@ def choose_panels(stage: tile.StageOp, lowering: TileLowering) -> Panels | None:
         return None
     found: set[Panels] = set()
     for contract, is_rhs, window in readers:
-        m, n, group = _register_tile(contract, lowering)
-        panels = Panels(1, n, group) if is_rhs else Panels(0, m, group)
+        m, n, group, depth = _register_tile(contract, is_rhs, lowering)
+        panels = Panels(1, n, group, depth) if is_rhs else Panels(0, m, group, depth)
         if window is not None and not _keeps_to_panels(window, panels):
             return None
         found.add(panels)
@@ -67,16 +75,17 @@ def choose_panels(stage: tile.StageOp, lowering: TileLowering) -> Panels | None:
     return None if found or shape[panels.dim] % panels.width or panels.width == 1 else panels
 
 
-def _register_tile(contract: tile.ContractOp, lowering: TileLowering) -> tuple[int, int, int]:
-    """The rows and columns of a register tile of ``contract``, and how many neighbours in k its instruction takes."""
+def _register_tile(contract: tile.ContractOp, is_rhs: bool, lowering: TileLowering) -> tuple[int, int, int, int]:
+    """The rows and columns of a register tile of ``contract``, and how many neighbours in k its instruction takes: of a
+    factor from one place, and in one step."""
     try:
         row = choose_intrinsic(contract, lowering)
     except CrosstileError:
         # Refused when the contraction itself is lowered, where the error belongs.
         m, n = capacity_type(contract.accumulator).get_shape()
-        return m, n, 1
+        return m, n, 1, 1
     m, n = register_tile(contract, row, lowering)
-    return m, n, row.k
+    return m, n, neighbours(row, is_rhs), row.k
 
 
 def _keeps_to_panels(window: tile.WindowOp, panels: Panels) -> bool:

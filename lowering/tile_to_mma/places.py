@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from xdsl.dialects.builtin import AffineMapAttr
+from xdsl.dialects.builtin import AffineMapAttr, UnitAttr
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import (
     AffineDimExpr,
@@ -21,6 +21,7 @@ from xdsl.ir.affine import (
 )
 
 from crosstile.dialects import mma, tile
+from crosstile.dialects.amx import NONTEMPORAL
 from crosstile.dialects.assembly import LiteralAttr, default_map, number_of
 from crosstile.ir.index_math import Index
 from crosstile.lowering.affine_steps import summands
@@ -148,12 +149,18 @@ class Place:
         clamp: Sequence[int] = (),
         condition: SSAValue | None = None,
         otherwise: float | int | None = None,
+        nontemporal: bool = False,
     ) -> SSAValue:
-        """The fragment that this place holds; along ``clamp`` the last valid element stands for those beyond."""
+        """The fragment that this place holds; along ``clamp`` the last valid element stands for those beyond.
+
+        With ``nontemporal`` the first-level cache need not keep it.
+        """
         indices, by = self.operands(lowering)
         extents = self._extent_values(lowering)
         clamped = [dim for dim in clamp if extents[dim] is not None]
         load = mma.LoadOp(self.source, indices, fragment, extents, condition, otherwise, pad, clamped, by, self.clip)
+        if nontemporal:
+            load.attributes[NONTEMPORAL] = UnitAttr()
         return lowering.insert(load).result
 
     def store(self, lowering: TileLowering, value: SSAValue) -> None:
@@ -195,6 +202,15 @@ def whole_buffer(buffer: SSAValue) -> Place:
 def lower_window(op: tile.WindowOp, lowering: TileLowering) -> None:
     """Nothing: its uses make the loads and stores."""
     lowering.map_value(op.result)
+
+
+def store_to_scratch(fragment: SSAValue, lowering: TileLowering) -> SSAValue:
+    """A row-major buffer that holds a fragment."""
+    assert isinstance(fragment.type, mma.FragmentType)
+    shape, element = fragment.type.get_shape(), fragment.type.get_element_type()
+    buffer = lowering.insert(mma.AllocOp(mma.BufferType.of(shape, element))).result
+    place_of_buffer(buffer, shape).store(lowering, fragment)
+    return buffer
 
 
 def number(literal: LiteralAttr | None) -> float | int | None:

@@ -13,7 +13,7 @@ How a window is copied is in ``filling``.
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import AffineMapAttr
+from xdsl.dialects.builtin import AffineMapAttr, NoneAttr
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.tile.types import capacity_type
@@ -39,10 +39,8 @@ def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
     if len(shape) == 2:
         multiples = block_shape(lowering, None if source is None else source.map, panels, element)
         whole = tuple(round_up(size, multiple) for size, multiple in zip(shape, multiples, strict=True))
-    if chosen is None or chosen.is_row_major(shape):
-        buffer_type = mma.BufferType.of(whole, element)
-    else:
-        buffer_type = mma.BufferType.of(whole, element, AffineMapAttr(panels.map()))
+    packed = chosen is not None and not chosen.is_row_major(shape)
+    buffer_type = mma.BufferType.of(whole, element, AffineMapAttr(panels.map()) if packed else NoneAttr())
     buffer = lowering.insert(mma.AllocOp(buffer_type)).result
     lowering.replace(op, buffer)
     target = place_of_buffer(buffer, shape)

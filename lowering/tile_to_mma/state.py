@@ -55,7 +55,7 @@ class TileLowering(Lowering):
         types = {type_ for op in kernel.walk() for type_ in op.result_types if isinstance(type_, tile.TileType)}
         elements = {str(type_.element_type) for type_ in types if is_float_type(type_.element_type)}
         self.lanes = min(lanes_of(self.machine, element) for element in elements or {"f32"})
-        self.rows_in_scratch = rows_in_scratch(kernel, self.lanes, self.machine.vector_registers)
+        self.rows_in_scratch = rows_in_scratch(kernel, self.lanes, self.machine)
         self.plans = {}
         has_instances = any(isinstance(op, tile.ParallelOp) for op in kernel.body.block.ops)
         self.homes = Homes(self, self.plans, len(self.open_blocks) + has_instances, self._scratch_memory())

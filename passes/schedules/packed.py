@@ -58,6 +58,8 @@ def staged_layout(
     width = source.steps(cut.name)[-1] if source.steps(cut.name) else 1
     if width == 1 or source.intrinsic is None:
         return None
+    if any(row.name == source.intrinsic and row.in_tiles for row in machine.intrinsics):
+        return None  # a tile unit's packing, in its own words and to its own k, has no layout in memory yet
     words = any(row.name == source.intrinsic and row.k > 1 for row in machine.intrinsics)
     group = WORD_BITS // bits(element_type(roles.nest.inputs[position])) if words else 1
     sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]

@@ -27,6 +27,7 @@ from crosstile.passes.schedules.register_tiles import (
     register_tiles,
     round_up,
 )
+from crosstile.passes.schedules.tile_units import tile_unit_schedules
 from crosstile.targets.model import Machine, MmaIntrinsic
 
 IN_PLACE_BLOCK = 32
@@ -41,6 +42,8 @@ FEW_ROWS = 16
 def contraction_schedules(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
     """Guarded schedules for a matrix product: narrow results, few rows, and the general case."""
     intrinsic = machine.choose(*roles.factors, str(roles.element))
+    if intrinsic.in_tiles:
+        return tile_unit_schedules(axes, roles, machine, intrinsic)
     rhs_axes = axes.of_operand(roles.nest, roles.rhs)
     in_place = rhs_axes[-1] == roles.n
     tiles = register_tiles(machine)

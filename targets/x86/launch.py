@@ -30,7 +30,9 @@ from crosstile.targets.x86.workers import Team, team
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ALIGNMENT = 64
-"""Bytes; what the arena is aligned to."""
+"""Bytes of a cache line; what the arena is aligned to."""
+LARGE_BYTES = 1 << 14
+"""Results of so many bytes are aligned like the arena; NumPy aligns its arrays to 16 bytes."""
 KEPT_BYTES = 1 << 20
 """An arena is given back when a later call needs less than a quarter of it, unless it is as small as this."""
 KEPT_PLANS = 1024
@@ -111,6 +113,19 @@ class ArgumentRule:
     def __str__(self) -> str:
         sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
         return f"{self.dtype} of shape ({sizes}{',' if len(self.shape) == 1 else ''})"
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An uninitialised array; a large one begins at a cache line, so that no store of a whole line touches two."""
+    size = prod(shape) * dtype.itemsize
+    if size < LARGE_BYTES:
+        return np.empty(shape, dtype)
+    try:
+        raw = np.empty(size + ALIGNMENT, np.uint8)
+    except MemoryError:
+        return np.empty(shape, dtype)  # which says what there is no room for
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def is_plain(array: Array) -> bool:
@@ -269,7 +284,7 @@ class HostFunction:
 
     def empty_results(self, plan: Plan) -> list[Array]:
         """Uninitialised arrays for the results."""
-        return [np.empty(shape, dtype) for shape, dtype in plan.allocations]
+        return [empty(shape, dtype) for shape, dtype in plan.allocations]
 
     def is_plain_output(self, plan: Plan, out: Any) -> bool:
         """Whether ``out`` is the one result's array, which machine code can write as it is."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets import llvm_codegen
 from crosstile.targets.signature import ENTRY_SUFFIX
+from crosstile.targets.tile_data import may_use_tiles
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -77,6 +78,7 @@ class LoadedObject:
 
     def __init__(self, codes: Sequence[bytes], symbols: Iterable[str], imports: Mapping[str, int] | None = None):
         self.symbols = tuple(symbols)
+        may_use_tiles()  # must come before code that does
         builder = llvm_codegen.llvm().JITLibraryBuilder()
         for code in codes:
             builder.add_object_img(code)

@@ -2,7 +2,7 @@
 
 func.func @loop(%n: index) {
   // expected-error @+2 {{convert-to-llvm: 'scf.for': no rule lowers this operation}}
-  // expected-note @+1 {{rules exist for operations of arith, builtin, cf, func, llvm, math, memref, vector}}
+  // expected-note @+1 {{rules exist for operations of amx, arith, builtin, cf, func, llvm, math, memref, vector}}
   scf.for %i = %n to %n step %n {
   }
   func.return

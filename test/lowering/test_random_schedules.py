@@ -57,9 +57,13 @@ def schedule(draw: Callable[[st.SearchStrategy[Any]], Any], chip: Machine, eleme
     """A schedule whose register tile fits, with blocks of its multiples in any order that stages what it names."""
     total = "f64" if element == "f64" else "f32"
     row = chip.choose(element, element, total)
-    vectors = draw(st.integers(1, 4 if chip.vector_registers >= 32 else 2))
-    most_rows = (chip.vector_registers - 1 - vectors) // vectors // row.m
-    rows, columns = row.m * draw(st.integers(1, min(most_rows, 8))), row.n * vectors
+    if row.in_tiles:
+        down, across = draw(st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 1)]))
+        rows, columns = row.m * down, row.n * across
+    else:
+        vectors = draw(st.integers(1, 4 if chip.vector_registers >= 32 else 2))
+        most_rows = (chip.vector_registers - 1 - vectors) // vectors // row.m
+        rows, columns = row.m * draw(st.integers(1, min(most_rows, 8))), row.n * vectors
     k = draw(st.sampled_from([row.k * 8, 64, 512]))
     outer = [
         f"m : {rows * draw(st.sampled_from([1, 3, 20]))}",

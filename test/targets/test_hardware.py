@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from crosstile.targets.execute import execute
-from crosstile.targets.host import host_machine
+from crosstile.targets.host import host_features, host_machine
 from crosstile.targets.layout import Layout
 from crosstile.targets.llvm_codegen import llvm, parse
-from crosstile.targets.model import MmaIntrinsic, Operand, intrinsic
+from crosstile.targets.model import MmaIntrinsic, Operand, intrinsic, intrinsics, machine
 from crosstile.targets.numerics import IntegerDot, Numerics, SequentialFma
 
 Array = NDArray[Any]
@@ -173,3 +173,54 @@ def test_execute_equals_the_processor(name: str) -> None:
         a[:16, :, 1:] = 0
     got = execute(row, a[:, :, np.newaxis, :], b[:, :, :, np.newaxis], c[:, :, np.newaxis, np.newaxis])[:, :, 0, 0]
     np.testing.assert_array_equal(_bits(got), _bits(_run(case, a, b, c)))
+
+
+_TILES = [row for row in intrinsics("x86").values() if row.in_tiles]
+
+
+@pytest.mark.parametrize("row", _TILES, ids=lambda row: row.name)
+def test_execute_equals_the_tile_unit(row: MmaIntrinsic) -> None:
+    if not set(machine("x86-64-amx").features) <= host_features():
+        pytest.skip("this processor has no tile unit, or the system keeps it")
+    instruction, count = row.name.split(".")[2], 200
+    rng = np.random.default_rng(len(row.name))
+    shapes = (count, row.m, row.k), (count, row.k, row.n), (count, row.m, row.n)
+    elements = row.lhs.element, row.rhs.element, row.accumulator.element
+    a, b, c = (
+        _values(rng, element, int(np.prod(shape))).reshape(shape)
+        for element, shape in zip(elements, shapes, strict=True)
+    )
+    if c.dtype.kind == "f":  # fewer infinities, and sums that cancel
+        with np.errstate(all="ignore"):
+            a[:100], b[:100] = (np.where(np.isfinite(x[:100]), x[:100], 0) for x in (a, b))
+            product = (a[:50].astype(np.float64) @ b[:50].astype(np.float64)).astype(c.dtype)
+        c[:50] = np.where(np.isfinite(product), -product, 1)
+        c[50:100] = np.where(np.isfinite(c[50:100]), c[50:100], 0)
+    group = row.k // row.m
+    words = b.reshape(count, row.m, group, row.n).transpose(0, 1, 3, 2)
+    np.testing.assert_array_equal(_bits(execute(row, a, b, c)), _bits(_run_tiles(instruction, a, words, c)))
+
+
+def _run_tiles(instruction: str, a: Array, b: Array, c: Array) -> Array:
+    """The instruction on arrays of tiles; returns the new accumulators."""
+    tile = "i16 16, i16 64"
+    text = f"""
+declare x86_amx @llvm.x86.tileloadd64.internal(i16, i16, ptr, i64)
+declare void @llvm.x86.tilestored64.internal(i16, i16, ptr, i64, x86_amx)
+declare x86_amx @llvm.x86.{instruction}.internal(i16, i16, i16, x86_amx, x86_amx, x86_amx)
+define void @run(ptr %pa, ptr %pb, ptr %pc) {{
+  %a = call x86_amx @llvm.x86.tileloadd64.internal({tile}, ptr %pa, i64 64)
+  %b = call x86_amx @llvm.x86.tileloadd64.internal({tile}, ptr %pb, i64 64)
+  %c = call x86_amx @llvm.x86.tileloadd64.internal({tile}, ptr %pc, i64 64)
+  %d = call x86_amx @llvm.x86.{instruction}.internal({tile}, i16 64, x86_amx %c, x86_amx %a, x86_amx %b)
+  call void @llvm.x86.tilestored64.internal({tile}, ptr %pc, i64 64, x86_amx %d)
+  ret void
+}}"""
+    host = host_machine()
+    machine_ = llvm().Target.from_triple(host.triple).create_target_machine(cpu=host.cpu, features=host.attributes)
+    a, b, result = np.ascontiguousarray(a), np.ascontiguousarray(b), np.array(c)
+    with llvm().create_mcjit_compiler(parse(text), machine_) as engine:
+        run = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(engine.get_function_address("run"))
+        for x, y, z in zip(a, b, result, strict=True):
+            run(x.ctypes.data, y.ctypes.data, z.ctypes.data)
+    return result

@@ -25,7 +25,7 @@ from crosstile.targets.model import (
     machine,
     machines,
 )
-from crosstile.targets.numerics import IntegerDot, MultiplyThenAdd, Rounding, SequentialFma, TruncatedSum
+from crosstile.targets.numerics import EvenOddChains, IntegerDot, MultiplyThenAdd, Rounding, SequentialFma, TruncatedSum
 
 ROW = intrinsic("x86.avx512.fma.1x16x1.f32")
 MACHINE = machine("x86-64-avx512")
@@ -35,7 +35,7 @@ MACHINE = machine("x86-64-avx512")
 def test_every_intrinsic_row_is_complete(name: str) -> None:
     row = intrinsic(name)
     assert row.name == name
-    assert isinstance(row.numerics, SequentialFma | MultiplyThenAdd | TruncatedSum | IntegerDot)
+    assert isinstance(row.numerics, SequentialFma | EvenOddChains | MultiplyThenAdd | TruncatedSum | IntegerDot)
     assert len(row.document) > 20
     assert [owner for owner in machines().values() if row in owner.intrinsics]
     for operand in (row.lhs, row.rhs, row.accumulator):
@@ -67,6 +67,7 @@ def test_every_machine_row_is_complete(name: str) -> None:
         ("sm_90a", "tf32", 494.7),
         ("x86-64-avx512", "f32", 0.192),  # 2 fma a cycle of 16 lanes at 3 GHz
         ("x86-64-avx2", "f64", 0.048),
+        ("x86-64-amx", "bf16", 3.072),  # 16 cycles for 16 x 16 x 32 multiply-adds
     ],
 )
 def test_rates_give_the_published_peaks(name: str, element: str, tera_operations: float) -> None:

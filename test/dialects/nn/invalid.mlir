@@ -110,8 +110,40 @@ func.func @accumulator(%a: tensor<4x4xf32>) {
 // -----
 
 func.func @accumulator_type(%a: tensor<4x4xf32>) {
-  // expected-error @+1 {{expected the accumulator type f16, bf16, f32 or f64, found i32}}
+  // expected-error @+1 {{expected the accumulator type f16, bf16, f32, f64, i32 or i64, found i8}}
+  %c = nn.matmul %a, %a accumulate i8 : tensor<4x4xf32>, tensor<4x4xf32>
+  func.return
+}
+
+// -----
+
+func.func @integer_accumulator_of_floats(%a: tensor<4x4xf32>) {
+  // expected-error @+1 {{expects an accumulator type at least as wide as the operands' f32, got i32}}
   %c = nn.matmul %a, %a accumulate i32 : tensor<4x4xf32>, tensor<4x4xf32>
+  func.return
+}
+
+// -----
+
+func.func @float_accumulator_of_integers(%a: tensor<4x4xi8>) {
+  // expected-error @+1 {{expects an accumulator type of i32 or i64, as wide as the operands' i8, got f32}}
+  %c = nn.matmul %a, %a accumulate f32 : tensor<4x4xi8>, tensor<4x4xi8>
+  func.return
+}
+
+// -----
+
+func.func @narrow_result(%a: tensor<4x4xi8>) {
+  // expected-error @+1 {{expects a result of the accumulator type i32, got i8}}
+  %c = nn.matmul %a, %a accumulate i32 : tensor<4x4xi8>, tensor<4x4xi8> -> tensor<4x4xi8>
+  func.return
+}
+
+// -----
+
+func.func @unsigned_floats(%a: tensor<4x4xf32>) {
+  // expected-error @+1 {{unsigned_a and unsigned_b are for integers; the operands are of f32}}
+  %c = nn.matmul %a, %a {unsigned_b} accumulate f32 : tensor<4x4xf32>, tensor<4x4xf32>
   func.return
 }
 

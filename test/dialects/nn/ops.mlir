@@ -137,3 +137,14 @@ func.func @reshaping(%x: tensor<?x64xf32>, %v: tensor<1x1xf32>, %n: index) {
   %4 = nn.broadcast %x dims [1, 2] : tensor<?x64xf32> -> tensor<3x?x64xf32>
   func.return
 }
+
+// CHECK-LABEL: @products_of_integers
+func.func @products_of_integers(%a: tensor<?x64xi8>, %b: tensor<64x10xi8>) -> tensor<?x10xi32> {
+  // CHECK: nn.matmul %a, %b {unsigned_a} accumulate i32 : tensor<?x64xi8>, tensor<64x10xi8> -> tensor<?x10xi32>
+  %c = nn.matmul %a, %b {unsigned_a} accumulate i32 : tensor<?x64xi8>, tensor<64x10xi8> -> tensor<?x10xi32>
+  // CHECK: nn.contract [m, n, k] %a (m, k), %b (k, n) -> (m, n) {unsigned_b} accumulate i32 :
+  %d = nn.contract [m, n, k] %a (m, k), %b (k, n) -> (m, n) {unsigned_b} accumulate i32
+      : tensor<?x64xi8>, tensor<64x10xi8> -> tensor<?x10xi32>
+  %e = nn.add %c, %d : tensor<?x10xi32>, tensor<?x10xi32>
+  func.return %e : tensor<?x10xi32>
+}

@@ -1,0 +1,267 @@
+"""Contractions on tile registers (AMX): packed factors, accumulators in tiles, edges through scratch.
+
+    %c1 = tile.contract %a, %b, %c0 extent %kc intrinsic "x86.amx.tdpbf16ps.16x16x32.f32.bf16" : 32x512, 512x32 -> 32x32
+    ==>
+    %c1 = scf.for %k = %zero to %kc step %c32 iter_args(%c = %c0) -> (!mma.fragment<32x32xf32, ... row(16:32) ...>) {
+      %left = mma.load %a[%ir, %k]                         32x32, 2 tile registers
+      %right = mma.load %b[%k, %jr] {nontemporal}          32x32, 2 tile registers of pairs of rows
+      scf.yield (mma.mma %left, %right, %c)
+    }
+
+Tile registers are read and written whole. So both factors are read from scratch that is packed for them, zero beyond
+the end of k: where no ``tile.stage`` did that, it is done here. Accumulators that an extent may cut go through scratch
+row by row when it does. The factor that another trip of the innermost loop reads again stays in the first-level cache,
+and the other goes by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.dialects import arith, scf
+from xdsl.dialects.builtin import AffineMapAttr
+from xdsl.ir import Operation, SSAValue
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.arith import CmpiOp
+from crosstile.dialects.tile.types import capacity_type
+from crosstile.ir.diagnostics import CrosstileError
+from crosstile.ir.index_math import Index
+from crosstile.lowering.constants import scalar_attribute
+from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.loops import build_for, build_if
+from crosstile.lowering.tile_registers import is_in_tiles
+from crosstile.lowering.tile_to_mma.filling import Filling, block_shape, round_up
+from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic, neighbours
+from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, coordinate_parts
+from crosstile.lowering.tile_to_mma.places import (
+    Place,
+    number,
+    place_of_buffer,
+    place_of_window,
+    store_to_scratch,
+    window_of,
+)
+from crosstile.lowering.tile_to_mma.state import TileLowering
+from crosstile.lowering.tile_to_mma.uses import same_index
+from crosstile.targets.model import MmaIntrinsic
+
+
+def lower_contract(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowering) -> None:
+    """A loop over k in steps of the instruction's, whose accumulators stay in tile registers."""
+    m, n = capacity_type(op.accumulator).get_shape()
+    left, right = (_packed(op, row, is_rhs, lowering) for is_rhs in (False, True))
+    left_type = lowering.factor((m, row.k), capacity_type(op.lhs).element_type, row.lhs)
+    right_type = lowering.factor((row.k, n), capacity_type(op.rhs).element_type, row.rhs)
+    left_moves, right_moves = _moves(op, op.lhs), _moves(op, op.rhs)
+    left_passes, right_passes = left_moves and not right_moves, right_moves and not left_moves
+
+    def step(k: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        column = left.part(lowering, (m, row.k), {1: k}).load(lowering, left_type, nontemporal=left_passes)
+        line = right.part(lowering, (row.k, n), {0: k}).load(lowering, right_type, nontemporal=right_passes)
+        return [lowering.insert(mma.MmaOp(column, line, carried[0], row.name)).result]
+
+    end = _extent(op, lowering)
+    accumulator = _in_tiles(lowering.value(op.accumulator), row, lowering)
+    bounds = lowering.index.bounds(0, end, row.k)
+    (result,) = build_for(lowering, bounds, [accumulator], step, "k")
+    lowering.replace(op, result if _stays_in_tiles(op.result, lowering) else _in_vectors(op.result, result, lowering))
+
+
+def _extent(op: tile.ContractOp, lowering: TileLowering) -> Index:
+    return capacity_type(op.lhs).get_shape()[1] if op.extent is None else lowering.as_index(op.extent)
+
+
+# Factors
+
+
+def _packed(op: tile.ContractOp, row: MmaIntrinsic, is_rhs: bool, lowering: TileLowering) -> Place:
+    """Where a factor is packed for the instruction: where ``tile.stage`` put it, or scratch that is filled here."""
+    value = op.rhs if is_rhs else op.lhs
+    k, other = (0, 1) if is_rhs else (1, 0)
+    shape = capacity_type(value).get_shape()
+    panels = Panels(other, shape[other], neighbours(row, is_rhs), row.k)
+    place = _staged(op, value, k, panels, lowering)
+    if place is not None:
+        return place.without_extent(0, 1)
+    if isinstance(value.type, tile.WindowType):
+        source = place_of_window(window_of(value, lowering), lowering)
+    elif isinstance(value.type, tile.BufferType):
+        source = place_of_buffer(lowering.value(value), shape)
+    else:
+        source = place_of_buffer(store_to_scratch(lowering.value(value), lowering), shape)
+    element = capacity_type(value).element_type
+    multiples = block_shape(lowering, source.map, panels, element)
+    whole = [round_up(size, multiple) for size, multiple in zip(shape, multiples, strict=True)]
+    type_ = mma.BufferType.of(whole, element, AffineMapAttr(panels.map()))
+    target = place_of_buffer(lowering.insert(mma.AllocOp(type_)).result, shape)
+    extent = _extent(op, lowering)
+    limits = (extent, shape[1]) if is_rhs else (shape[0], extent)
+    Filling.of(lowering, source, target, panels, limits, element, None).build()
+    return target
+
+
+def _staged(op: tile.ContractOp, value: SSAValue, k: int, panels: Panels, lowering: TileLowering) -> Place | None:
+    """The place of a factor in a staged buffer that is packed as wanted and zero beyond the end of k."""
+    window = value.owner
+    stage = window.source.owner if isinstance(window, tile.WindowOp) else window
+    if not isinstance(stage, tile.StageOp) or not isinstance(source := stage.source.owner, tile.WindowOp):
+        return None
+    if number(stage.pad) not in (None, 0) or not same_index(source.extents_by_dim[k], op.extent):
+        return None
+    if choose_panels(stage, lowering) != panels:
+        return None
+    if not isinstance(window, tile.WindowOp):
+        return place_of_buffer(lowering.value(value), capacity_type(value).get_shape())
+    indices, constant = coordinate_parts(window, k)
+    begins_at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)
+    return place_of_window(window, lowering) if begins_at_zero else None
+
+
+def _moves(op: tile.ContractOp, value: SSAValue) -> bool:
+    """Whether a factor is another one in each trip of the innermost loop."""
+    loop = op.parent_op()
+    while isinstance(loop, scf.IfOp):
+        loop = loop.parent_op()
+    window = value.owner
+    if not isinstance(loop, tile.ForOp) or not isinstance(window, tile.WindowOp):
+        return False
+    return loop.body.block.args[0] in window.indices
+
+
+# Accumulators
+
+
+def accumulator_type(value: SSAValue, lowering: TileLowering) -> mma.FragmentType | None:
+    """The type of a tile that nothing but a contraction on tile registers reads; None for other tiles."""
+    users = [use.operation for use in value.uses]
+    contracts = [user for user in users if isinstance(user, tile.ContractOp) and user.accumulator is value]
+    if not contracts or len(contracts) != len(users):
+        return None
+    try:
+        row = choose_intrinsic(contracts[0], lowering)
+    except CrosstileError:
+        return None  # refused when the contraction itself is lowered, where the error belongs
+    if not row.in_tiles:
+        return None
+    type_ = capacity_type(value)
+    m, n = type_.get_shape()
+    return lowering.factor((m, n), type_.element_type, row.accumulator)
+
+
+def load_accumulator(op: tile.LoadOp, type_: mma.FragmentType, lowering: TileLowering) -> SSAValue:
+    """Whole rows of memory into tile registers; through scratch where an extent cuts them."""
+    place = place_of_window(window_of(op.window, lowering), lowering)
+    pad = number(op.pad)
+
+    def read() -> list[SSAValue]:
+        def through_scratch() -> list[SSAValue]:
+            buffer = _scratch(type_, lowering)
+            _copy_rows(place, buffer, type_, lowering, pad)
+            return [buffer.load(lowering, type_)]
+
+        full = _is_full(place, lowering)
+        if full is None:
+            return [place.without_extent(0, 1).load(lowering, type_)]
+        whole = place.without_extent(0, 1)
+        return list(build_if(lowering, full, lambda: [whole.load(lowering, type_)], through_scratch))
+
+    if op.condition is None:
+        return read()[0]
+    otherwise = number(op.otherwise)
+    assert otherwise is not None
+    return build_if(lowering, lowering.value(op.condition), read, lambda: [_splat(otherwise, type_, lowering)])[0]
+
+
+def store_result(place: Place, value: SSAValue, lowering: TileLowering) -> None:
+    """Tile registers to whole rows of memory; through scratch where an extent cuts them."""
+    type_ = value.type
+    assert isinstance(type_, mma.FragmentType)
+    full = _is_full(place, lowering)
+    if full is None:
+        place.without_extent(0, 1).store(lowering, value)
+        return
+
+    def directly() -> list[SSAValue]:
+        place.without_extent(0, 1).store(lowering, value)
+        return []
+
+    def through_scratch() -> list[SSAValue]:
+        buffer = _scratch(type_, lowering)
+        buffer.store(lowering, value)
+        _copy_rows(buffer, place, type_, lowering)
+        return []
+
+    build_if(lowering, full, directly, through_scratch)
+
+
+def _is_full(place: Place, lowering: TileLowering) -> SSAValue | None:
+    """Whether all elements of a place are valid; None if they are known to be."""
+    index = lowering.index
+    result: SSAValue | None = None
+    for extent, size in zip(place.extents, place.shape, strict=True):
+        if extent is None or (isinstance(extent, int) and extent >= size):
+            continue
+        reached = index.build(CmpiOp(index.value(extent), index.value(size), "sge")).result
+        result = reached if result is None else index.build(arith.AndIOp(result, reached)).result
+    return result
+
+
+def _scratch(type_: mma.FragmentType, lowering: TileLowering) -> Place:
+    buffer = lowering.insert(mma.AllocOp(mma.BufferType.of(type_.get_shape(), type_.get_element_type()))).result
+    return place_of_buffer(buffer, type_.get_shape())
+
+
+def _copy_rows(
+    source: Place, target: Place, type_: mma.FragmentType, lowering: TileLowering, pad: float | int | None = None
+) -> None:
+    """One row after the other, through vector registers; rows beyond the target's extent are left out."""
+    rows, columns = type_.get_shape()
+    row_type = lowering.fragment((1, columns), type_.get_element_type())
+    extent = target.extents[0]
+    end: Index = rows if extent is None else lowering.index.minimum(extent, rows)
+
+    def copy(row: SSAValue, _carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        value = source.part(lowering, (1, columns), {0: row}).load(lowering, row_type, pad)
+        target.without_extent(0).part(lowering, (1, columns), {0: row}).store(lowering, value)
+        return []
+
+    build_for(lowering, lowering.index.bounds(0, end, 1), [], copy, "row")
+
+
+def _splat(value: float | int, type_: mma.FragmentType, lowering: TileLowering) -> SSAValue:
+    constant = lowering.index.build(arith.ConstantOp(scalar_attribute(value, type_.get_element_type()))).result
+    return lowering.insert(mma.SplatOp(constant, type_)).result
+
+
+def _in_tiles(value: SSAValue, row: MmaIntrinsic, lowering: TileLowering) -> SSAValue:
+    """A fragment in tile registers; one in vector registers is moved through scratch."""
+    assert isinstance(value.type, mma.FragmentType)
+    if is_in_tiles(value.type.layout.data):
+        return value
+    m, n = value.type.get_shape()
+    type_ = lowering.factor((m, n), value.type.get_element_type(), row.accumulator)
+    return place_of_buffer(store_to_scratch(value, lowering), (m, n)).load(lowering, type_)
+
+
+def _in_vectors(old: SSAValue, value: SSAValue, lowering: TileLowering) -> SSAValue:
+    """A fragment in vector registers, moved there through scratch."""
+    place = place_of_buffer(store_to_scratch(value, lowering), capacity_type(old).get_shape())
+    return place.load(lowering, lowering.fragment_type(old))
+
+
+def _stays_in_tiles(value: SSAValue, lowering: TileLowering) -> bool:
+    """Whether all that becomes of a product is to be stored, or to be added to by another."""
+    return all(_takes_tiles(use.operation, value, lowering) for use in value.uses)
+
+
+def _takes_tiles(user: Operation, value: SSAValue, lowering: TileLowering) -> bool:
+    match user:
+        case tile.StoreOp():
+            return user.value is value
+        case tile.StageOp():
+            return True
+        case tile.ContractOp():
+            return user.accumulator is value and choose_intrinsic(user, lowering).in_tiles
+        case _:
+            return False
