@@ -19,6 +19,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DTYPES = {"f32": np.dtype(np.float32), "bf16": np.dtype(ml_dtypes.bfloat16), "int8": np.dtype(np.int8)}
 EPSILON = 1e-5
+LINE = 64
+"""Bytes of a cache line."""
 Function = (
     Callable[[Any], Any]
     | Callable[[Any, Any], Any]
@@ -57,12 +59,15 @@ class Row:
         """The arguments: the same numbers in every process."""
         generator = np.random.default_rng(len(self.name))
         dtype = DTYPES[self.element]
+        shapes = SHAPES[self.kind](self.sizes)
         if self.element == "int8":
-            return [generator.integers(-128, 128, shape).astype(dtype) for shape in SHAPES[self.kind](self.sizes)]
+            return [aligned(generator.integers(-128, 128, shape).astype(dtype)) for shape in shapes]
         scale = self.sizes["K"] ** -0.5 if self.kind == "conv2d" else 1.0
         return [
-            (generator.standard_normal(shape, np.float32) * (scale if at in self.weights else 1.0)).astype(dtype)
-            for at, shape in enumerate(SHAPES[self.kind](self.sizes))
+            aligned(
+                (generator.standard_normal(shape, np.float32) * (scale if at in self.weights else 1.0)).astype(dtype)
+            )
+            for at, shape in enumerate(shapes)
         ]
 
     def reference(self, inputs: list[Array]) -> Array:
@@ -82,6 +87,15 @@ class Row:
         allowed = tolerance * (np.abs(expected) + math.sqrt(float(np.mean(np.square(expected)))))
         worst = float(np.max(np.abs(found.astype(np.float64) - expected) / allowed))
         return math.inf if math.isnan(worst) else worst
+
+
+def aligned(array: Array) -> Array:
+    """``array`` at the beginning of a cache line, as the tensors of frameworks are; NumPy's own are not."""
+    raw = np.empty(array.nbytes + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
+    placed = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    placed[...] = array
+    return placed
 
 
 def _erf(x: Array) -> Array:

@@ -14,7 +14,7 @@ registers by its last dimension; a contraction becomes a loop over k whose accum
 
 Files: ``state`` (what rules share), ``places`` (windows), ``uses`` (who depends on what), ``panels`` (how scratch is
 laid out), ``filling`` (how it is filled), ``transposition`` (what runs the other way), and rules by subject:
-``control``, ``memory``, ``stage``, ``contract``, ``tile_units`` (those of tile registers), ``arithmetic``. For tiles that
+``control``, ``memory``, ``stage``, ``contract``, ``tile_units`` (tile registers), ``arithmetic``. For tiles that
 exceed the registers: ``homes`` (their buffers), ``steps`` (what shares a loop), ``register_tiles`` (how much at once),
 ``sub_tiles`` (the loops), ``carried`` (loops and branches).
 """
