@@ -38,6 +38,7 @@ class Hoister(IndexBuilder):
 
     Nothing leaves the block given to ``function``. Only operations that may run although their place in the program
     would not have been reached are to be built here: no division by a number that may be zero, no access to memory.
+    What is sound under a condition only is ``guarded``, and does not leave the branch.
     """
 
     def __init__(self, lowering: Lowering):
@@ -46,6 +47,16 @@ class Hoister(IndexBuilder):
         self._known: dict[Key, Operation] = {}
         self._values: dict[Hashable, SSAValue] = {}
         self._outermost: int | None = None
+        self._branch = 0
+
+    @contextmanager
+    def branches(self) -> Generator[None]:
+        """Build the branches of a condition: guarded operations stay in the blocks opened from here on."""
+        saved, self._branch = self._branch, len(self.lowering.open_blocks)
+        try:
+            yield
+        finally:
+            self._branch = saved
 
     @contextmanager
     def function(self, entry: Block) -> Generator[None]:
@@ -58,8 +69,11 @@ class Hoister(IndexBuilder):
         finally:
             self._outermost, self._known, self._values = saved
 
-    def build(self, op: OperationT) -> OperationT:
-        """``op`` inserted, or an equal operation that already is; outside of a function always inserted, in place."""
+    def build(self, op: OperationT, guarded: bool = False) -> OperationT:
+        """``op`` inserted, or an equal operation that already is; outside of a function always inserted, in place.
+
+        ``guarded``: it does not leave the branch of a condition.
+        """
         if self._outermost is None:
             return self.lowering.insert(op)
         key: Key = (type(op), tuple(op.operands), tuple(op.properties.items()), tuple(op.result_types))
@@ -68,7 +82,7 @@ class Hoister(IndexBuilder):
             assert isinstance(known, type(op))
             op.erase()
             return known
-        block = self._block_for(op, blocks[self._outermost :])
+        block = self._block_for(op, blocks[max(self._outermost, self._branch if guarded else 0) :])
         if isinstance(op.location, UnknownLoc) and self.lowering.current_op is not None:
             op.location = self.lowering.current_op.location
         block.add_op(op)

@@ -3,15 +3,16 @@
 Level: nest. In: ``nest.kernel`` without ``schedules``. Out: the same kernel with an ordered list of guarded schedules.
 A schedule that a person or a tuner wrote stays as it is. For a matrix product on AVX-512::
 
-    schedules [N <= 16 : #nest.schedule<loops = [n : 16, k : 512 balanced 8, m : 1020, n : 16, m : 12], ...>,
-               M <= 16 : #nest.schedule<loops = [k : 32 balanced 8, n : 64, m : 4], parallel = n grain 64, ...>,
-               #nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : 1024, n : 64, m : 4], parallel = m grain 4,
+    schedules [n <= 16 : #nest.schedule<loops = [k : 4096 balanced 8, m : 504, n : 16, m : 12], stage = [1], ...>,
+               m <= 1 : #nest.schedule<loops = [k : 8, n : 64, m : 1], parallel = n grain 64, ...>,
+               m <= 32 : #nest.schedule<loops = [k : 16, n : 48, m : 8], parallel = n grain 48, ...>,
+               #nest.schedule<loops = [k : 1024 balanced 8, m : 2046, n : 64, m : 6], parallel = m grain 6,
                               lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">]
 
 The register tile follows from the number of vector registers: as many vectors of accumulators as hide the latency of
-the unit, plus a row of the right-hand side and one broadcast, must fit. The right-hand side is packed where it is
-reused by enough rows. Attention is blocked so that a block of scores stays in the nearest cache. Everything else is
-swept row by row, a few vectors at a time.
+the unit, plus a row of the right-hand side and one broadcast, must fit. The right-hand side is packed where enough rows
+reuse it, a panel of a quarter of L2 at a time, and read in place where not. Attention is blocked so that a block of
+scores stays in the nearest cache. Everything else is swept row by row, a few vectors at a time.
 """
 
 from __future__ import annotations

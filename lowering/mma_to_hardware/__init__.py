@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from xdsl.dialects import affine, func, memref
+from xdsl.dialects import affine, func, memref, scf
 from xdsl.ir import Operation
 
 from crosstile.dialects import mma, tile
@@ -42,6 +42,7 @@ RULES: Mapping[type[Operation], Rule] = {
     mma.AllocOp: control.lower_alloc,
     memref.DimOp: control.lower_dim,
     affine.ApplyOp: control.lower_apply,
+    scf.IfOp: control.lower_if,
     mma.LoadOp: lower_load,
     mma.StoreOp: lower_store,
     mma.MmaOp: product.lower_product,

@@ -21,6 +21,7 @@ from crosstile.dialects.arith import CmpiOp
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.driver import keep
 from crosstile.lowering.mma_to_hardware.state import (
     BYTES,
     INDEX,
@@ -89,6 +90,12 @@ def _body(op: mma.ParallelOp, lowering: HardwareLowering, block: Block | None = 
                 lowering.lower_op(inner)
         lowering.insert(scf.YieldOp())
     return block
+
+
+def lower_if(op: scf.IfOp, lowering: HardwareLowering) -> None:
+    """As it is; what only its condition makes sound stays in its branches."""
+    with lowering.index.branches():
+        keep(op, lowering)
 
 
 def _lower_grid(op: mma.ParallelOp, lowering: HardwareLowering) -> None:

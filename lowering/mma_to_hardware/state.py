@@ -267,7 +267,10 @@ class HardwareLowering(Lowering):
         result = MemRefType(type_.element_type, [DYNAMIC_INDEX], StridedLayoutAttr([1], NONE), type_.memory_space)
         operands = self.index.values([offset, size])
         return self.index.build(
-            memref.SubviewOp(memory.flat, operands[:1], operands[1:], [], [DYNAMIC_INDEX], [DYNAMIC_INDEX], [1], result)
+            memref.SubviewOp(
+                memory.flat, operands[:1], operands[1:], [], [DYNAMIC_INDEX], [DYNAMIC_INDEX], [1], result
+            ),
+            guarded=True,  # a view of a row that is not there is an error
         ).result
 
     # Constants and scalars

@@ -8,8 +8,10 @@
           %d = tile.contract (window of A), (window of %b), %c extent %kc
           scf.if %last { epilogue; tile.store } else { tile.store %d }
 
-Loops nest as the schedule lists them. Between blocks of the reduction the accumulators live in the result, so each
-element is one sequential chain over k whatever the block sizes; the epilogue runs after the last block.
+Loops nest as the schedule lists them. Where edges may cut a register tile, this stands twice under a condition, for
+tiles that are whole, whose windows have no extents, and for the others. Between blocks of the reduction the
+accumulators live in the result, so each element is one sequential chain over k whatever the block sizes; the epilogue
+runs after the last block.
 """
 
 from __future__ import annotations

@@ -37,6 +37,9 @@ from crosstile.lowering.tile_to_mma.places import Place
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.transposition import is_transposed
 
+STRIP_ROWS = 8
+"""Rows of memory that are copied to all panels before the next ones."""
+
 
 def round_up(size: int, multiple: int) -> int:
     """The least multiple of ``multiple`` that is not below ``size``."""
@@ -103,21 +106,41 @@ class Filling:
     # Neighbours in memory stand together in the panels
 
     def _by_rows(self) -> None:
-        """Some columns of a row, or of the rows of a word, at a time, all columns of a panel."""
-        rows, columns = self.limits
-        index, width, group = self.lowering.index, self.cut.width, self.cut.group
+        """Some columns of a row, or of the rows of a word, at a time: all panels for a strip of rows, then the next.
+
+        Rows of memory that are a page or more apart cost a translation each, so a strip of them goes to all panels.
+        """
+        rows, _ = self.limits
+        index, group = self.lowering.index, self.cut.group
         source = self.source.without_extent(0) if self._is_valid_to(0, rows) else self.source
-        piece = self._piece()
         whole = index.round_down(rows, group)
+        strip = STRIP_ROWS * group
+        if self._piece() == self.target.shape[1] or self.target.shape[0] <= strip:
+            self._rows(source, 0, whole)
+        else:
+            self._loop(
+                0, whole, strip, lambda row: self._rows(source, row, index.minimum(whole, index.add(row, strip)))
+            )
+        if group > 1 and not (isinstance(rows, int) and rows % self.cut.depth == 0):
+            rest = self.source.cut(self.lowering, 0, rows)
+            self._rows(rest, whole, index.round_up(rows, self.cut.depth))
 
-        def copy(j: Index) -> None:
-            self._loop(0, whole, group, lambda k: self._copy(source, (group, piece), {0: k, 1: j}))
-            if group > 1 and not (isinstance(rows, int) and rows % self.cut.depth == 0):
-                rest, last = self.source.cut(self.lowering, 0, rows), index.round_up(rows, self.cut.depth)
-                self._loop(whole, last, group, lambda k: self._copy(rest, (group, piece), {0: k, 1: j}))
+    def _rows(self, source: Place, begin: Index, end: Index) -> None:
+        """Copy the rows from ``begin`` to ``end``, a piece of the columns at a time; whole pieces without masks."""
+        index, group, piece, (_, columns) = self.lowering.index, self.cut.group, self._piece(), self.limits
+        last = columns if piece == self.cut.width else index.round_up(columns, self.cut.width)
+        extent = source.extents[1]
 
-        end = columns if piece == width else index.round_up(columns, width)
-        self._loop(0, end, piece, copy)
+        def copy(place: Place, first: Index, limit: Index) -> None:
+            def down(column: Index) -> None:
+                self._loop(begin, end, group, lambda row: self._copy(place, (group, piece), {0: row, 1: column}))
+
+            self._loop(first, limit, piece, down)
+
+        whole = 0 if extent is None or self._has_conditions() else index.round_down(extent, piece)
+        if whole != 0:
+            copy(source.without_extent(1), 0, whole)
+        copy(source, whole, last)
 
     def _by_words(self) -> None:
         """A whole word, which fills registers and is next to itself in memory, at a time, panel after panel."""

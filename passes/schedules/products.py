@@ -1,7 +1,15 @@
 """Schedules of matrix products: blocks for the caches around a register tile, by the shape of the result.
 
-Level: nest. In: a kernel whose root is a matrix product. Out: guarded schedules for narrow results, few rows and the
-general case. The right-hand side is packed where enough rows reuse it.
+Level: nest. In: a kernel whose root is a matrix product. Out: guarded schedules for narrow results, one row, few rows
+and the general case. The right-hand side is packed where enough rows reuse it, a panel at a time, right before it is
+used::
+
+    loops = [k : 2048 balanced 8, n : 64, m : 6], stage = [1]      pack 2048 x 64 of B; then every row of A meets it
+
+A panel takes a quarter of L2, where it stays while all rows pass by, each register tile reading it once from end to
+end. Long blocks of k are worth more than short ones: a register tile is loaded and stored once for each, and lies far
+away in memory by then. With few rows the right-hand side is read where it lies, some of its rows at a time, each from
+end to end, as memory and its prefetchers like it; the few rows of results stay in the caches.
 """
 
 from __future__ import annotations
@@ -24,45 +32,60 @@ from crosstile.passes.schedules.register_tiles import (
     REDUCTION_BLOCK_BYTES,
     RegisterTile,
     bits,
+    register_tile,
     register_tiles,
     round_up,
 )
 from crosstile.passes.schedules.tile_units import tile_unit_schedules
 from crosstile.targets.model import Machine, MmaIntrinsic
 
-IN_PLACE_BLOCK = 32
-"""Rows of a right-hand side that is read in place: each may lie on a page of its own, and so many have their
-translations at hand. Measured on 1x4096x4096 and 16x4096x11008: twice the rate of blocks of 512."""
+PANEL_SHARE = 4
+"""A packed panel takes one part of so many of L2: beside it pass rows of the other factor and of the result."""
+RESIDENT_SHARE = 2
+"""The left-hand side, which passes by once for every panel, takes one part of so many of the last-level cache."""
+ROW_BLOCK = 8
+"""Rows of the right-hand side that a single row of results reads at a time, each a stream of its own. Measured on
+1x4096x4096: 4 to 16 stream as fast as memory can, 32 do not."""
+FEW_ROWS_BLOCK = 16
+"""The same for a few rows: more would be more streams than are prefetched, fewer load and store the results too often.
+Measured on 16x4096x11008: 16 are twice as fast as 64."""
+FEW_ROWS_VECTORS = 3
+"""Vectors in a row of the register tile for few rows: eight rows read the right-hand side from memory half as often as
+four."""
+FEW_ROWS = 32
+"""Up to so many rows, packing the right-hand side costs more than reading it in place. Measured on 4096x4096: 32 rows
+are a quarter faster in place, 64 are faster packed."""
 COLUMN_BLOCK = 4096
-"""Columns packed together; a block of them stays in the last-level cache while all rows pass by."""
-FEW_ROWS = 16
-"""Up to so many rows, packing the right-hand side costs more than reading it in place."""
+"""Columns packed together where the left-hand side is packed as well; they stay in the last-level cache."""
 
 
 def contraction_schedules(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
-    """Guarded schedules for a matrix product: narrow results, few rows, and the general case."""
+    """Guarded schedules for a matrix product: narrow results, a single row, few rows, and the general case."""
     intrinsic = machine.choose(*roles.factors, str(roles.element))
     if intrinsic.in_tiles:
         return tile_unit_schedules(axes, roles, machine, intrinsic)
-    rhs_axes = axes.of_operand(roles.nest, roles.rhs)
-    in_place = rhs_axes[-1] == roles.n
     tiles = register_tiles(machine)
-    m_size = 1 if roles.m is None else roles.m.size
+    rows = 1 if roles.m is None else roles.m.size
     result: list[GuardedScheduleAttr] = []
 
-    def add(tile: RegisterTile, staged: bool, *guard: Comparison) -> None:
-        schedule = contraction_schedule(axes, roles, machine, intrinsic, tile, staged)
+    def add(tile: RegisterTile, in_place_block: int | None, *guard: Comparison) -> None:
+        schedule = contraction_schedule(axes, roles, machine, intrinsic, tile, in_place_block)
         result.append(GuardedScheduleAttr(GuardAttr(guard), ScheduleAttr(schedule)))
 
-    if (columns := roles.n.size) is not None:
-        tiles = [min(tiles, key=lambda tile: round_up(columns, tile.vectors * intrinsic.n) / EFFICIENCY[tile.vectors])]
+    few = register_tile(machine, FEW_ROWS_VECTORS) if machine.vector_registers >= 32 else tiles[0]
+    if (columns := roles.n.size) is None:
+        add(tiles[-1], None, Comparison(roles.n.name, "<=", intrinsic.n))
     else:
-        add(tiles[-1], True, Comparison(roles.n.name, "<=", intrinsic.n))
-    few = Comparison(roles.m.name if roles.m is not None else "", "<=", FEW_ROWS)
-    if in_place and (m_size is None or m_size <= FEW_ROWS):
-        add(tiles[0], False, *(() if m_size is not None else (few,)))
-    if not in_place or m_size is None or m_size > FEW_ROWS:
-        add(tiles[0], True)
+        tiles = [min(tiles, key=lambda tile: round_up(columns, tile.vectors * intrinsic.n) / EFFICIENCY[tile.vectors])]
+        few = few if columns >= few.vectors * intrinsic.n else tiles[0]
+    if axes.of_operand(roles.nest, roles.rhs)[-1] == roles.n:
+        for most, tile, block in ((1, RegisterTile(1, tiles[0].vectors), ROW_BLOCK), (FEW_ROWS, few, FEW_ROWS_BLOCK)):
+            if rows is None and roles.m is not None:
+                add(tile, block, Comparison(roles.m.name, "<=", most))
+            elif rows is not None and rows <= most:
+                add(tile, block)
+                return result
+    add(tiles[0], None)
     return result
 
 
@@ -72,39 +95,67 @@ def contraction_schedule(
     machine: Machine,
     intrinsic: MmaIntrinsic,
     tile: RegisterTile,
-    staged: bool,
+    in_place_block: int | None,
 ) -> Schedule:
-    """One schedule: blocks for the caches if the rhs is packed, else straight loops over register tiles."""
-    width = bits(element_type(roles.nest.inputs[roles.rhs]))
+    """One schedule: the rhs packed in blocks for the caches, or read in place, so many of its rows at a time."""
     columns = tile.vectors * intrinsic.n
     rows = 1 if roles.m is None or roles.m.size == 1 else tile.rows
-    k_step = REDUCTION_BLOCK_BYTES * 8 // width if staged else IN_PLACE_BLOCK
-    if roles.k.size is not None:
-        k_step = min(k_step, round_up(max(roles.k.size, 1), 8))
-    result = axes.of_result(roles.nest.results[0])
-    others = [axis for axis in axes_among(result) if axis not in (roles.m, roles.n)]
+    others = [axis for axis in axes_among(axes.of_result(roles.nest.results[0])) if axis not in (roles.m, roles.n)]
     outer_sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
     loops = [Loop(axis.name, 1) for axis in (*others, *outer_sums)]
-    k_loop = Loop(roles.k.name, k_step, 8)
-    m_tile = [] if roles.m is None else [Loop(roles.m.name, rows)]
-    if staged:
-        n_step = COLUMN_BLOCK if roles.n.size is None else min(COLUMN_BLOCK, max(roles.n.size, 1))
-        loops += [Loop(roles.n.name, round_up(n_step, columns)), k_loop]
-        if roles.m is not None:
-            resident_rows = machine.memory("L2").capacity // 2 // (k_step * width // 8)
-            loops.append(Loop(roles.m.name, max(rows, resident_rows // rows * rows)))
-        loops += [Loop(roles.n.name, columns), *m_tile]
+    stage = () if in_place_block is not None else _staged(axes, roles)
+    if in_place_block is not None:
+        loops.append(Loop(roles.k.name, in_place_block))
+    elif len(stage) == 1:
+        loops += _panel_blocks(roles, machine, columns, rows)
     else:
-        loops += [k_loop, Loop(roles.n.name, columns), *m_tile]
-    parallel, grain = _split(roles, others, rows if staged else None, columns)
+        loops += _resident_blocks(roles, machine, columns, rows)
+    loops += [Loop(roles.n.name, columns), *([] if roles.m is None else [Loop(roles.m.name, rows)])]
+    parallel, grain = _split(roles, others, None if in_place_block is not None else rows, columns)
     return Schedule(
         loops=tuple(loops),
         parallel=parallel.name,
         grain=grain,
         lane=roles.n.name,
-        stage=_staged(axes, roles) if staged else (),
+        stage=stage,
         intrinsic=intrinsic.name,
     )
+
+
+def _panel_blocks(roles: ContractionRoles, machine: Machine, columns: int, rows: int) -> list[Loop]:
+    """The loops around a panel of the rhs that is packed by itself, right before all rows of a block of m meet it."""
+    width = bits(element_type(roles.nest.inputs[roles.rhs])) // 8
+    k_step = _reduction_step(roles, machine.memory("L2").capacity // PANEL_SHARE // (columns * width))
+    loops = [Loop(roles.k.name, k_step, 8)]
+    if roles.m is not None:
+        loops.append(
+            Loop(roles.m.name, _rows_in(machine.memory("L3").capacity // RESIDENT_SHARE, k_step * width, rows))
+        )
+    return loops
+
+
+def _resident_blocks(roles: ContractionRoles, machine: Machine, columns: int, rows: int) -> list[Loop]:
+    """The loops where both factors are packed: many panels of the rhs first, then blocks of the lhs that stay in L2."""
+    width = bits(element_type(roles.nest.inputs[roles.rhs])) // 8
+    k_step = _reduction_step(roles, REDUCTION_BLOCK_BYTES // width)
+    n_step = COLUMN_BLOCK if roles.n.size is None else min(COLUMN_BLOCK, max(roles.n.size, 1))
+    loops = [Loop(roles.n.name, round_up(n_step, columns)), Loop(roles.k.name, k_step, 8)]
+    if roles.m is not None:
+        loops.append(
+            Loop(roles.m.name, _rows_in(machine.memory("L2").capacity // RESIDENT_SHARE, k_step * width, rows))
+        )
+    return loops
+
+
+def _reduction_step(roles: ContractionRoles, most: int) -> int:
+    """``most`` of k, or all of it if that is known to be less; whole words of any instruction."""
+    step = max(8, most // 8 * 8)
+    return step if roles.k.size is None else min(step, round_up(max(roles.k.size, 1), 8))
+
+
+def _rows_in(capacity: int, row_bytes: int, multiple: int) -> int:
+    """How many rows of ``row_bytes`` a memory holds, a multiple of the register tile's."""
+    return max(1, capacity // row_bytes // multiple) * multiple
 
 
 def _staged(axes: KernelAxes, roles: ContractionRoles) -> tuple[int, ...]:

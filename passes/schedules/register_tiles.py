@@ -40,12 +40,13 @@ class RegisterTile:
     vectors: int
 
 
+def register_tile(machine: Machine, vectors: int) -> RegisterTile:
+    """The highest register tile of so many ``vectors``: accumulators, one row of the rhs and a broadcast fit."""
+    rows = (machine.vector_registers - 1 - vectors) // vectors
+    return RegisterTile(min(rows, ACCUMULATOR_VECTORS // vectors, MOST_ROWS), vectors)
+
+
 def register_tiles(machine: Machine) -> list[RegisterTile]:
-    """The register tiles of ``machine``, widest first: accumulators, one row of the rhs and a broadcast fit."""
-    registers = machine.vector_registers
-    widest = 4 if registers >= 32 else 2
-    vectors = [count for count in (4, 2, 1) if count <= widest]
-    return [
-        RegisterTile(min((registers - 1 - count) // count, ACCUMULATOR_VECTORS // count, MOST_ROWS), count)
-        for count in vectors
-    ]
+    """The register tiles of ``machine``, widest first."""
+    widest = 4 if machine.vector_registers >= 32 else 2
+    return [register_tile(machine, vectors) for vectors in (4, 2, 1) if vectors <= widest]

@@ -67,13 +67,17 @@ tile.kernel @no_clamp(%A : memref<?x8xf32>, %B : memref<8x16xf32>, %C : memref<1
 
 // -----
 
-// What a contraction reads in tiles of 32 columns is packed in panels of 32 columns, padded with zeros, so that the
-// contraction reads the last panel without masks.
+// What a contraction reads in tiles of 32 columns is packed in panels of 32 columns, whole ones without masks and the last
+// one padded with zeros, so that the contraction reads it without masks.
 // CHECK-LABEL: mma.kernel @stage(
 // CHECK:         %b = mma.alloc : !mma.buffer<8x64xf32, affine_map<(d0, d1) -> ((d1 floordiv 32), d0, (d1 mod 32))>>
-// CHECK:         scf.for %[[J:at]] = %{{.*}} to %nc step %{{.*}} {
-// CHECK-NEXT:      %[[REST:.*]] = arith.subi %nc, %[[J]] : index
+// CHECK:         scf.for %[[J:at]] = %{{.*}} to %[[WHOLE:.*]] step %{{.*}} {
 // CHECK-NEXT:      scf.for %[[K:at_1]] = %{{.*}} to %kc step %{{.*}} {
+// CHECK-NEXT:        %[[F:.*]] = mma.load %B[%[[K]], %[[J]]] : memref
+// CHECK-NEXT:        mma.store %[[F]], %b[%[[K]], %[[J]]]
+// CHECK:         scf.for %[[J:at_2]] = %[[WHOLE]] to %nc step %{{.*}} {
+// CHECK-NEXT:      %[[REST:.*]] = arith.subi %nc, %[[J]] : index
+// CHECK-NEXT:      scf.for %[[K:at_3]] = %{{.*}} to %kc step %{{.*}} {
 // CHECK-NEXT:        %[[F:.*]] = mma.load %B[%[[K]], %[[J]]] extent [_, %[[REST]]]
 // CHECK-NEXT:        mma.store %[[F]], %b[%[[K]], %[[J]]]
 // CHECK:         scf.for %jr = %{{.*}} to %nc
@@ -240,4 +244,29 @@ tile.kernel @online(%V : memref<64x64xf32>, %P : memref<64x48xf32>, %O : memref<
     tile.yield %l2, %acc3 : !tile.tile<1x48xf32>, !tile.tile<64x48xf32>
   }
   tile.store %acc, %ow : !tile.tile<64x48xf32>, !tile.window<64x48xf32>
+}
+
+// -----
+
+// Several panels are filled a strip of eight rows at a time: a row of memory goes to all panels before the next strip.
+// CHECK-LABEL: mma.kernel @stage_strips(
+// CHECK:         scf.for %[[STRIP:at]] = %{{.*}} to %kc step %c8 {
+// CHECK-NEXT:      %[[NEXT:.*]] = arith.addi %[[STRIP]], %c8 : index
+// CHECK-NEXT:      %[[END:.*]] = {{.*}}%kc
+// CHECK:           scf.for %[[J:at_1]] = %{{.*}} to %{{.*}} step %c32 {
+// CHECK-NEXT:        scf.for %[[K:at_2]] = %[[STRIP]] to %{{.*}} step %c1 {
+// CHECK-NEXT:          mma.load %B[%[[K]], %[[J]]]
+tile.kernel @stage_strips(%A : memref<4x64xf32>, %B : memref<?x?xf32>, %C : memref<4x?xf32>, %kc : index, %nc : index) {
+  %zero = arith.constant 0 : index
+  %w = tile.window %B[%zero, %zero] extent [%kc, %nc] : memref<?x?xf32> -> !tile.window<64x64xf32>
+  %b = tile.stage %w : !tile.window<64x64xf32> -> !tile.buffer<64x64xf32>
+  tile.for %jr, %nr = %zero to %nc step 32 {
+    %aw = tile.window %A[0, 0] extent [_, %kc] : memref<4x64xf32> -> !tile.window<4x64xf32>
+    %bw = tile.window %b[0, %jr] extent [%kc, %nr] : !tile.buffer<64x64xf32> -> !tile.window<64x32xf32>
+    %cw = tile.window %C[0, %jr] extent [_, %nr] : memref<4x?xf32> -> !tile.window<4x32xf32>
+    %acc = tile.load %cw : !tile.window<4x32xf32> -> !tile.tile<4x32xf32>
+    %r = tile.contract %aw, %bw, %acc extent %kc
+      : !tile.window<4x64xf32>, !tile.window<64x32xf32> -> !tile.tile<4x32xf32>
+    tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
+  }
 }

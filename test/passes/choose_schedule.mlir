@@ -1,14 +1,16 @@
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx512 | filecheck %s
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx2 | filecheck %s --check-prefix=AVX2
 
-// All sizes at run time: one variant for narrow results, one for few rows, which does not pack, and the general one.
+// All sizes at run time: one variant for narrow results, one for a row and one for few, which do not pack, and the
+// general one, whose panel takes a quarter of L2 and its rows half of L3.
 
 // CHECK-LABEL: func.func @product
 // CHECK:         nest.kernel @product
 // CHECK-SAME:    schedules [
-// CHECK-SAME:      n <= 16 : #nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : {{[0-9]+}}, n : 16, m : 12], parallel = m grain 12, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">,
-// CHECK-SAME:      m <= 16 : #nest.schedule<loops = [k : 32 balanced 8, n : 64, m : 6], parallel = n grain 64, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
-// CHECK-SAME:      #nest.schedule<loops = [n : 4096, k : 512 balanced 8, m : {{[0-9]+}}, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">]
+// CHECK-SAME:      n <= 16 : #nest.schedule<loops = [k : 4096 balanced 8, m : 504, n : 16, m : 12], parallel = m grain 12, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">,
+// CHECK-SAME:      m <= 1 : #nest.schedule<loops = [k : 8, n : 64, m : 1], parallel = n grain 64, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
+// CHECK-SAME:      m <= 32 : #nest.schedule<loops = [k : 16, n : 48, m : 8], parallel = n grain 48, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
+// CHECK-SAME:      #nest.schedule<loops = [k : 1024 balanced 8, m : 2046, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">]
 // AVX2-LABEL:  func.func @product
 // AVX2:          {{.*}}n : 16, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx2.fma.1x8x1.f32">]
 func.func @product(%x : tensor<?x?xf32>, %w : tensor<?x?xf32>) -> tensor<?x?xf32> {
@@ -28,7 +30,7 @@ func.func @product(%x : tensor<?x?xf32>, %w : tensor<?x?xf32>) -> tensor<?x?xf32
 
 // CHECK-LABEL: func.func @transposed
 // CHECK:         nest.kernel @transposed
-// CHECK-SAME:    schedules [#nest.schedule<loops = [n : 16, k : 64 balanced 8, m : {{[0-9]+}}, n : 16, m : 12], parallel = m grain 12, lane = n, stage = [1]
+// CHECK-SAME:    schedules [#nest.schedule<loops = [k : 64 balanced 8, m : {{[0-9]+}}, n : 16, m : 12], parallel = m grain 12, lane = n, stage = [1]
 func.func @transposed(%x : tensor<100x64xf32>, %w : tensor<10x64xf32>) -> tensor<100x10xf32> {
   %y = nest.kernel @transposed (%a = %x : tensor<100x64xf32>, %b = %w : tensor<10x64xf32>) -> (tensor<100x10xf32>) {
     %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32

@@ -1,7 +1,7 @@
 // RUN: crosstile-opt %s --nest-to-tile | filecheck %s
 
 // Loops as the schedule lists them; the rhs is staged once n and k are entered, the chain goes on in the result, and
-// the epilogue runs after the last block of k.
+// the epilogue runs after the last block of k. Whole register tiles have no extents, so that no load has a mask.
 
 // CHECK-LABEL: tile.kernel @product_relu(%a : memref<?x?xf32>, %b : memref<?x?xf32>, %bias : memref<?xf32>, %r : memref<?x?xf32>) {
 // CHECK:         tile.parallel %begin to %end = %{{.*}} grain 4 {
@@ -14,6 +14,11 @@
 // CHECK:               tile.for %m, %m_extent = {{.*}} step 256 {
 // CHECK:                 tile.for %n_1, %n_extent_1 = {{.*}} to %n_extent step 64 {
 // CHECK:                   tile.for %m_1, %m_extent_1 = {{.*}} to %m_extent step 4 {
+// CHECK:                     %[[ROWS:.*]] = arith.cmpi sge, %m_extent_1, %{{.*}}
+// CHECK:                     %[[WHOLE:.*]] = arith.andi %[[ROWS]], %{{.*}}
+// CHECK:                     scf.if %[[WHOLE]] {
+// CHECK-NEXT:                  tile.window %r[%begin + %m + %m_1, %n + %n_1] : memref
+// CHECK:                     } else {
 // CHECK:                     %[[C:.*]] = tile.window %r[%begin + %m + %m_1, %n + %n_1] extent [%m_extent_1, %n_extent_1]
 // CHECK:                     %[[OLD:.*]] = tile.load %[[C]] if %[[CONTINUED]] else 0.0
 // CHECK:                     %[[A:.*]] = tile.window %a[%begin + %m + %m_1, %k] extent [%m_extent_1, %[[KC]]]
