@@ -67,9 +67,19 @@ def _followers(
         case tile.ForOp():
             return [(user.body.block.args[operand], dim), (user.results[operand - 2], dim)]
         case tile.YieldOp() | scf.YieldOp():
-            return _carried(user.parent_op(), operand, dim)
+            return _carried(user.parent_op(), operand, dim, extent)
         case _:
             return None
+
+
+def _is_defined_in(value: SSAValue, op: Operation) -> bool:
+    block = value.owner if isinstance(value.owner, Block) else value.owner.parent
+    while block is not None:
+        around = block.parent_op()
+        if around is op:
+            return True
+        block = None if around is None else around.parent
+    return False
 
 
 def _followers_of_contract(
@@ -81,8 +91,10 @@ def _followers_of_contract(
     return [(user.result, dim)]
 
 
-def _carried(parent: Operation | None, number: int, dim: int) -> list[tuple[SSAValue, int]] | None:
+def _carried(parent: Operation | None, number: int, dim: int, extent: SSAValue) -> list[tuple[SSAValue, int]] | None:
     match parent:
+        case tile.ForOp() if _is_defined_in(extent, parent):
+            return None  # the next trip has another extent
         case tile.ForOp():
             return [(parent.body.block.args[2 + number], dim), (parent.results[number], dim)]
         case scf.IfOp():

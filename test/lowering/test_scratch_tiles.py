@@ -225,6 +225,35 @@ tile.kernel @exchange(%X : memref<64x48xf32>, %Y : memref<64x48xf32>, %O : memre
 """
 
 
+GROWING = """
+tile.kernel @grow(%O : memref<4x64x48xf32>) {
+  %zero = arith.constant 0 : index
+  %one = arith.constant 1 : index
+  %four = arith.constant 4 : index
+  %f1 = arith.constant 1.0 : f32
+  %ones = tile.splat %f1 : f32 -> !tile.tile<64x48xf32>
+  %last = tile.for %i, %ic = %zero to %four step 1 iter_args(%c = %ones) -> (!tile.tile<64x48xf32>) {
+    %rows = arith.addi %i, %one : index
+    %next = tile.map (%c : !tile.tile<64x48xf32>) -> !tile.tile<64x48xf32> {
+    ^bb0(%x : f32):
+      %y = arith.addf %x, %f1 : f32
+      tile.yield %y : f32
+    }
+    %w = tile.window %O[%i, 0, 0] extent [%rows, _] : memref<4x64x48xf32> -> !tile.window<64x48xf32>
+    tile.store %next, %w : !tile.tile<64x48xf32>, !tile.window<64x48xf32>
+    tile.yield %next : !tile.tile<64x48xf32>
+  }
+}
+"""
+
+
+def test_rows_that_a_later_trip_reads_are_computed():
+    o = check_kernel(GROWING, "grow", AVX512, [np.zeros((4, 64, 48), np.float32)])[0]
+    for trip in range(4):
+        assert np.all(o[trip, : trip + 1] == trip + 2)
+        assert np.all(o[trip, trip + 1 :] == 0)
+
+
 @pytest.mark.parametrize("target", [*TARGETS, "generic"])
 @pytest.mark.parametrize("trips", [0, 1, 2, 5])
 def test_values_that_follow_each_other(target: str, trips: int):
