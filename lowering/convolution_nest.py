@@ -1,7 +1,8 @@
 """The tensors and index maps of a convolution as a nest, for ``nn-to-nest``.
 
-    image [n, c, h + r - 1, w + s - 1], zero outside;  filter [o, c, r, s]  ->  result [n, o, h, w], summed over r, s, c
+    image [n, c, h + r - 1, w + s - 1], zero outside;  filter [o, c, r, s]  ->  result [n, o, h, w], summed over c, r, s
 
+The sum has the order of the image in memory, so that what is staged of it at once is summed at once.
 With several groups the channels of all three are two dimensions, group and channel in it: the tensors are reshaped,
 which moves nothing. Sizes of the result that are only known at run time are those of empty tensors that are not read.
 """
@@ -35,8 +36,10 @@ class Convolution:
 
     @property
     def iterators(self) -> str:
-        """The iterators in order; r, s and c are summed."""
-        return "ngohwrsc" if self.grouped else "nohwrsc"
+        """The iterators in order; the last three are summed, in the order in which the image lies in memory."""
+        letters = self.op.letters.image
+        summed = "crs" if letters.index("c") < letters.index("h") else "rsc"
+        return ("ngohw" if self.grouped else "nohw") + summed
 
     def _split(self, letters: str, channel: str) -> str:
         return letters.replace(channel, "g" + channel) if self.grouped else letters

@@ -8,6 +8,8 @@
 - ``parallel``: the iterator split over workers, in contiguous ranges that are multiples of ``grain``.
 - ``grid``: instead of ``parallel``, the iterators whose outermost blocks together are divided among workers.
 - ``lane``: the iterator laid across vector lanes.
+- ``fold = h pitch 57``: steps of ``h`` and of the lane iterator are walked as one, rows of 57 places one after the
+  other, so that lanes do not end with a row; a loop over the lane iterator then counts places.
 - ``stage``: the inputs of the root nest (by position) that are packed into scratch.
 - ``intrinsic``: the matrix instruction, a row of the machine description.
 
@@ -64,6 +66,7 @@ class Schedule:
     lane: str | None = None
     stage: tuple[int, ...] = ()
     intrinsic: str | None = None
+    fold: tuple[str, int] | None = None
 
     def steps(self, iterator: str) -> tuple[int, ...]:
         """The steps of the loops over ``iterator``, outermost first."""
@@ -79,6 +82,8 @@ class Schedule:
             parts.append(f"grid = [{', '.join(self.grid)}]")
         if self.lane is not None:
             parts.append(f"lane = {self.lane}")
+        if self.fold is not None:
+            parts.append(f"fold = {self.fold[0]} pitch {self.fold[1]}")
         if self.stage:
             parts.append(f"stage = [{', '.join(map(str, self.stage))}]")
         if self.intrinsic is not None:
@@ -136,6 +141,8 @@ class ScheduleAttr(Data[Schedule]):
             raise VerifyException("workers divide either the range of one iterator, 'parallel', or a grid, not both")
         if len(set(schedule.grid)) != len(schedule.grid) or not set(schedule.grid) <= inner.keys():
             raise VerifyException(f"grid [{', '.join(schedule.grid)}] must list distinct iterators that have loops")
+        if schedule.fold is not None and schedule.lane is None:
+            raise VerifyException(f"fold = {schedule.fold[0]} needs a lane iterator to be folded into")
         if schedule.grain < 1:
             raise VerifyException(f"grain {schedule.grain} must be positive")
         if len(set(schedule.stage)) != len(schedule.stage) or any(position < 0 for position in schedule.stage):
@@ -168,6 +175,12 @@ def _parse_names(parser: AttrParser) -> tuple[str, ...]:
     return tuple(parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parse_name))
 
 
+def _parse_fold(parser: AttrParser) -> tuple[str, int]:
+    iterator = parser.parse_identifier(" for the iterator folded into the lanes")
+    parser.parse_keyword("pitch", " before the places of a row")
+    return iterator, _parse_positive(parser)
+
+
 def _parse_positions(parser: AttrParser) -> tuple[int, ...]:
     def parse_position() -> int:
         return parser.parse_integer(allow_boolean=False, allow_negative=False)
@@ -180,6 +193,7 @@ _PARTS: dict[str, Callable[[AttrParser], Any]] = {
     "parallel": lambda parser: parser.parse_identifier(" for the parallel iterator"),
     "grid": _parse_names,
     "lane": lambda parser: parser.parse_identifier(" for the iterator across lanes"),
+    "fold": _parse_fold,
     "stage": _parse_positions,
     "intrinsic": lambda parser: parser.parse_str_literal(" for the name of an intrinsic"),
 }

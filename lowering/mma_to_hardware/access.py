@@ -10,6 +10,7 @@ the map alone. Addresses and conditions are built from parts that leave the loop
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, reduce
 
@@ -23,6 +24,7 @@ from xdsl.ir.affine import (
     AffineDimExpr,
     AffineExpr,
     AffineMap,
+    AffineSymExpr,
 )
 
 from crosstile.dialects import mma
@@ -30,9 +32,10 @@ from crosstile.dialects.arith import CmpiOp
 from crosstile.dialects.assembly import default_map
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.ir.index_math import Index
-from crosstile.lowering.affine_steps import coefficient
+from crosstile.lowering.affine_steps import coefficient, summands
 from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.linear_index import Linear
+from crosstile.lowering.mma_to_hardware.folding import Fold, find_fold
 from crosstile.lowering.mma_to_hardware.state import INDEX, HardwareLowering, Memory, vector_type
 from crosstile.lowering.vector_registers import Registers, registers_of
 
@@ -70,9 +73,13 @@ class Access:
         self.shape = fragment.get_shape()
         by = default_map(len(self.shape), len(self.memory.sizes)) if op.map is None else op.map.data
         self.map: AffineMap = by
+        self.sizes, self.strides = self.memory.sizes, self.memory.strides
         self.clip = op.clip is not None
         self.clamp = frozenset(clamp)
         self._indices = tuple(op.indices)
+        self._more_symbols: tuple[Linear, ...] = ()
+        if self.memory.storage is None and not self.clip:
+            self._unfold()
         dims = integer_list(op.extent_dims)
         self.extents: Mapping[int, Index] = {
             dim: self._index(extent)
@@ -94,11 +101,68 @@ class Access:
         constant = constant_value(old)
         return self.lowering.value(old) if constant is None else constant
 
+    # Dimensions walked as one
+
+    def _unfold(self) -> None:
+        """Take dimensions that the map walks as one for one dimension of the memory."""
+        results, sizes, strides = list(self.map.results), list(self.sizes), list(self.strides)
+        for at in range(len(results) - 1, 0, -1):
+            fold = find_fold(results[at - 1], results[at])
+            above, below = strides[at - 1], strides[at]
+            if fold is None or not isinstance(above, int) or not isinstance(below, int) or above != fold.length * below:
+                continue
+            results[at - 1 : at + 1] = [fold.unfolded]
+            sizes[at - 1 : at + 1] = [self.lowering.index.mul(sizes[at - 1], fold.length)]
+            strides[at - 1 : at + 1] = [below]
+        self.map = AffineMap(self.map.num_dims, self.map.num_symbols, tuple(results))
+        self.sizes, self.strides = tuple(sizes), tuple(strides)
+
+    def fold(self) -> tuple[int, Fold] | None:
+        """Where the lanes are rows of memory one after the other, each shorter than what it stands for: the position of
+        the second dimension and the place that both dimensions are."""
+        lane, results = len(self.shape) - 1, self.map.results
+        for at in range(1, len(results)):
+            size, fold = self.sizes[at], find_fold(results[at - 1], results[at])
+            if fold is None or coefficient(fold.place, lane) != 1 or not self.clip or self.strides[at] != 1:
+                continue
+            others = [*results[: at - 1], *results[at + 1 :], fold.above]
+            if isinstance(size, int) and size <= fold.length and self._is_zero(fold.below):
+                return (at, fold) if all(coefficient(other, lane) == 0 for other in others) else None
+        return None
+
+    def _is_zero(self, expression: AffineExpr) -> bool:
+        """Whether a sum of symbols and constants is known to be 0."""
+        known = [constant_value(index) for index in self._indices]
+        values = [
+            known[term.position] if isinstance(term, AffineSymExpr) else getattr(term, "value", None)
+            for term in summands(expression)
+        ]
+        return all(value == 0 for value in values)
+
+    def segments(self, start: Sequence[int]) -> list[Access]:
+        """For each row that lanes of the register at ``start`` can lie in, the access to that row alone."""
+        found = self.fold()
+        assert found is not None
+        at, fold = found
+        symbols = [self._symbol(index, [Linear(coordinate) for coordinate in start]) for index in self._indices]
+        begin = self.lowering.linear.evaluate(fold.place, [Linear(coordinate) for coordinate in start], symbols)
+        row = AffineExpr.symbol(len(symbols))
+        result: list[Access] = []
+        for number in range((fold.length + self.registers.lanes - 2) // fold.length + 1):
+            results = list(self.map.results)
+            results[at - 1] = fold.above + row + number
+            results[at] = fold.place + row * -fold.length + -number * fold.length
+            segment = copy(self)
+            segment.map = AffineMap(self.map.num_dims, len(symbols) + 1, tuple(results))
+            segment._more_symbols = (self.lowering.linear.floor_div(begin, fold.length),)
+            result.append(segment)
+        return result
+
     # Coordinates
 
     def coordinates(self, place: Sequence[Linear]) -> list[Linear]:
         """The coordinates in memory of the element at ``place`` of the fragment."""
-        symbols = [self._symbol(index, place) for index in self._indices]
+        symbols = [*(self._symbol(index, place) for index in self._indices), *self._more_symbols]
         clamped = [self._clamped(dim, coordinate) for dim, coordinate in enumerate(place)]
         return [self.lowering.linear.evaluate(result, clamped, symbols) for result in self.map.results]
 
@@ -140,7 +204,7 @@ class Access:
         """
         index, linear = self.lowering.index, self.lowering.linear
         total = Linear()
-        for coordinate, stride in zip(self._box(self.coordinates(place)), self.memory.strides, strict=True):
+        for coordinate, stride in zip(self._box(self.coordinates(place)), self.strides, strict=True):
             if isinstance(stride, int):
                 total += coordinate.scale(stride)
             else:
@@ -177,7 +241,7 @@ class Access:
         if self.memory.storage is not None:
             return self._step_in_storage(steps, span, self.memory.storage)
         total = 0
-        for step, stride in zip(steps, self.memory.strides, strict=True):
+        for step, stride in zip(steps, self.strides, strict=True):
             if step is None or (step and not isinstance(stride, int)):
                 return None
             total += step * stride if isinstance(stride, int) else 0
@@ -229,9 +293,7 @@ class Access:
             if isinstance(index.type, mma.FragmentType) and self._varies(index, lane_dim) == (lane_dim in dims):
                 found.append(Condition(self.lowering.linear.of_new(self._gathered(index, place)), 0, None))
         if self.clip:
-            for result, coordinate, size in zip(
-                self.map.results, self.coordinates(place), self.memory.sizes, strict=True
-            ):
+            for result, coordinate, size in zip(self.map.results, self.coordinates(place), self.sizes, strict=True):
                 if (coefficient(result, lane_dim) != 0) == (lane_dim in dims):
                     found.append(Condition(coordinate, 0, size))
         return found

@@ -19,17 +19,17 @@ from crosstile.lowering.loops import build_if, run_if
 from crosstile.lowering.mma_to_hardware.access import Access
 
 
-def load_lanes(access: Access, start: Sequence[int], pad: float) -> SSAValue:
-    """An element per lane, consecutive in memory."""
+def load_lanes(access: Access, start: Sequence[int], pad: float, otherwise: SSAValue | None = None) -> SSAValue:
+    """An element per lane, consecutive in memory; what is not valid is ``pad``, or the lane of ``otherwise``."""
     lowering = access.lowering
     type_ = VectorType(access.type.element_type, [access.registers.lanes])
     mask = access.mask(start)
     if mask is False:
-        return lowering.constant(pad, type_)
+        return lowering.constant(pad, type_) if otherwise is None else otherwise
     flat, at = access.address([Linear(coordinate) for coordinate in start])
     if mask is True:
         return lowering.insert(vector.LoadOp(flat, [at], type_)).result
-    padding = lowering.constant(pad, type_)
+    padding = lowering.constant(pad, type_) if otherwise is None else otherwise
     return lowering.insert(vector.MaskedLoadOp(flat, [at], mask, padding, type_)).result
 
 

@@ -72,13 +72,23 @@ def _choose_load(access: Access) -> Callable[[Access, Sequence[int], float], SSA
         return words.load_replicated if access.registers.replicated else words.load_lanes
     if access.registers.replicated:
         return _load_replicated
-    return load_lanes if access.is_consecutive() else _load_each
+    if access.is_consecutive():
+        return load_lanes
+    return _load_each if access.fold() is None else _load_folded
 
 
 def _load_replicated(access: Access, start: Sequence[int], pad: float) -> SSAValue:
     """A register that holds one element in all lanes."""
     scalar = load_element(access, [Linear(coordinate) for coordinate in start], pad)
     return access.lowering.insert(vector.BroadcastOp(scalar, access.type)).vector
+
+
+def _load_folded(access: Access, start: Sequence[int], pad: float) -> SSAValue:
+    """A register whose lanes lie in several rows: a masked load of each."""
+    value = access.lowering.constant(pad, access.type)
+    for segment in access.segments(start):
+        value = load_lanes(segment, start, pad, value)
+    return value
 
 
 def _load_each(access: Access, start: Sequence[int], pad: float) -> SSAValue:
@@ -101,6 +111,7 @@ def lower_store(op: mma.StoreOp, lowering: HardwareLowering) -> None:
         return
     access = Access(lowering, op, op.destination, fragment)
     replicated, consecutive = access.registers.replicated, access.is_consecutive()
+    folded = not replicated and not consecutive and access.fold() is not None
     for register, start in zip(lowering.values(op.value), access.registers.starts, strict=True):
         if access.registers.group > 1:
             words.store(access, start, register)
@@ -108,6 +119,9 @@ def lower_store(op: mma.StoreOp, lowering: HardwareLowering) -> None:
             store_element(access, [Linear(coordinate) for coordinate in start], register, 0)
         elif consecutive:
             _store_lanes(access, start, register)
+        elif folded:
+            for segment in access.segments(start):
+                _store_lanes(segment, start, register)
         else:
             _store_elements(access, start, register)
 

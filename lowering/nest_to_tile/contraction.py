@@ -85,7 +85,7 @@ class ContractionKernel:
         axis = self.builder.axes.by_name(loop.iterator)
         assert axis is not None
         reduced = axis in self.reduced
-        bounds = self.builder.bounds(place, axis)
+        bounds = self._bounds(place, axis)
         if reduced:
             # An empty sum is still to be stored, so the loop runs at least once.
             bounds = (bounds[0], self.builder.index.maximum(bounds[1], 1))
@@ -108,6 +108,10 @@ class ContractionKernel:
                     f"loop '{loop}' cuts {self.schedule.intrinsic}: expects a step that is a multiple of {balanced}"
                 )
         self.builder.loop(place, axis, bounds, loop.step, (), inside, balanced)
+
+    def _bounds(self, place: Place, axis: Axis) -> tuple[Index, Index]:
+        """What a loop over ``axis`` covers at ``place``."""
+        return self.builder.bounds(place, axis)
 
     def _clip(self, place: Place, axis: Axis) -> Place:
         """``place`` with the extent of ``axis`` cut at its size, which only an empty reduction exceeds."""

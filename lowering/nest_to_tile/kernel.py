@@ -23,6 +23,7 @@ from crosstile.dialects.packing import memref_of_tensor
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.nest_to_tile.attention import AttentionKernel
 from crosstile.lowering.nest_to_tile.contraction import ContractionKernel
+from crosstile.lowering.nest_to_tile.convolution import ConvolutionKernel, convolution_of
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, TileShape
 from crosstile.lowering.nest_to_tile.sweeps import sweep_body
@@ -73,7 +74,10 @@ def register_tile(axes: KernelAxes, schedule: Schedule) -> TileShape:
         named = [axes.by_name(loop.iterator) for loop in schedule.loops]
         candidates = [axis for axis in named if axis is not None and axis != lanes and axis in axes.parallel()]
         rows = candidates[-1] if candidates else None
-    return TileShape(rows, _innermost_step(schedule, rows), lanes, _innermost_step(schedule, lanes))
+    row_count, lane_count = _innermost_step(schedule, rows), _innermost_step(schedule, lanes)
+    folded = None if schedule.fold is None else axes.by_name(schedule.fold[0])
+    fold = None if folded is None or schedule.fold is None else (folded, schedule.fold[1])
+    return TileShape(rows, row_count, lanes, lane_count, fold)
 
 
 def _innermost_step(schedule: Schedule, axis: Axis | None) -> int:
@@ -100,7 +104,11 @@ def _parallel(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAV
                     f"the schedule names intrinsic '{schedule.intrinsic}', but the root nest is no matrix product of "
                     "inputs of one floating-point type"
                 )
-            ContractionKernel(builder, roles, schedule, outputs).body(place)
+            parts = convolution_of(builder.axes, roles, schedule)
+            if parts is None:
+                ContractionKernel(builder, roles, schedule, outputs).body(place)
+            else:
+                ConvolutionKernel(builder, roles, schedule, outputs, parts=parts).body(place)
         else:
             sweep_body(builder, schedule, place, outputs)
         builder.lowering.insert(tile.YieldOp())

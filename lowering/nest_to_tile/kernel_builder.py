@@ -8,15 +8,17 @@ its inputs, computed where it is needed and at most once per place; a reduction 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from typing import cast
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import AnyFloat, FloatAttr, IndexType, IntegerAttr
 from xdsl.ir import Attribute, Block, BlockArgument, SSAValue
+from xdsl.ir.affine import AffineBinaryOpKind
 
 from crosstile.dialects import tile
 from crosstile.dialects.nest.analysis import element_type
-from crosstile.dialects.nest.axes import Axis, AxisOrUnit, AxisSum, KernelAxes
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, AxisSum, KernelAxes, axes_among
 from crosstile.dialects.nest.generic import GenericOp, IndexOp
 from crosstile.dialects.packing import packed_layout
 from crosstile.ir.index_math import Index
@@ -163,12 +165,23 @@ class KernelBuilder:
                 extents[at] = self.index.value(span.extent)
             return Walk(span.starts[skip.get(axis, 0) :], at, factor)
 
+        def walks(axis: Axis, factor: int = 1) -> list[Walk]:
+            fold, lanes = self.shape.fold, self.shape.lanes
+            if fold is None or lanes is None or axis not in (fold[0], lanes) or dimension(lanes) is None:
+                return [walk(axis, factor)]
+            if axis == lanes:
+                return [replace(walk(lanes, factor), part=AffineBinaryOpKind.Mod, pitch=fold[1])]
+            quotient = replace(walk(lanes, factor), part=AffineBinaryOpKind.FloorDiv, pitch=fold[1])
+            return [walk(axis, factor), quotient]
+
         def coordinate(entry: AxisOrUnit) -> Coordinate:
             if isinstance(entry, AxisSum):
-                return Coordinate([walk(axis, factor) for axis, factor in entry.terms], entry.constant)
-            return Coordinate([] if entry is None else [walk(entry)])
+                return Coordinate([w for axis, factor in entry.terms for w in walks(axis, factor)], entry.constant)
+            return Coordinate([] if entry is None else walks(entry))
 
         map_, indices = window_map([coordinate(entry) for entry in axes], len(shape))
+        # Places between two rows are no elements.
+        clip = clip or (self.shape.fold is not None and self.shape.lanes in axes_among(axes))
         return self.lowering.insert(tile.WindowOp(source, indices, shape, extents, map_, clip)).result
 
     def span(self, place: Place, axis: Axis) -> Span:

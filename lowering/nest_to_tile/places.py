@@ -12,7 +12,7 @@ from functools import reduce
 from operator import add
 
 from xdsl.ir import SSAValue
-from xdsl.ir.affine import AffineExpr, AffineMap
+from xdsl.ir.affine import AffineBinaryOpKind, AffineExpr, AffineMap
 
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, axes_among
 from crosstile.ir.index_math import Index
@@ -20,19 +20,24 @@ from crosstile.ir.index_math import Index
 
 @dataclass(frozen=True)
 class TileShape:
-    """The register tile of a kernel: which axes it spans and how far."""
+    """The register tile of a kernel: which axes it spans and how far.
+
+    With ``fold``, an axis and a pitch, the lanes are places: a place is a step of that axis, ``place floordiv pitch``,
+    and one of the lanes' axis, ``place mod pitch``.
+    """
 
     rows: Axis | None
     row_count: int
     lanes: Axis | None
     lane_count: int
+    fold: tuple[Axis, int] | None = None
 
     def of(self, axes: Sequence[AxisOrUnit]) -> tuple[int, int]:
         """The shape of a tile of a value that lies along ``axes``."""
         among = axes_among(axes)
         rows = self.row_count if self.rows is not None and self.rows in among else 1
-        lanes = self.lane_count if self.lanes is not None and self.lanes in among else 1
-        return rows, lanes
+        across = self.lanes in among or (self.fold is not None and self.fold[0] in among)
+        return rows, self.lane_count if self.lanes is not None and across else 1
 
     def dimension(self, axis: Axis | None) -> int | None:
         """0 for the axis of the rows, 1 for the axis of the lanes, None for every other."""
@@ -83,12 +88,15 @@ class Place:
 class Walk:
     """A part of one source dimension's coordinate: ``factor`` times an axis that begins at the sum of ``starts``.
 
-    ``dimension`` is the dimension of the tile that walks along the axis, if one does.
+    ``dimension`` is the dimension of the tile that walks along the axis, if one does. With ``part`` it is the quotient
+    or the remainder of a division by ``pitch`` that counts.
     """
 
     starts: Sequence[Index]
     dimension: int | None
     factor: int = 1
+    part: AffineBinaryOpKind | None = None
+    pitch: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,9 @@ def window_map(coordinates: Sequence[Coordinate], rank: int) -> tuple[AffineMap,
         terms: list[AffineExpr] = []
         constant = coordinate.constant
         for walk in coordinate.walks:
+            if walk.part is not None:
+                terms.append(_times(_part(walk, indices), walk.factor))
+                continue
             for start in walk.starts:
                 if isinstance(start, int):
                     constant += walk.factor * start
@@ -118,6 +129,20 @@ def window_map(coordinates: Sequence[Coordinate], rank: int) -> tuple[AffineMap,
         terms += [AffineExpr.constant(constant)] if constant or not terms else []
         results.append(reduce(add, terms))
     return AffineMap(rank, len(indices), tuple(results)), indices
+
+
+def _part(walk: Walk, indices: list[SSAValue]) -> AffineExpr:
+    """The quotient or the remainder of a place."""
+    terms: list[AffineExpr] = [] if walk.dimension is None else [AffineExpr.dimension(walk.dimension)]
+    for start in walk.starts:
+        if isinstance(start, int):
+            terms.append(AffineExpr.constant(start))
+        else:
+            if start not in indices:  # quotient and remainder are seen to belong together by what they are of
+                indices.append(start)
+            terms.append(AffineExpr.symbol(indices.index(start)))
+    place = reduce(add, terms)
+    return place // walk.pitch if walk.part is AffineBinaryOpKind.FloorDiv else place % walk.pitch
 
 
 def _times(expression: AffineExpr, factor: int) -> AffineExpr:

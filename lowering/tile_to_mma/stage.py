@@ -8,7 +8,7 @@
         %f = mma.load %B[%k0 + %k, %j0 + %j] extent [_, %nc - %j]      the last panel is padded
         mma.store %f, %b[%k, %j]
 
-How a window is copied is in ``filling``.
+How a window is copied is in ``filling``, for other ranks than matrices in ``row_filling``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from crosstile.ir.index_math import Index
 from crosstile.lowering.tile_to_mma.filling import Filling, block_shape, round_up
 from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, is_read_beyond
 from crosstile.lowering.tile_to_mma.places import number, place_of_buffer, place_of_window, window_of
+from crosstile.lowering.tile_to_mma.row_filling import fill_rows
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.sub_tiles import fill
 
@@ -32,8 +33,6 @@ def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
     chosen = choose_panels(op, lowering)
     panels = chosen or Panels(1, shape[-1])
     is_window = isinstance(op.source.type, tile.WindowType)
-    if is_window and len(shape) != 2:
-        raise lowering.error(f"stages a window of {len(shape)} dimensions; a core packs matrices only")
     source = place_of_window(window_of(op.source, lowering), lowering) if is_window else None
     whole = shape
     if len(shape) == 2:
@@ -50,8 +49,11 @@ def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
     if source is None:
         target.store(lowering, lowering.value(op.source))
         return
-    limits = _limit(op, 0, lowering), _limit(op, 1, lowering)
-    Filling.of(lowering, source, target, panels, limits, element, number(op.pad)).build()
+    limits = [_limit(op, dim, lowering) for dim in range(len(shape))]
+    if len(shape) != 2:
+        fill_rows(lowering, source, target, limits, element, number(op.pad))
+        return
+    Filling.of(lowering, source, target, panels, (limits[0], limits[1]), element, number(op.pad)).build()
 
 
 def _limit(op: tile.StageOp, dim: int, lowering: TileLowering) -> Index:

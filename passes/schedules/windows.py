@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from crosstile.dialects.nest.axes import Axis, AxisSum, KernelAxes, axes_among
 from crosstile.dialects.nest.contraction_roles import ContractionRoles
+from crosstile.dialects.nest.convolution_roles import convolution_roles
 from crosstile.dialects.nest.schedule import (
     Comparison,
     GuardAttr,
@@ -16,6 +17,7 @@ from crosstile.dialects.nest.schedule import (
     Schedule,
     ScheduleAttr,
 )
+from crosstile.passes.schedules.convolutions import convolution_schedule
 from crosstile.passes.schedules.register_tiles import (
     EFFICIENCY,
     REDUCTION_BLOCK_BYTES,
@@ -40,6 +42,8 @@ def is_window(axes: KernelAxes, roles: ContractionRoles, position: int) -> bool:
 
 def window_schedules(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
     """Guarded schedules for a product of a window: a register tile by the width of the result's last dimension."""
+    if (parts := convolution_roles(axes, roles)) is not None:
+        return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(convolution_schedule(axes, parts, machine)))]
     element = str(roles.element)
     intrinsic = machine.choose(element, element, element)
     tiles = register_tiles(machine)

@@ -347,7 +347,7 @@ func.func @unreachable_schedule(%x: tensor<4xf32>) {
 
 // -----
 
-// expected-error @+1 {{a schedule has no part 'tile': expects loops, parallel, grid, lane, stage, intrinsic}}
+// expected-error @+1 {{a schedule has no part 'tile': expects loops, parallel, grid, lane, fold, stage, intrinsic}}
 "builtin.module"() ({}) {schedule = #nest.schedule<tile = [8]>} : () -> ()
 
 // -----
