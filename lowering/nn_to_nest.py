@@ -206,7 +206,7 @@ def _lower_contract(op: ContractOp, lowering: Lowering) -> None:
 
 
 def _lower_conv2d(op: Conv2dOp, lowering: Lowering) -> None:
-    """A contraction over places and channels; the image is read where the filter lies, and is zero outside of its bounds."""
+    """A contraction over channels and places; the image is read where the filter lies, and is zero outside."""
     convolution = Convolution(op, lowering)
     element, accumulator = tensor_of(op.image).element_type, op.accumulator_type
     inputs, sizes = convolution.inputs(), convolution.size_inputs()

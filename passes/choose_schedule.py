@@ -50,9 +50,11 @@ def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAtt
     roles = contraction_roles(axes)
     if roles is not None and carrier(axes, kernel.yield_op.arguments, roles) is not None:
         windowed = any(is_window(axes, roles, position) for position in (roles.lhs, roles.rhs))
+        widened = roles.factors != (str(roles.element),) * 2
         try:
-            base = (window_schedules if windowed else contraction_schedules)(axes, roles, machine)
-            return packed_schedules(axes, roles, base) if packed_positions(roles) else base
+            if not (windowed and widened):
+                base = (window_schedules if windowed else contraction_schedules)(axes, roles, machine)
+                return packed_schedules(axes, roles, base) if packed_positions(roles) else base
         except UnknownNameError:
             pass  # no matrix unit for these types: the sum of products is swept like any other reduction
     return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(sweep_schedule(axes, machine)))]

@@ -72,8 +72,8 @@ class Conv2dOp(NnOp):
     ``padding`` (top, bottom, left, right) surrounds the image with zeros. With ``groups`` g, channels of image and
     result are divided into g equal parts, and each part of the result is a convolution of the same part of the image;
     the filter's channels are those of one part. The filter is ``[o, c, r, s]`` in layout nchw, ``[r, s, c, o]`` in
-    nhwc; its places r and s are of static size. Each element is one chain in the order of the image in memory, over c, r, s
-    in layout nchw and over r, s, c in nhwc, as in ``nn.contract``.
+    nhwc; its places r and s are of static size. Each element is one chain in the order of the image in memory, as in
+    ``nn.contract``: over c, r, s in layout nchw and over r, s, c in nhwc.
     """
 
     name = "nn.conv2d"

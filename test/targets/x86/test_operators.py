@@ -95,6 +95,15 @@ PROGRAMS: dict[str, tuple[str, Sequence[Shape]]] = {
         "nn.conv2d %x, %y nchw accumulate f32 : tensor<?x3x5x5xf32>, tensor<8x3x5x5xf32>",
         [("B", 3, 5, 5), (8, 3, 5, 5)],
     ),
+    "conv2d of rows of a known width": (
+        "nn.conv2d %x, %y nchw padding [1, 1, 1, 1] accumulate f32 : tensor<?x9x?x14xf32>, tensor<7x9x3x3xf32>",
+        [("B", 9, "H", 14), (7, 9, 3, 3)],
+    ),
+    "conv2d with strides, of rows of a known width": (
+        "nn.conv2d %x, %y nchw strides [2, 3] padding [2, 1, 0, 2] dilations [1, 2] accumulate f32"
+        " : tensor<2x?x?x23xf32>, tensor<11x?x2x5xf32>",
+        [(2, "C", "H", 23), (11, "C", 2, 5)],
+    ),
     "conv2d in f64": (
         "nn.conv2d %x, %y nchw padding [1, 1, 1, 1] accumulate f64 : tensor<?x3x?x?xf64>, tensor<5x3x3x3xf64>",
         [("B", 3, "H", "W"), (5, 3, 3, 3)],
