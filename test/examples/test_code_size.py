@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TARGET = "x86-64-avx512"
 MOST_AT_MMA = 300
 """Operations of one kernel while a fragment is still one value."""
-MOST_AT_LLVM = 2000
+MOST_AT_LLVM = 2100
 MOST_BYTES = 16_000
 
 

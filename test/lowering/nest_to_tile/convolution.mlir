@@ -44,7 +44,7 @@ func.func @main(%x: tensor<?x64x56x56xf32>, %w: tensor<64x64x3x3xf32>, %b: tenso
 
 // CHECK:      tile.kernel @conv2d(%x : memref<?x5x?x?xf32>, %w : memref<7x5x3x3xf32>,
 // CHECK:              %[[BLOCK:.*]] = tile.window %x by affine_map<(d0, d1, d2, d3)[s0, s1, s2, s3, s4]
-// CHECK-SAME:           -> ((s0 + s1), (d0 + s4), ((((d2 * 2) + (s2 * 2)) + -2) + d1), ((d3 + s3) + -1))>
+// CHECK-SAME:           -> ((s2 + s3), (d0 + s4), ((((d2 * 2) + (s0 * 2)) + -2) + d1), ((d3 + s1) + -1))>
 // CHECK-NEXT:         %[[IMAGE:.*]] = tile.stage %[[BLOCK]] : !tile.window<5x2x
 // CHECK:              tile.for %h_1, %{{.*}} step 1 {
 // CHECK:                tile.window %[[IMAGE]] by affine_map<(d0, d1)[s0, s1] -> ((d0 floordiv 9),
