@@ -100,7 +100,7 @@ class AttentionOp(NnOp):
 
     Scores, their softmax and the sums are in the accumulator type; weights are rounded to the operands' type before
     they meet the values. Both products are chains as in ``nn.matmul``; ``fastmath<reassoc>``, the default, frees the
-    order in which the exponentials of a row are added up.
+    order in which the exponentials of a row are added up, and lets a running maximum rescale what has been added up.
     Source: Vaswani et al., Attention Is All You Need, arXiv 1706.03762; grouped heads: Ainslie et al., 2305.13245.
     """
 
