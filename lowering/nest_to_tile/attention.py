@@ -23,8 +23,7 @@ and cancels.)
 
 Keys that a mask hides from all queries of a block are not visited (``dialects/nest/visible_range.py``). Blocks begin at
 multiples of the step whatever is hidden, so a result depends neither on the block of queries nor on workers. Blocks
-that all queries see are not masked. Where the schedule gives a second, smaller step to m, a last block of queries that
-is no larger is computed as a block of that step.
+that all queries see are not masked.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class AttentionKernel:
     outputs: Sequence[SSAValue]
 
     def build(self) -> None:
-        """The grid over blocks of queries; a last one that is small may be a block of a smaller step."""
+        """The grid over blocks of queries."""
         roles, index, builder = self.roles, self.builder.index, self.builder
         wanted = [*roles.outer, roles.m]
         grid = [axis for name in self.schedule.grid if (axis := builder.axes.by_name(name)) is not None]
@@ -95,37 +94,19 @@ class AttentionKernel:
                 raise builder.lowering.error(f"the size of '{axis}', a dimension of a head, must be static")
             place = Place({**place.spans, axis: Span((), axis.size)}, place.tiles)
         with builder.lowering.at(block):
-            self._queries(place, self.schedule.steps(roles.m.name))
+            _QueryBlock(self).build(place)
             builder.lowering.insert(tile.YieldOp())
         builder.lowering.insert(tile.ParallelOp(lowers, uppers, block, steps))
 
-    def _queries(self, place: Place, steps: Sequence[int]) -> None:
-        """The queries at ``place`` in a block of the smallest of ``steps`` that holds them."""
-        step, *smaller = steps
-        extent = place.spans[self.roles.m].extent
-        if not smaller or isinstance(extent, int):
-            _QueryBlock(self, step).build(place)
-            return
-        lowering, index = self.builder.lowering, self.builder.index
-        with lowering.at(few := Block()):
-            self._queries(place.branch(), smaller)
-            lowering.insert(scf.YieldOp())
-        with lowering.at(many := Block()):
-            _QueryBlock(self, step).build(place.branch())
-            lowering.insert(scf.YieldOp())
-        is_small = index.build(arith.CmpiOp(extent, index.value(smaller[0]), "sle")).result
-        lowering.insert(scf.IfOp(is_small, [], Region(few), Region(many)))
-
 
 class _QueryBlock:
-    """The state of lowering one block of at most ``queries`` queries."""
+    """The state of lowering one block of queries."""
 
-    def __init__(self, kernel: AttentionKernel, queries: int):
+    def __init__(self, kernel: AttentionKernel):
         builder, roles = kernel.builder, kernel.roles
         self.roles = roles
         self.schedule = kernel.schedule
         self.outputs = kernel.outputs
-        self._queries = queries
         self._lowering = builder.lowering
         self._index = builder.index
         self._axes = builder.axes
@@ -163,7 +144,7 @@ class _QueryBlock:
         )
 
     def _step(self, axis: Axis) -> int:
-        steps = self.schedule.steps(axis.name) if axis != self.roles.m else (self._queries,)
+        steps = self.schedule.steps(axis.name)
         if not steps:
             raise self._lowering.error(f"the schedule has no loop over '{axis}', which attention needs")
         if axis in (self.roles.d, self.roles.e) and steps[0] < (axis.size or 0):

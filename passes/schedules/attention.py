@@ -1,52 +1,71 @@
 """Schedules of attention: a block of queries per worker's turn, which meets the keys block by block.
 
-Level: nest. In: the roles of an attention's axes. Out: one schedule, such as, on a core with AVX-512::
+Level: nest. In: the roles of an attention's axes. Out: guarded schedules, such as, on a core with AVX-512::
 
-    #nest.schedule<loops = [b : 1, h : 1, m : 48, m : 16, n : 64, d : 64, e : 64], grid = [b, h, m], lane = m,
-                   stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32">
+    #nest.schedule<loops = [b : 1, h : 1, m : 48, n : 64, d : 64, e : 64], grid = [b, h, m], lane = m, stage = [0],
+                   intrinsic = "x86.avx512.fma.1x16x1.f32">
 
 Queries lie across lanes: then keys and values are read in place, row by row, as the left factors of both products, only
-the block of queries is packed, once for all keys, and the maxima and sums of a softmax never cross lanes. A last block
-with no more queries than lanes is computed with one vector.
+the block of queries is packed, once for all keys, and the maxima and sums of a softmax never cross lanes. Few queries,
+and numbers of them that whole blocks of four vectors hold without a rest, have blocks of their own.
 """
 
 from __future__ import annotations
 
 from crosstile.dialects.nest.attention_roles import AttentionRoles
-from crosstile.dialects.nest.schedule import GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
+from crosstile.dialects.nest.schedule import (
+    Comparison,
+    GuardAttr,
+    GuardedScheduleAttr,
+    Loop,
+    Schedule,
+    ScheduleAttr,
+)
 from crosstile.passes.schedules.register_tiles import round_up
 from crosstile.targets.model import Machine, UnknownNameError
 
 QUERY_VECTORS = 3
 """Vectors of queries in a block: eight rows of three are the register tile that loads least per multiplication.
 Measured with 48 and 64 queries: 165 and 163 GFLOP/s for S = 1024, 167 and 161 for S = 2048 and heads of 128."""
+EVEN_VECTORS = 4
+"""Vectors of queries where they divide the queries; up to ``MOST_EVEN`` queries the rest of three costs more."""
+MOST_EVEN = 1024
 KEY_BLOCK = 64
 """Keys in a block of scores: each costs the sums one more pass through memory (32 and 128 keys: 6 % less)."""
 
 
 def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
-    """The one schedule of an attention on ``machine``."""
+    """The guarded schedules of an attention on ``machine``, by the number of its queries."""
     try:
         intrinsic = machine.choose("f32", "f32", "f32")
         lanes, name = intrinsic.n, intrinsic.name
     except UnknownNameError:
         lanes, name = 1, None  # no matrix unit: products and sums of scalars
-    most = QUERY_VECTORS * lanes
-    queries = most if roles.m.size is None else min(most, round_up(max(roles.m.size, 1), lanes))
+    few, even = Comparison(roles.m.name, "<=", lanes), EVEN_VECTORS * lanes
+    divided = (Comparison(roles.m.name, "==", 0, even), Comparison(roles.m.name, "<=", MOST_EVEN))
+    if (queries := roles.m.size) is None:
+        blocks = [((few,), lanes), (divided, even), ((), QUERY_VECTORS * lanes)]
+    elif queries <= even:
+        blocks = [((), round_up(max(queries, 1), lanes))]
+    else:
+        blocks = [((), even if all(one.holds(queries) for one in divided) else QUERY_VECTORS * lanes)]
+    return [
+        GuardedScheduleAttr(GuardAttr(guard), ScheduleAttr(_schedule(roles, block, name))) for guard, block in blocks
+    ]
+
+
+def _schedule(roles: AttentionRoles, queries: int, intrinsic: str | None) -> Schedule:
+    """One schedule, for blocks of ``queries``."""
     keys = KEY_BLOCK if roles.n.size is None else min(KEY_BLOCK, max(roles.n.size, 1))
     assert roles.d.size is not None and roles.e.size is not None
     loops = [Loop(axis.name, 1) for axis in roles.outer]
-    loops.append(Loop(roles.m.name, queries))
-    if lanes < queries and (roles.m.size is None or 0 < roles.m.size % queries <= lanes):
-        loops.append(Loop(roles.m.name, lanes))
-    loops += [Loop(roles.n.name, keys), Loop(roles.d.name, roles.d.size)]
+    loops += [Loop(roles.m.name, queries), Loop(roles.n.name, keys), Loop(roles.d.name, roles.d.size)]
     if roles.e != roles.d:
         loops.append(Loop(roles.e.name, roles.e.size))
-    schedule = Schedule(
+    return Schedule(
         loops=tuple(loops),
         grid=tuple(axis.name for axis in (*roles.outer, roles.m)),
         lane=roles.m.name,
         stage=(roles.query,),
-        intrinsic=name,
+        intrinsic=intrinsic,
     )
-    return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(schedule))]

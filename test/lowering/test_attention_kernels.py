@@ -46,8 +46,7 @@ def with_schedule(roles: AttentionRoles, lane: str, queries: int, keys: int, sta
     steps = {roles.n: keys, roles.d: roles.d.size or 0, roles.e: roles.e.size or 0}
     loops = [*(Loop(axis.name, 1) for axis in roles.outer), *(Loop(axis.name, step) for axis, step in steps.items())]
     on_queries = lane == "queries"
-    smaller = [16] if on_queries and queries > 16 else []
-    loops += [Loop(roles.m.name, step) for step in (queries, *smaller)]
+    loops.append(Loop(roles.m.name, queries))
     return Schedule(
         loops=tuple(loops),
         grid=tuple(axis.name for axis in (*roles.outer, roles.m)),

@@ -111,12 +111,16 @@ func.func @kept(%x : tensor<?xf32>) -> tensor<?xf32> {
   func.return %y : tensor<?xf32>
 }
 
-// Attention: a grid of blocks of three vectors of queries, which meet 64 keys at a time.
+// Attention: a grid of blocks of three vectors of queries, which meet 64 keys at a time; one vector for few queries, four
+// where they go without a rest.
 
 // CHECK-LABEL: func.func @attention
-// CHECK:         schedules [#nest.schedule<loops = [h : 1, m : 48, m : 16, n : 64, k : 20, e : 33], grid = [h, m], lane = m, stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32">]
+// CHECK:         schedules [m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 64,
+// CHECK-SAME:      m mod 64 == 0 and m <= 1024 : #nest.schedule<loops = [h : 1, m : 64, n : 64,
+// CHECK-SAME:      #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 33], grid = [h, m], lane = m, stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32">]
 // AVX2-LABEL:  func.func @attention
-// AVX2:          loops = [h : 1, m : 24, m : 8, n : 64, k : 20, e : 33]
+// AVX2:          m mod 32 == 0 and m <= 1024
+// AVX2-SAME:     #nest.schedule<loops = [h : 1, m : 24, n : 64, k : 20, e : 33]
 func.func @attention(%q : tensor<?x?x20xf32>, %k : tensor<?x?x20xf32>, %v : tensor<?x?x33xf32>) -> tensor<?x?x33xf32> {
   %y = nest.kernel @attention (%a = %q : tensor<?x?x20xf32>, %b = %k : tensor<?x?x20xf32>, %c = %v : tensor<?x?x33xf32>)
       -> (tensor<?x?x33xf32>) {
