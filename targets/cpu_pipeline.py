@@ -35,5 +35,5 @@ def pipeline(machine: str) -> str:
     """All passes from ``nn`` to ``llvm`` as a pipeline; ``host`` is the machine at hand."""
     from crosstile.targets.host import resolve_machine
 
-    name = resolve_machine(machine).name
+    name = "host" if machine == "host" else resolve_machine(machine).name
     return ",".join(step for level in LEVELS[1:] for step in steps(name, level))

@@ -33,7 +33,7 @@ from crosstile.ir.verification import verify_module
 from crosstile.lowering.split_kernels import certain_launches, split_kernels
 from crosstile.targets.cpu_pipeline import LEVELS, steps
 from crosstile.targets.host import missing_features
-from crosstile.targets.model import Machine
+from crosstile.targets.model import Machine, machine
 from crosstile.targets.x86.launch import Compiled, HostFunction
 from crosstile.targets.x86.linking import ProgramCode
 from crosstile.targets.x86.run import compile_module
@@ -212,9 +212,10 @@ class Program:
         return module
 
     def _passes(self, level: str) -> list[ModulePass]:
-        return [
-            make_pass(spec) for text in steps(self.machine.name, level, self.bound) for spec in parse_pipeline(text)
-        ]
+        row = self.machine.name
+        # A row that is not the one of its name is this machine's, with the caches that it really has.
+        name = row if self.machine is machine(row) else "host"
+        return [make_pass(spec) for text in steps(name, level, self.bound) for spec in parse_pipeline(text)]
 
     def _lower(self, module: ModuleOp, above: str, below: str) -> None:
         """Take ``module`` from one level to another in place, without verifying."""
