@@ -19,9 +19,9 @@ from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.places import Place
 from crosstile.lowering.tile_to_mma.state import TileLowering
 
-PIECE_VECTORS = 2
+PIECE_VECTORS = 4
 """Vectors of a row that are copied together."""
-UNROLLED_PIECES = 4
+UNROLLED_PIECES = 2
 """Rows of so many pieces are copied without a loop over them."""
 
 
