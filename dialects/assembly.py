@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import (
     IntAttr,
     IntegerAttr,
     IntegerType,
+    i1,
     i64,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -283,3 +284,18 @@ def default_map(tile_rank: int, source_rank: int) -> AffineMap:
     for dim in range(tile_rank):
         results[source_rank - tile_rank + dim] += AffineExpr.dimension(dim)
     return AffineMap(tile_rank, source_rank, tuple(results))
+
+
+def parse_nontemporal(parser: Parser) -> SSAValue | None:
+    """The condition of ``nontemporal if %large``, if it stands here."""
+    if parser.parse_optional_keyword("nontemporal") is None:
+        return None
+    parser.parse_keyword("if")
+    return parser.parse_operand(i1, msg="expected a condition of type i1")
+
+
+def print_nontemporal(printer: Printer, condition: SSAValue | None) -> None:
+    """Print what ``parse_nontemporal`` reads."""
+    if condition is not None:
+        printer.print_string(" nontemporal if ")
+        printer.print_ssa_value(condition)

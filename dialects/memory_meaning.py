@@ -24,6 +24,7 @@ from xdsl.ir import Attribute, Operation
 from crosstile.dialects.arith_meaning import dense_array
 from crosstile.dialects.element_types import Array, dtype_of, is_poison, poisoned
 from crosstile.dialects.interpreter import Interpreter, Meanings
+from crosstile.dialects.memref import PrefetchOp
 from crosstile.dialects.packing import packed_layout
 from crosstile.ir.diagnostics import op_error
 
@@ -89,6 +90,20 @@ def allocate(interpreter: Interpreter, op: memref.AllocOp, operands: Sequence[An
     """Fresh, poisoned memory."""
     sizes = operands[: len(op.dynamic_sizes)]
     return (poisoned(filled_shape(op.memref.type, sizes), element_dtype(op.memref.type)),)
+
+
+@MEANINGS.of(PrefetchOp)
+def prefetch(interpreter: Interpreter, op: PrefetchOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """Nothing that can be seen, wherever it points."""
+    return ()
+
+
+@MEANINGS.of(memref.ExtractAlignedPointerAsIndexOp)
+def address(
+    interpreter: Interpreter, op: memref.ExtractAlignedPointerAsIndexOp, operands: Sequence[Any]
+) -> Sequence[Any]:
+    """Where the array begins."""
+    return (operands[0].ctypes.data,)
 
 
 @MEANINGS.of(memref.DeallocOp, memref.AssumeAlignmentOp)

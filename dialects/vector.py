@@ -1,8 +1,10 @@
-"""The ``vector`` dialect of the hardware level: xDSL's operations, and ``vector.constant_mask``, which it lacks.
+"""The ``vector`` dialect of the hardware level: xDSL's operations, with what it lacks of upstream's.
 
-Name and syntax are upstream's. The dialect is registered under ``vector`` in place of xDSL's::
+That is ``vector.constant_mask`` and the alignment of ``vector.store``. The dialect is registered under ``vector`` in
+place of xDSL's::
 
     %m = vector.constant_mask [3] : vector<8xi1>        lanes 0, 1 and 2 set
+    vector.store %v, %a[%i] {alignment = 64 : i64, nontemporal = true} : memref<?xf32>, vector<16xf32>
 """
 
 from __future__ import annotations
@@ -10,9 +12,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdsl.dialects import vector
-from xdsl.dialects.builtin import DenseArrayBase, VectorType, i1, i64
-from xdsl.ir import Dialect
-from xdsl.irdl import IRDLOperation, irdl_op_definition, prop_def, result_def, traits_def
+from xdsl.dialects.builtin import BoolAttr, DenseArrayBase, IndexType, IntegerAttr, MemRefType, VectorType, i1, i64
+from xdsl.ir import Dialect, SSAValue
+from xdsl.irdl import (
+    IRDLOperation,
+    irdl_op_definition,
+    operand_def,
+    opt_attr_def,
+    opt_prop_def,
+    prop_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+)
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.traits import Pure
@@ -67,4 +79,33 @@ class ConstantMaskOp(IRDLOperation):
         return op
 
 
-Vector = Dialect("vector", [*vector.Vector.operations, ConstantMaskOp], list(vector.Vector.attributes))
+@irdl_op_definition
+class StoreOp(vector.StoreOp):
+    """``vector.store`` that may promise its ``alignment`` in bytes, and be ``nontemporal``: past the caches."""
+
+    vector = operand_def(VectorType)
+    base = operand_def(MemRefType)
+    indices = var_operand_def(IndexType)
+    nontemporal = opt_prop_def(BoolAttr, default_value=BoolAttr.from_bool(False))
+    alignment = opt_attr_def(IntegerAttr.constr(i64))
+
+    assembly_format = None
+
+    def __init__(self, value: SSAValue, base: SSAValue, indices: Sequence[SSAValue], streamed_at: int | None = None):
+        """``streamed_at`` is the alignment of a store past the caches; None makes an ordinary store."""
+        super().__init__(value, base, indices, None if streamed_at is None else BoolAttr.from_bool(True))
+        if streamed_at is not None:
+            self.attributes["alignment"] = IntegerAttr(streamed_at, i64)
+
+    def verify_(self) -> None:
+        super().verify_()
+        alignment = 1 if self.alignment is None else self.alignment.value.data
+        if alignment < 1 or alignment & (alignment - 1):
+            raise VerifyException(f"'vector.store' is aligned to a power of two of bytes, not to {alignment}")
+
+
+Vector = Dialect(
+    "vector",
+    [*(op for op in vector.Vector.operations if op is not vector.StoreOp), ConstantMaskOp, StoreOp],
+    list(vector.Vector.attributes),
+)

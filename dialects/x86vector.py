@@ -56,6 +56,10 @@ BYTE_DOTS = {8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.51
 """LLVM's intrinsic by lanes; that of 256 bits becomes AVX-VNNI's encoding where there is no AVX-512."""
 
 
+STORE_FENCE = "llvm.x86.sse.sfence"
+"""LLVM's intrinsic that puts stores past the caches in order with those after it; Intel's SFENCE."""
+
+
 def unsigned_signed_dot(accumulator: SSAValue, unsigned: SSAValue, signed: SSAValue) -> CallIntrinsicOp:
     """``accumulator`` plus, in every lane, the dot product of four unsigned by four signed bytes; Intel's VPDPBUSD."""
     type_ = accumulator.type

@@ -31,6 +31,7 @@ from xdsl.dialects.builtin import (
     UnitAttr,
     i1,
     i8,
+    i32,
     i64,
 )
 from xdsl.dialects.utils import get_dynamic_index_list
@@ -39,6 +40,7 @@ from xdsl.utils.hints import isa
 
 from crosstile.dialects import llvm
 from crosstile.dialects.arith_meaning import dense_array
+from crosstile.dialects.memref import PrefetchOp
 from crosstile.dialects.packing import packed_layout
 from crosstile.lowering.arith_to_llvm import convert_elements
 from crosstile.lowering.driver import Lowering, Rule
@@ -83,6 +85,14 @@ def lower_store(op: memref.StoreOp, lowering: Lowering) -> None:
     if value.type == i1:
         value = lowering.insert(xllvm.ZExtOp(value, i8)).res
     lowering.insert(xllvm.StoreOp(value, address, alignment=element_bytes(op.value.type)))
+
+
+def lower_prefetch(op: PrefetchOp, lowering: Lowering) -> None:
+    """``memref.prefetch``: the address and LLVM's intrinsic."""
+    address = MemRef.of(lowering, op.memref).address(lowering, lowering.flatten(op.indices))
+    hints = [op.isWrite.value.data != 0, op.localityHint.value.data, op.isDataCache.value.data != 0]
+    arguments = [address, *(constant(lowering, int(hint), i32) for hint in hints)]
+    lowering.insert(xllvm.CallIntrinsicOp("llvm.prefetch.p0", arguments, []))
 
 
 def lower_dim(op: memref.DimOp, lowering: Lowering) -> None:
@@ -293,6 +303,7 @@ def lower_get_global(op: memref.GetGlobalOp, lowering: Lowering) -> None:
 RULES: Mapping[type[Operation], Rule] = {
     memref.LoadOp: lower_load,
     memref.StoreOp: lower_store,
+    PrefetchOp: lower_prefetch,
     memref.DimOp: lower_dim,
     memref.RankOp: lower_rank,
     memref.SubviewOp: lower_subview,

@@ -33,7 +33,7 @@ from xdsl.utils.hints import isa
 
 from crosstile.dialects import llvm
 from crosstile.dialects.arith import element_type
-from crosstile.dialects.vector import ConstantMaskOp
+from crosstile.dialects.vector import ConstantMaskOp, StoreOp
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.llvm_types import constant, element_bytes, literal, scalar_or_vector
 from crosstile.lowering.memref_descriptor import MemRef
@@ -68,8 +68,10 @@ def lower_load(op: vector.LoadOp, lowering: Lowering) -> None:
 def lower_store(op: vector.StoreOp, lowering: Lowering) -> None:
     """``vector.store``."""
     address = vector_address(lowering, op.base, op.indices, op.vector.type)
-    alignment = element_bytes(element_type(op.vector.type))
-    lowering.insert(xllvm.StoreOp(lowering.value(op.vector), address, alignment=alignment))
+    known = op.alignment if isinstance(op, StoreOp) else None
+    alignment = element_bytes(element_type(op.vector.type)) if known is None else known.value.data
+    past_caches = bool(op.nontemporal.value.data)
+    lowering.insert(xllvm.StoreOp(lowering.value(op.vector), address, alignment=alignment, nontemporal=past_caches))
 
 
 def lower_masked_load(op: vector.MaskedLoadOp, lowering: Lowering) -> None:

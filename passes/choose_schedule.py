@@ -28,15 +28,13 @@ from crosstile.dialects.nest.axes import KernelAxes
 from crosstile.dialects.nest.contraction_roles import carrier, contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.schedule import (
-    GuardAttr,
     GuardedScheduleAttr,
-    ScheduleAttr,
 )
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.schedules.attention import attention_schedules
 from crosstile.passes.schedules.packed import packed_positions, packed_schedules
 from crosstile.passes.schedules.products import contraction_schedules
-from crosstile.passes.schedules.sweeps import sweep_schedule
+from crosstile.passes.schedules.sweeps import sweep_schedules
 from crosstile.passes.schedules.windows import is_window, window_schedules
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import Machine, UnknownNameError
@@ -57,7 +55,7 @@ def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAtt
                 return packed_schedules(axes, roles, base) if packed_positions(roles) else base
         except UnknownNameError:
             pass  # no matrix unit for these types: the sum of products is swept like any other reduction
-    return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(sweep_schedule(axes, machine)))]
+    return sweep_schedules(axes, machine)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,17 @@ from xdsl.pattern_rewriter import (
 from crosstile.dialects.nn import composites
 from crosstile.dialects.nn.attention import AttentionOp, CausalMaskOp
 from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulOp, MatrixProductOp
-from crosstile.dialects.nn.elementwise import BINARY, UNARY, CastOp, ConstantOp, GeluOp, ReluOp, SigmoidOp, SiluOp
+from crosstile.dialects.nn.elementwise import (
+    BINARY,
+    UNARY,
+    CastOp,
+    ConstantOp,
+    DivOp,
+    GeluOp,
+    ReluOp,
+    SigmoidOp,
+    SiluOp,
+)
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import ReshapeOp
 from crosstile.dialects.nn.shapes import least_finite, tensor_of
@@ -46,6 +56,10 @@ from crosstile.dialects.nn.syntax import NnOp
 
 _UNARY = {op.name: op for op in UNARY}
 _BINARY = {op.name: op for op in BINARY}
+
+
+def _with(flags: FastMathFlagsAttr, flag: FastMathFlag) -> FastMathFlagsAttr:
+    return FastMathFlagsAttr(flags.data | {flag})
 
 
 class PrimitiveBuilder:
@@ -58,6 +72,9 @@ class PrimitiveBuilder:
         self._of_reductions = fastmath
         # The order of a sum is the only thing that reassoc frees here, and an elementwise operation has none.
         self._of_elements = FastMathFlagsAttr(fastmath.data - {FastMathFlag.REASSOC})
+        free = FastMathFlag.REASSOC in fastmath.data
+        self._of_quotients = _with(self._of_elements, FastMathFlag.ALLOW_RECIP) if free else self._of_elements
+        self._of_maxima = _with(fastmath, FastMathFlag.NO_SIGNED_ZEROS) if free else fastmath
 
     def _insert(self, op: Operation, hint: str | None = None) -> SSAValue:
         self._rewriter.insert(op)
@@ -88,9 +105,14 @@ class PrimitiveBuilder:
         """``nn.<name>``."""
         return self._insert(_BINARY[f"nn.{name}"](lhs, rhs, self._of_elements), name)
 
+    def quotient(self, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+        """``nn.div`` that may be a product with a reciprocal."""
+        return self._insert(DivOp(lhs, rhs, self._of_quotients), "div")
+
     def reduce(self, kind: str, x: SSAValue, dim: int) -> SSAValue:
-        """``nn.reduce`` that keeps the dimension."""
-        return self._insert(ReduceOp(x, kind, [dim], keep_dims=True, fastmath=self._of_reductions), kind)
+        """``nn.reduce`` that keeps the dimension; which zero is a maximum does not matter to what is shifted by it."""
+        flags = self._of_maxima if kind == "max" else self._of_reductions
+        return self._insert(ReduceOp(x, kind, [dim], keep_dims=True, fastmath=flags), kind)
 
     def shift(self, x: SSAValue) -> SSAValue:
         """The value itself."""

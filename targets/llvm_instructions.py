@@ -119,7 +119,8 @@ def _load(text: FunctionText, op: xllvm.LoadOp) -> str:
 def _store(text: FunctionText, op: xllvm.StoreOp) -> str:
     _require_plain(op)
     volatile = " volatile" if op.volatile_ is not None else ""
-    return f"  store{volatile} {text.typed(op.value)}, {text.typed(op.ptr)}{alignment(op)}"
+    hint = "" if op.nontemporal is None else f", !nontemporal {text.one_metadata()}"
+    return f"  store{volatile} {text.typed(op.value)}, {text.typed(op.ptr)}{alignment(op)}{hint}"
 
 
 def _require_plain(op: xllvm.LoadOp | xllvm.StoreOp) -> None:

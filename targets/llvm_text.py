@@ -138,6 +138,7 @@ class ModuleText:
         self.type_suffixes: dict[Attribute, str] = {}
         self.intrinsics: dict[str, str] = {}
         self.attribute_groups: dict[tuple[str, ...], int] = {}
+        self.metadata: list[str] = []
 
     def print(self, module: ModuleOp) -> str:
         """The whole text."""
@@ -152,7 +153,14 @@ class ModuleText:
                 raise op_error(op, f"'{op.name}' has no LLVM IR; at this level a module holds llvm.func and globals")
         parts += [*bodies, *self.intrinsics.values()]
         parts += [f"attributes #{number} = {{ {' '.join(group)} }}" for group, number in self.attribute_groups.items()]
+        parts += [f"!{number} = {node}" for number, node in enumerate(self.metadata)]
         return "\n".join(parts) + "\n"
+
+    def one_metadata(self) -> str:
+        """The node that marks an access as non-temporal: the number 1."""
+        if not self.metadata:
+            self.metadata.append("!{i32 1}")
+        return "!0"
 
     def type(self, type_: Attribute) -> str:
         """The name of a type in LLVM IR."""
@@ -240,6 +248,7 @@ class FunctionText:
         self.type = module.type
         self.suffix = module.suffix
         self.declare_intrinsic = module.declare_intrinsic
+        self.one_metadata = module.one_metadata
         self.values: dict[SSAValue, str] = {}
         self.labels: dict[Block, str] = {}
         self.used: dict[str, int] = {}

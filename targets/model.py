@@ -214,7 +214,8 @@ class Machine:
     executes a kernel's instance (core, SM) down to lanes, ``memories`` from the nearest to the farthest.
     ``vector_registers`` registers of ``vector_bits`` bits belong to each thread of control (a core's thread, a warp),
     and ``tile_registers`` registers of rows, which the layouts of a matrix unit's operands describe.
-    ``clock`` is in Hz.
+    ``clock`` is in Hz. ``store_fence`` is LLVM's intrinsic that puts stores past the caches in order with what follows,
+    "" for a machine that keeps them in order.
 
     Raises :class:`ModelError` for a memory of an unknown scope or an intrinsic whose feature is not listed.
     """
@@ -231,6 +232,7 @@ class Machine:
     clock: float
     intrinsics: tuple[MmaIntrinsic, ...]
     tile_registers: int = 0
+    store_fence: str = ""
 
     def __post_init__(self) -> None:
         if "." in self.name:

@@ -43,8 +43,10 @@ from xdsl.utils.exceptions import VerifyException
 from crosstile.dialects.assembly import (
     LiteralAttr,
     literal_attribute,
+    parse_nontemporal,
     parse_optional_literal,
     print_literal,
+    print_nontemporal,
     verify_literal,
 )
 from crosstile.dialects.mma.kernel import integer_list, integers
@@ -224,7 +226,8 @@ class StoreOp(IRDLOperation):
     """``mma.store %f, %A[%i, %j] extent [%mr, %nr] : fragment, memory``: writes the valid elements only.
 
     Where several places of a fragment are the same place in memory (an index that stands still, two equal indices of
-    a scatter) which element is written is undefined.
+    a scatter) which element is written is undefined. ``nontemporal if %large`` asks to write past the caches where the
+    condition holds; it changes no value.
     """
 
     name = "mma.store"
@@ -233,6 +236,7 @@ class StoreOp(IRDLOperation):
     destination = operand_def()
     indices = var_operand_def()
     extents = var_operand_def(IndexType)
+    nontemporal = opt_operand_def(i1)
     map = opt_prop_def(AffineMapAttr)
     extent_dims = opt_prop_def(DenseArrayBase)
     clip = opt_prop_def(UnitAttr)
@@ -247,9 +251,11 @@ class StoreOp(IRDLOperation):
         extents: Extents = (),
         map: AffineMapAttr | None = None,
         clip: bool = False,
+        nontemporal: SSAValue | None = None,
     ):
         given, dims = given_extents(extents)
-        super().__init__(operands=[value, destination, indices, given], properties=place_properties(map, dims, clip))
+        operands = [value, destination, indices, given, nontemporal]
+        super().__init__(operands=operands, properties=place_properties(map, dims, clip))
 
     @classmethod
     def parse(cls, parser: Parser) -> StoreOp:
@@ -257,12 +263,13 @@ class StoreOp(IRDLOperation):
         value = parser.parse_unresolved_operand("expected the fragment to store")
         parser.parse_punctuation(",")
         place = parse_place(parser)
+        nontemporal = parse_nontemporal(parser)
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
         fragment = parser.resolve_operand(value, parse_fragment_type(parser))
         parser.parse_punctuation(",")
         destination = parser.resolve_operand(place.source, parser.parse_type())
-        op = cls(fragment, destination, place.indices, place.extents, place.map, place.clip)
+        op = cls(fragment, destination, place.indices, place.extents, place.map, place.clip, nontemporal)
         op.attributes.update(attributes)
         return op
 
@@ -273,6 +280,7 @@ class StoreOp(IRDLOperation):
         printer.print_string(", ")
         extents = listed_extents(self.extents, self.extent_dims, self.value_type.get_num_dims())
         print_place(printer, self.destination, self.map, self.indices, extents, self.clip is not None)
+        print_nontemporal(printer, self.nontemporal)
         printer.print_op_attributes(self.attributes)
         printer.print_string(" : ")
         printer.print_attribute(self.value.type)

@@ -12,6 +12,9 @@
   other, so that lanes do not end with a row; a loop over the lane iterator then counts places.
 - ``stage``: the inputs of the root nest (by position) that are packed into scratch.
 - ``intrinsic``: the matrix instruction, a row of the machine description.
+- ``keep``: room in scratch for so many elements of a row of each value that is kept from one sweep to the next.
+- ``prefetch``: how many bytes ahead at most what is read is fetched into the nearest cache.
+- ``stream``: how many bytes a result must have to be written past the caches.
 
 Every part may be left out. A kernel carries a list of them, each but the last with a guard over the sizes of the root
 nest's iterators; the first whose guard holds is run::
@@ -67,6 +70,9 @@ class Schedule:
     stage: tuple[int, ...] = ()
     intrinsic: str | None = None
     fold: tuple[str, int] | None = None
+    keep: int | None = None
+    prefetch: int | None = None
+    stream: int | None = None
 
     def steps(self, iterator: str) -> tuple[int, ...]:
         """The steps of the loops over ``iterator``, outermost first."""
@@ -88,6 +94,12 @@ class Schedule:
             parts.append(f"stage = [{', '.join(map(str, self.stage))}]")
         if self.intrinsic is not None:
             parts.append(f'intrinsic = "{self.intrinsic}"')
+        if self.keep is not None:
+            parts.append(f"keep = {self.keep}")
+        if self.prefetch is not None:
+            parts.append(f"prefetch = {self.prefetch}")
+        if self.stream is not None:
+            parts.append(f"stream = {self.stream}")
         return ", ".join(parts)
 
 
@@ -145,6 +157,10 @@ class ScheduleAttr(Data[Schedule]):
             raise VerifyException(f"fold = {schedule.fold[0]} needs a lane iterator to be folded into")
         if schedule.grain < 1:
             raise VerifyException(f"grain {schedule.grain} must be positive")
+        for part in ("keep", "prefetch", "stream"):
+            size: int | None = getattr(schedule, part)
+            if size is not None and size < 1:
+                raise VerifyException(f"{part} {size} must be positive")
         if len(set(schedule.stage)) != len(schedule.stage) or any(position < 0 for position in schedule.stage):
             raise VerifyException(f"stage {list(schedule.stage)} must list distinct positions of inputs, from 0")
 
@@ -196,6 +212,9 @@ _PARTS: dict[str, Callable[[AttrParser], Any]] = {
     "fold": _parse_fold,
     "stage": _parse_positions,
     "intrinsic": lambda parser: parser.parse_str_literal(" for the name of an intrinsic"),
+    "keep": _parse_positive,
+    "prefetch": _parse_positive,
+    "stream": _parse_positive,
 }
 
 
@@ -207,6 +226,13 @@ class Comparison:
     predicate: str
     bound: int
     modulus: int | None = None
+
+    @property
+    def most(self) -> int | None:
+        """The largest size that satisfies the condition; None if there is none."""
+        if self.modulus is not None:
+            return None
+        return {"<=": self.bound, "<": self.bound - 1, "==": self.bound}.get(self.predicate)
 
     def holds(self, size: int) -> bool:
         """Whether an iterator of ``size`` satisfies the condition."""

@@ -294,6 +294,21 @@ def _verify_schedule(kernel: KernelOp, root: GenericOp, guarded: GuardedSchedule
             raise VerifyException(
                 f"the schedule stages input {position}, but the root nest has {len(root.inputs)} inputs"
             )
+    if schedule.keep is not None and not _fits(root, guarded, schedule.keep):
+        raise VerifyException(
+            f"the schedule keeps {schedule.keep} elements of a row, but rows may be longer: expects the guard "
+            f"'{schedule.lane} <= {schedule.keep}', or rows of a static size"
+        )
     for comparison in guarded.guard.data:
         if comparison.iterator.lower() not in lowered:
             raise VerifyException(f"guard '{comparison}' names iterator '{comparison.iterator}', but {known}")
+
+
+def _fits(root: GenericOp, guarded: GuardedScheduleAttr, room: int) -> bool:
+    """Whether a row along the lanes of a schedule is known to have at most ``room`` elements where it applies."""
+    lane = guarded.schedule.data.lane
+    sizes = dict(zip(root.iterator_names, iterator_sizes(root), strict=True))
+    size = sizes.get(lane) if lane is not None else None
+    most = [comparison.most for comparison in guarded.guard.data if comparison.iterator.lower() == (lane or "").lower()]
+    known = [bound for bound in (size, *most) if isinstance(bound, int)]
+    return bool(known) and min(known) <= room

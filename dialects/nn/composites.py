@@ -40,6 +40,10 @@ class Primitives(Protocol[ValueT]):
         """``nn.<name>`` of two operands."""
         ...
 
+    def quotient(self, lhs: ValueT, rhs: ValueT) -> ValueT:
+        """``lhs / rhs``, or where sums may be reassociated ``lhs`` times the rounded reciprocal of ``rhs``."""
+        ...
+
     def reduce(self, kind: str, x: ValueT, dim: int) -> ValueT:
         """``nn.reduce <kind>`` along ``dim``, which is kept with size 1."""
         ...
@@ -119,7 +123,7 @@ def gelu(on: Primitives[ValueT], x: ValueT, approximate: str) -> ValueT:
 def softmax(on: Primitives[ValueT], x: ValueT, dim: int) -> ValueT:
     """Exponentials of the distance to the maximum, which cannot overflow, divided by their sum."""
     exponential = on.unary("exp", on.binary("sub", x, on.shift(on.reduce("max", x, dim))))
-    return on.binary("div", exponential, on.reduce("add", exponential, dim))
+    return on.quotient(exponential, on.reduce("add", exponential, dim))
 
 
 def layer_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, beta: ValueT, dim: int, epsilon: float) -> ValueT:

@@ -162,6 +162,7 @@ class BoundedPrimitives:
         self.format = format_of(element)
         self._dtype = dtype_of(element)
         self._reassoc = FastMathFlag.REASSOC in fastmath.data
+        self._reciprocals = FastMathFlag.ALLOW_RECIP in fastmath.data
 
     def constant(self, value: float) -> Bounded:
         """Off by its rounding."""
@@ -177,7 +178,17 @@ class BoundedPrimitives:
 
     def binary(self, name: str, lhs: Bounded, rhs: Bounded) -> Bounded:
         """``nn.<name>``."""
+        if name == "div" and self._reciprocals:
+            return self._scaled(lhs, rhs)
         return _BINARY[name](self.format, lhs, rhs)
+
+    def quotient(self, lhs: Bounded, rhs: Bounded) -> Bounded:
+        """``nn.div``, which with ``reassoc`` may be a product with a reciprocal."""
+        return self._scaled(lhs, rhs) if self._reassoc else self.binary("div", lhs, rhs)
+
+    def _scaled(self, lhs: Bounded, rhs: Bounded) -> Bounded:
+        """Rounded twice: the reciprocal, and the product."""
+        return bounded.multiply(self.format, lhs, bounded.divide(self.format, self.constant(1.0), rhs))
 
     def reduce(self, kind: str, x: Bounded, dim: int) -> Bounded:
         """``nn.reduce <kind>`` along one dimension."""

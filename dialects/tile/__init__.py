@@ -19,8 +19,8 @@ One row-scaling kernel; see docs/tile.md for the ideas and examples/tile/ for wh
       tile.return
     }
 
-Files: ``types``, ``kernel`` (kernel, parallel, dim), ``loops`` (for, yield), ``launch``, ``window``, ``memory`` (load,
-store, stage), ``compute`` (contract, map, reduce), ``shape`` (splat, iota, mask, transpose, reshape), ``meaning``
+Files: ``types``, ``kernel`` (kernel, parallel, dim), ``loops`` (for, yield), ``launch``, ``window``, ``memory`` (alloc,
+load, store, stage), ``compute`` (contract, map, reduce), ``shape`` (splat, iota, mask, transpose, reshape), ``meaning``
 (what all of it computes, in NumPy).
 """
 
@@ -30,7 +30,7 @@ from crosstile.dialects.tile.compute import ContractOp, MapOp, ReduceOp
 from crosstile.dialects.tile.kernel import DimOp, KernelOp, ParallelOp, ReturnOp
 from crosstile.dialects.tile.launch import LaunchOp
 from crosstile.dialects.tile.loops import ForOp, YieldOp
-from crosstile.dialects.tile.memory import LoadOp, StageOp, StoreOp
+from crosstile.dialects.tile.memory import AllocOp, LoadOp, StageOp, StoreOp
 from crosstile.dialects.tile.shape import IotaOp, MaskOp, ReshapeOp, SplatOp, TransposeOp
 from crosstile.dialects.tile.types import BufferType, TileType, WindowType
 from crosstile.dialects.tile.window import WindowOp
@@ -45,6 +45,7 @@ Tile = Dialect(
         YieldOp,
         DimOp,
         WindowOp,
+        AllocOp,
         LoadOp,
         StoreOp,
         StageOp,

@@ -20,7 +20,7 @@ import numpy as np
 
 from crosstile.dialects.arith_meaning import attribute_value
 from crosstile.dialects.assembly import dense_values
-from crosstile.dialects.element_types import Array, dtype_of
+from crosstile.dialects.element_types import Array, dtype_of, poisoned
 from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.reductions import COMBINE, identity
 from crosstile.dialects.tile.blocks import blocks, ceil_divide, sample_positions, worker_ranges
@@ -29,7 +29,7 @@ from crosstile.dialects.tile.coverage import Coverage, NeedsMissing
 from crosstile.dialects.tile.kernel import DimOp, ParallelOp
 from crosstile.dialects.tile.launch import LaunchOp
 from crosstile.dialects.tile.loops import ForOp
-from crosstile.dialects.tile.memory import LoadOp, StageOp, StoreOp
+from crosstile.dialects.tile.memory import AllocOp, LoadOp, StageOp, StoreOp
 from crosstile.dialects.tile.shape import IotaOp, MaskOp, ReshapeOp, SplatOp, TransposeOp
 from crosstile.dialects.tile.types import BufferType
 from crosstile.dialects.tile.window import WindowOp
@@ -141,9 +141,16 @@ def load(interpreter: Interpreter, op: LoadOp, operands: Sequence[Any]) -> Seque
 @MEANINGS.of(StoreOp)
 def store(interpreter: Interpreter, op: StoreOp, operands: Sequence[Any]) -> Sequence[Any]:
     """The valid elements."""
-    value, target = operands
+    value, target, *_ = operands
     target.write(interpreter.state(Coverage), value)
     return ()
+
+
+@MEANINGS.of(AllocOp)
+def alloc(interpreter: Interpreter, op: AllocOp, operands: Sequence[Any]) -> Sequence[Any]:
+    """Poison, until it is written."""
+    type_ = op.result.type
+    return (poisoned(type_.get_shape(), dtype_of(type_.element_type)),)
 
 
 @MEANINGS.of(StageOp)

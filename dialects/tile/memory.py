@@ -27,10 +27,12 @@ from xdsl.utils.exceptions import VerifyException
 from crosstile.dialects.assembly import (
     LiteralAttr,
     parse_attributes,
+    parse_nontemporal,
     parse_optional_literal,
     parse_result_type,
     parse_typed,
     print_literal,
+    print_nontemporal,
     print_types,
     typed_literal,
     verify_literal,
@@ -44,6 +46,22 @@ def _verify_same_shape(source: Attribute, result: Attribute) -> None:
     assert isinstance(source, CapacityType) and isinstance(result, CapacityType)
     if (source.get_shape(), source.element_type) != (result.get_shape(), result.element_type):
         raise VerifyException(f"{source} and {result} must have the same capacity and element type")
+
+
+@irdl_op_definition
+class AllocOp(IRDLOperation):
+    """Scratch that the enclosing body writes and reads through windows: ``%row = tile.alloc : buffer``.
+
+    Each instance and each trip has its own; what has not been written must not be read.
+    """
+
+    name = "tile.alloc"
+    result = result_def(BufferType)
+    traits = traits_def(MemoryAllocEffect())
+    assembly_format = "attr-dict `:` type($result)"
+
+    def __init__(self, result_type: BufferType):
+        super().__init__(result_types=[result_type])
 
 
 @irdl_op_definition
@@ -113,22 +131,27 @@ class LoadOp(IRDLOperation):
 
 @irdl_op_definition
 class StoreOp(IRDLOperation):
-    """Write the valid elements of a window: ``tile.store %t, %w : tile, window``; other memory is not touched."""
+    """Write the valid elements of a window: ``tile.store %t, %w : tile, window``; other memory is not touched.
+
+    ``tile.store %t, %w nontemporal if %large`` asks to write past the caches where the condition holds: for results
+    that the caches could not keep until they are read. It changes no value.
+    """
 
     name = "tile.store"
     value = operand_def(TileType)
     window = operand_def(WindowType)
+    nontemporal = opt_operand_def(i1)
     traits = traits_def(MemoryWriteEffect())
 
-    def __init__(self, value: SSAValue, window: SSAValue):
-        super().__init__(operands=[value, window])
+    def __init__(self, value: SSAValue, window: SSAValue, nontemporal: SSAValue | None = None):
+        super().__init__(operands=[value, window, nontemporal])
 
     def verify_(self) -> None:
         _verify_same_shape(self.value.type, self.window.type)
         window = self.window.owner
         if not isinstance(window, WindowOp):
             return
-        if isinstance(window.source.type, BufferType):
+        if isinstance(window.source.type, BufferType) and not isinstance(window.source.owner, AllocOp):
             raise VerifyException(f"writes a window of {window.source.type}; a staged buffer is read-only")
         used = {
             expr.position
@@ -151,15 +174,18 @@ class StoreOp(IRDLOperation):
         value = parser.parse_unresolved_operand()
         parser.parse_punctuation(",")
         window = parser.parse_unresolved_operand()
-        op = cls(*parse_typed(parser, [value, window], TileType, WindowType))
+        nontemporal = parse_nontemporal(parser)
+        resolved = parse_typed(parser, [value, window], TileType, WindowType)
+        op = cls(resolved[0], resolved[1], nontemporal)
         parse_attributes(parser, op)
         return op
 
     def print(self, printer: Printer) -> None:
         """Print the form of the class docstring."""
         printer.print_string(" ")
-        printer.print_list(self.operands, printer.print_operand)
-        print_types(printer, self.operands)
+        printer.print_list([self.value, self.window], printer.print_operand)
+        print_nontemporal(printer, self.nontemporal)
+        print_types(printer, [self.value, self.window])
         printer.print_op_attributes(self.attributes)
 
 

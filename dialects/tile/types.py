@@ -117,7 +117,7 @@ class TileType(CapacityType):
 
 @irdl_attr_definition
 class BufferType(CapacityType):
-    """Scratch filled by ``tile.stage``, ``!tile.buffer<512x4096xf32>``: read-only, alive in the enclosing body."""
+    """Scratch, ``!tile.buffer<512x4096xf32>``, alive in the enclosing body: read-only if ``tile.stage`` filled it."""
 
     name = "tile.buffer"
 

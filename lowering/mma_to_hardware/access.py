@@ -203,12 +203,7 @@ class Access:
         all rows share one index. The constant is added at the access, where the addressing mode takes it.
         """
         index, linear = self.lowering.index, self.lowering.linear
-        total = Linear()
-        for coordinate, stride in zip(self._box(self.coordinates(place)), self.strides, strict=True):
-            if isinstance(stride, int):
-                total += coordinate.scale(stride)
-            else:
-                total += linear.of_new(index.mul(linear.value(coordinate), stride))
+        total = self.position(place)
         moving = [term for term in total.terms if self.lowering.index.is_innermost(term.value)]
         fixed = [term for term in total.terms if term not in moving]
         flat = self.memory.flat
@@ -218,6 +213,17 @@ class Access:
         if isinstance(variable, int) or not total.constant:
             return flat, index.value(index.add(variable, total.constant))
         return flat, self.lowering.insert(arith.AddiOp(variable, index.value(total.constant))).result
+
+    def position(self, place: Sequence[Linear]) -> Linear:
+        """How many elements the element at ``place`` stands behind the first one of the memory."""
+        index, linear = self.lowering.index, self.lowering.linear
+        total = Linear()
+        for coordinate, stride in zip(self._box(self.coordinates(place)), self.strides, strict=True):
+            if isinstance(stride, int):
+                total += coordinate.scale(stride)
+            else:
+                total += linear.of_new(index.mul(linear.value(coordinate), stride))
+        return total
 
     def _box(self, coordinates: list[Linear]) -> list[Linear]:
         if self.memory.storage is None:

@@ -14,6 +14,7 @@ from math import prod
 
 from xdsl.dialects import affine, arith, func, memref, scf
 from xdsl.dialects.builtin import IntegerAttr, MemRefType
+from xdsl.dialects.llvm import CallIntrinsicOp
 from xdsl.ir import Block, Region, SSAValue
 
 from crosstile.dialects import mma
@@ -30,6 +31,7 @@ from crosstile.lowering.mma_to_hardware.state import (
     buffer_bytes,
     scratch_bytes,
 )
+from crosstile.targets.model import machine
 
 SCRATCH_BYTES = "crosstile.scratch"
 """The attribute of a kernel's function that says how many bytes of scratch each worker needs."""
@@ -44,7 +46,8 @@ def lower_kernel(op: mma.KernelOp, lowering: HardwareLowering) -> None:
         lowering.add_argument(block, argument)
     scratch, part, parts = (block.insert_arg(type_, len(block.args)) for type_ in (BYTES, INDEX, INDEX))
     scratch.name_hint, part.name_hint, parts.name_hint = "scratch", "part", "parts"
-    lowering.enter_kernel(KernelState(scratch, part, parts))
+    fence = "" if op.target is None else machine(op.target.data).store_fence
+    lowering.enter_kernel(KernelState(scratch, part, parts, fence))
     with lowering.index.function(block):
         lowering.lower_ops(op.body.block)
     function = func.FuncOp(
@@ -55,7 +58,9 @@ def lower_kernel(op: mma.KernelOp, lowering: HardwareLowering) -> None:
 
 
 def lower_return(op: mma.ReturnOp, lowering: HardwareLowering) -> None:
-    """The end of the function."""
+    """The end of the function, behind a fence if it has written past the caches."""
+    if lowering.kernel.streams and lowering.kernel.store_fence:
+        lowering.insert(CallIntrinsicOp(lowering.kernel.store_fence, [], []))
     lowering.insert(func.ReturnOp())
 
 

@@ -28,6 +28,7 @@ from crosstile.lowering.mma_to_hardware import tiles, words
 from crosstile.lowering.mma_to_hardware.access import Access
 from crosstile.lowering.mma_to_hardware.elements import lane_place, load_element, load_lanes, store_element
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering
+from crosstile.lowering.mma_to_hardware.streaming import store_streamed
 
 
 def lower_load(op: mma.LoadOp, lowering: HardwareLowering) -> None:
@@ -104,12 +105,14 @@ def _load_each(access: Access, start: Sequence[int], pad: float) -> SSAValue:
 
 
 def lower_store(op: mma.StoreOp, lowering: HardwareLowering) -> None:
-    """Registers to memory, valid elements only."""
+    """Registers to memory, valid elements only, past the caches if the store asks for it and lies right."""
     fragment = op.value_type
     if tiles.lives_in_tiles(fragment):
         tiles.lower_store(op, lowering)
         return
     access = Access(lowering, op, op.destination, fragment)
+    if op.nontemporal is not None and store_streamed(access, lowering.values(op.value), lowering.value(op.nontemporal)):
+        return
     replicated, consecutive = access.registers.replicated, access.is_consecutive()
     folded = not replicated and not consecutive and access.fold() is not None
     for register, start in zip(lowering.values(op.value), access.registers.starts, strict=True):

@@ -108,12 +108,17 @@ class Memory:
 
 @dataclass
 class KernelState:
-    """The kernel being lowered: its scratch, of which ``used`` bytes are taken, this worker and how many there are."""
+    """The kernel being lowered: its scratch, of which ``used`` bytes are taken, this worker and how many there are.
+
+    ``streams`` says whether it writes past the caches, which ends with ``store_fence``, an intrinsic of LLVM.
+    """
 
     scratch: SSAValue
     part: SSAValue
     parts: SSAValue
+    store_fence: str = ""
     used: int = 0
+    streams: bool = False
 
 
 @dataclass(frozen=True)

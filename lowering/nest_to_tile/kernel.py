@@ -40,7 +40,7 @@ def lower_kernel_body(
         memory[value] = block.insert_arg(_memref(value.type), len(block.args))
         memory[value].name_hint = value.name_hint
     shape = register_tile(axes, schedule)
-    builder = KernelBuilder(lowering, axes, shape, memory)
+    builder = KernelBuilder(lowering, axes, shape, memory, schedule)
     with builder.index.function(block):
         outputs = list(op.yield_op.arguments)
         if schedule.grid:

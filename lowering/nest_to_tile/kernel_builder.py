@@ -7,8 +7,8 @@ its inputs, computed where it is needed and at most once per place; a reduction 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 from xdsl.dialects import arith
@@ -20,13 +20,25 @@ from crosstile.dialects import tile
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, AxisSum, KernelAxes, axes_among
 from crosstile.dialects.nest.generic import GenericOp, IndexOp
+from crosstile.dialects.nest.schedule import Schedule
 from crosstile.dialects.packing import packed_layout
 from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.hoisting import Hoister
+from crosstile.lowering.nest_to_tile.caches import Caches
+from crosstile.lowering.nest_to_tile.divisors import divides_by, is_divisor
 from crosstile.lowering.nest_to_tile.places import Coordinate, Place, Span, TileShape, Walk, window_map
 
 LoopBody = Callable[[Place, list[SSAValue]], Sequence[SSAValue]]
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a value is kept from one sweep to the next: memory, how it lies along the axes, the result it is of."""
+
+    memory: SSAValue
+    axes: tuple[AxisOrUnit, ...]
+    result: SSAValue | None = None
 
 
 class KernelBuilder:
@@ -41,6 +53,7 @@ class KernelBuilder:
         axes: KernelAxes,
         shape: TileShape,
         memory: dict[SSAValue, SSAValue],
+        schedule: Schedule,
         index: Hoister | None = None,
     ):
         self.lowering = lowering
@@ -48,12 +61,14 @@ class KernelBuilder:
         self.shape = shape
         self.memory = memory
         self.index = index or Hoister(lowering)
-        self._homes: dict[SSAValue, SSAValue] = {}
+        self._schedule = schedule
+        self._caches = Caches(lowering, self.index, schedule)
+        self._homes: Mapping[SSAValue, Home] = {}
         self._stored: dict[SSAValue, bool] = {}
 
     def of_shape(self, shape: TileShape) -> KernelBuilder:
         """A builder in the same kernel whose tiles have another ``shape``."""
-        return KernelBuilder(self.lowering, self.axes, shape, self.memory, self.index)
+        return KernelBuilder(self.lowering, self.axes, shape, self.memory, self._schedule, self.index)
 
     # Sizes and scalars
 
@@ -210,8 +225,8 @@ class KernelBuilder:
             place.tiles[key] = self._compute(place, value, axes, clip)
         return place.tiles[key]
 
-    def keep(self, homes: dict[SSAValue, SSAValue]) -> None:
-        """Keep these values from sweep to sweep, each in the memory of a result; none has been stored yet."""
+    def keep(self, homes: Mapping[SSAValue, Home]) -> None:
+        """Keep these values from sweep to sweep, each in its home; none has been stored yet."""
         self._homes, self._stored = homes, {}
 
     def end_sweep(self) -> None:
@@ -220,6 +235,7 @@ class KernelBuilder:
 
     def _compute(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...], clip: bool) -> SSAValue:
         if isinstance(value, BlockArgument):
+            self._prefetch(place, value, axes)
             return self.lowering.insert(tile.LoadOp(self.value_window(place, value, axes, clip))).result
         nest = value.owner
         if not isinstance(nest, GenericOp):
@@ -231,13 +247,23 @@ class KernelBuilder:
         if len(nest.results) != 1:
             raise self.lowering.error("a nest with several results is not built yet on the tile level")
         home = self._homes.get(value)
-        if home is not None and self._stored.get(value, False):
-            return self.lowering.insert(tile.LoadOp(self.value_window(place, home, self.axes.of_result(home)))).result
+        if home is not None and self.is_kept(value):
+            return self.lowering.insert(tile.LoadOp(self._home_window(place, home))).result
         result = self.map(place, nest, element_type(value), self.shape.of(axes))
         if home is not None:
-            self.store(place, result, home, self.axes.of_result(home))
+            self.lowering.insert(tile.StoreOp(result, self._home_window(place, home)))
             self._stored[value] = False
         return result
+
+    def _home_window(self, place: Place, home: Home) -> SSAValue:
+        """The window of the kernel's register tile on the home of a kept value."""
+        if home.result is not None:
+            return self.value_window(place, home.result, home.axes)
+        key = (home.memory, home.axes, False)
+        if key not in place.windows:
+            shape = self.shape.of(home.axes)
+            place.windows[key] = self.window(place, home.memory, home.axes, shape, self.shape.dimension)
+        return place.windows[key]
 
     def map(
         self,
@@ -266,6 +292,15 @@ class KernelBuilder:
         ]
         if inputs and arguments[0] is result and inputs[0].type == tile.TileType(shape, element):
             return inputs[0]
+        multiplied = [
+            argument
+            for argument, value in zip(arguments, inputs, strict=True)
+            if value in place.reciprocals and is_divisor(nest.body.block, argument.index)
+        ]
+        inputs = [
+            place.reciprocals[value] if argument in multiplied else value
+            for argument, value in zip(arguments, inputs, strict=True)
+        ]
         indices = [op for op in nest.body.block.ops if isinstance(op, IndexOp) and op.result in needed]
         inputs += [self._index_tile(place, self.axes.of_nest(nest)[op.position]) for op in indices]
         values = [*arguments, *(op.result for op in indices), *known]
@@ -274,10 +309,30 @@ class KernelBuilder:
         mapped: dict[SSAValue, SSAValue] = dict(zip(values, block.args, strict=True))
         with self.lowering.at(block):
             for op in nest.body.block.ops:
-                if op.results and op.results[0] in needed and op.results[0] not in mapped:
+                if not op.results or op.results[0] not in needed or op.results[0] in mapped:
+                    continue
+                if any(divides_by(op, nest.body.block, argument.index) for argument in multiplied):
+                    factors = mapped.get(op.operands[0], op.operands[0]), mapped[op.operands[1]]
+                    mapped[op.results[0]] = self.lowering.insert(arith.MulfOp(*factors)).result
+                else:
                     self.lowering.insert(op.clone(mapped))
             self.lowering.insert(tile.YieldOp(mapped[result]))
         return self.lowering.insert(tile.MapOp(inputs, tile.TileType(shape, element), block)).result
+
+    def reciprocal(self, place: Place, value: SSAValue) -> None:
+        """Compute at ``place`` one over the tile ``value``, which is to be multiplied by where it was divided by."""
+        if value not in place.reciprocals:
+            block = Block(arg_types=[_element(value)])
+            with self.lowering.at(block):
+                one = self.constant(_element(value), 1.0)
+                quotient = self.lowering.insert(arith.DivfOp(one, block.args[0]))
+                self.lowering.insert(tile.YieldOp(quotient.result))
+            type_ = cast(tile.TileType, value.type)
+            place.reciprocals[value] = self.lowering.insert(tile.MapOp([value], type_, block)).result
+
+    def is_kept(self, value: SSAValue) -> bool:
+        """Whether ``value`` was kept by a sweep before this one, so that it is loaded."""
+        return value in self._homes and self._stored.get(value, False)
 
     def _index_tile(self, place: Place, axis: Axis) -> SSAValue:
         """The position along ``axis`` of each element of the tile at ``place``."""
@@ -298,11 +353,17 @@ class KernelBuilder:
             self.lowering.insert(tile.YieldOp(self.lowering.insert(op).results[0]))
         return self.lowering.insert(tile.MapOp([value], tile.TileType(_shape(value), element), block)).result
 
-    def combine(self, op_type: type[arith.FloatingPointLikeBinaryOperation], lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    def combine(
+        self,
+        op_type: type[arith.FloatingPointLikeBinaryOperation],
+        lhs: SSAValue,
+        rhs: SSAValue,
+        flags: arith.FastMathFlagsAttr | None = None,
+    ) -> SSAValue:
         """A ``tile.map`` of one binary operation over two tiles of one shape."""
         block = Block(arg_types=[_element(lhs), _element(rhs)])
         with self.lowering.at(block):
-            folded = self.lowering.insert(op_type(block.args[0], block.args[1]))
+            folded = self.lowering.insert(op_type(block.args[0], block.args[1], flags))
             self.lowering.insert(tile.YieldOp(folded.results[0]))
         return self.lowering.insert(tile.MapOp([lhs, rhs], cast(tile.TileType, lhs.type), block)).result
 
@@ -317,8 +378,30 @@ class KernelBuilder:
         return self.lowering.insert(tile.MapOp(inputs, tile.TileType(shape, result.type), block)).result
 
     def store(self, place: Place, value: SSAValue, result: SSAValue, axes: tuple[AxisOrUnit, ...]) -> None:
-        """Store the tile ``value`` to the kernel's result ``result``."""
-        self.lowering.insert(tile.StoreOp(value, self.value_window(place, result, axes)))
+        """Store the tile ``value`` to the kernel's result ``result``.
+
+        A result whose memory keeps another value meanwhile is read again soon, so it does not go past the caches.
+        """
+        past_caches = None
+        if all(home.result is not result for home in self._homes.values()) and self._is_full_row(place, axes):
+            sizes = [self.size(axis) for axis in axes if isinstance(axis, Axis)]
+            past_caches = self._caches.is_large(sizes, element_type(result))
+        self.lowering.insert(tile.StoreOp(value, self.value_window(place, result, axes), past_caches))
+
+    def _prefetch(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...]) -> None:
+        """Fetch what the input ``value`` holds after this block, unless every row reads the same of it."""
+        shared = {axis for axis in self.axes.parallel() if axis.size != 1}
+        if self._is_full_row(place, axes) and shared.issubset(axes_among(axes)):
+            starts = [self.index.sum(self.span(place, axis).starts) for axis in axes if isinstance(axis, Axis)]
+            row = self.size(cast(Axis, self.shape.lanes))
+            self._caches.prefetch(value, self.memory[value], starts, row, self.shape.lane_count)
+
+    def _is_full_row(self, place: Place, axes: tuple[AxisOrUnit, ...]) -> bool:
+        """Whether a tile along ``axes`` is a full block of consecutive elements, one after the other in a row."""
+        lanes, shape = self.shape.lanes, self.shape
+        if lanes is None or axes[-1:] != (lanes,) or (shape.rows in axes and shape.row_count > 1):
+            return False
+        return all(isinstance(axis, Axis) for axis in axes) and place.spans[lanes].extent == shape.lane_count
 
 
 def _needed(body: Block, result: SSAValue, known: Container[SSAValue]) -> set[SSAValue]:

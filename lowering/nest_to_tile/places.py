@@ -72,16 +72,19 @@ class Place:
     tiles: dict[TileKey, SSAValue] = field(default_factory=dict[TileKey, SSAValue])
     windows: dict[TileKey, SSAValue] = field(default_factory=dict[TileKey, SSAValue])
     """The windows of the register tile made at this very place."""
+    reciprocals: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
+    """Tiles that are divided by again and again, each with the tile of its reciprocals."""
 
     def branch(self) -> Place:
         """The same place in a region of its own: what is computed there does not reach the outside."""
-        return Place(self.spans, dict(self.tiles), dict(self.windows))
+        return Place(self.spans, dict(self.tiles), dict(self.windows), dict(self.reciprocals))
 
     def inside(self, axis: Axis, start: Index, extent: Index) -> Place:
         """The place one loop further in: at ``start`` within the current span of ``axis``, ``extent`` long."""
         outer = self.spans.get(axis)
         starts = (start,) if outer is None else (*outer.starts, start)
-        return Place({**self.spans, axis: Span(starts, extent)}, dict(self.tiles))
+        spans = {**self.spans, axis: Span(starts, extent)}
+        return Place(spans, dict(self.tiles), reciprocals=dict(self.reciprocals))
 
 
 @dataclass(frozen=True)

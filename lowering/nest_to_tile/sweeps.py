@@ -21,16 +21,18 @@ from typing import cast
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import AnyFloat, FloatAttr
+from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, SSAValue
 
 from crosstile.dialects import tile
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.nest.kept_values import kept_values
 from crosstile.dialects.nest.schedule import Schedule
-from crosstile.lowering.nest_to_tile.kept_values import kept_values
-from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
+from crosstile.lowering.nest_to_tile.kernel_builder import Home, KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place
+from crosstile.lowering.nest_to_tile.row_values import compute_before
 
 COMBINE_OPS: dict[str, type[arith.FloatingPointLikeBinaryOperation]] = {
     "add": arith.AddfOp,
@@ -45,18 +47,35 @@ def sweep_body(builder: KernelBuilder, schedule: Schedule, place: Place, outputs
     """The body of the outermost parallel loop: the loops over shared axes, then one sweep per reduction and result."""
     shared = builder.axes.parallel()
     steps = _steps(builder, schedule)
-    kept = kept_values(builder.axes, outputs)
+    kept = _homes(builder, schedule, outputs)
 
     def rows(inside: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
         builder.keep(kept)
         for nest in builder.axes.nests:
             if nest.combiner is not None:
+                compute_before(builder, inside, [nest], builder.axes.reduced(nest))
                 _sweep_reduction(builder, inside, nest, steps, shared)
                 builder.end_sweep()
         _sweep_results(builder, inside, outputs, steps, shared)
         return ()
 
     builder.loops(place, [(axis, step) for axis, step in steps.items() if axis in shared], (), rows)
+
+
+def _homes(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue]) -> dict[SSAValue, Home]:
+    """Where values wait between sweeps: in scratch, if the schedule has room for a row of each, else in a result."""
+    homes: dict[SSAValue, Home] = {}
+    shape = builder.shape
+    for value, output in kept_values(builder.axes, outputs).items():
+        along = builder.axes.of_result(output)
+        one_row = along[-1:] == (shape.lanes,) and (shape.row_count == 1 or shape.rows not in along)
+        if schedule.keep is not None and one_row:
+            type_ = tile.BufferType([1, max(schedule.keep, shape.lane_count)], element_type(value))
+            buffer = builder.lowering.insert(tile.AllocOp(type_)).result
+            homes[value] = Home(buffer, (None, shape.lanes))
+        else:
+            homes[value] = Home(builder.memory[output], along, output)
+    return homes
 
 
 def _steps(builder: KernelBuilder, schedule: Schedule) -> dict[Axis, int]:
@@ -91,11 +110,13 @@ def _sweep_reduction(
     partial_shape = builder.shape.of(axes)
     initial = builder.splat(builder.constant(accumulator, identity), partial_shape)
 
+    flags = None if nest.fastmath is None else arith.FastMathFlagsAttr(nest.fastmath.data - {FastMathFlag.REASSOC})
+
     def accumulate(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
         value = builder.map(inside, nest, accumulator, partial_shape)
         if lanes in reduced:
             value = _mask(builder, inside, value, lanes, identity)
-        return (builder.combine(op_type, carried[0], value),)
+        return (builder.combine(op_type, carried[0], value, flags),)
 
     order = [(axis, step) for axis, step in steps.items() if axis in reduced]
     (result,) = builder.loops(place, order, (initial,), accumulate)
@@ -137,6 +158,8 @@ def _sweep_results(
         along = builder.axes.of_result(output)
         sweeps.setdefault(tuple(axis for axis in steps if axis in along and axis not in shared), []).append(output)
     for axes, group in sweeps.items():
+        nests = [output.owner for output in group if isinstance(output.owner, GenericOp)]
+        compute_before(builder, place, [nest for nest in nests if nest.combiner is None], axes)
 
         def store(inside: Place, _: Sequence[SSAValue], group: Sequence[SSAValue] = group) -> Sequence[SSAValue]:
             for output in group:

@@ -46,6 +46,7 @@ RULES: Mapping[type[Operation], Rule] = {
     tile.ForOp: control.lower_for,
     tile.YieldOp: control.lower_yield,
     tile.WindowOp: places.lower_window,
+    tile.AllocOp: memory.lower_alloc,
     tile.LoadOp: memory.lower_load,
     tile.StoreOp: memory.lower_store,
     tile.StageOp: lower_stage,

@@ -1,4 +1,4 @@
-"""Rules for ``tile.load`` and ``tile.store``: one access at the place that the window names.
+"""Rules for ``tile.alloc``, ``tile.load`` and ``tile.store``: scratch, and an access at the place that a window names.
 
     %t = tile.load %w pad 1.0 : !tile.window<8x64xf32> -> !tile.tile<8x64xf32>
     ==>
@@ -19,6 +19,12 @@ from crosstile.lowering.tile_to_mma import tile_units
 from crosstile.lowering.tile_to_mma.places import Place, number, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.transposition import is_transposed_tile, transpose
+
+
+def lower_alloc(op: tile.AllocOp, lowering: TileLowering) -> None:
+    """Scratch, row by row."""
+    type_ = op.result.type
+    lowering.replace(op, lowering.insert(mma.AllocOp(mma.BufferType.of(type_.get_shape(), type_.element_type))).result)
 
 
 def lower_load(op: tile.LoadOp, lowering: TileLowering) -> None:
@@ -43,15 +49,16 @@ def load_from(op: tile.LoadOp, place: Place, lowering: TileLowering) -> SSAValue
 
 def lower_store(op: tile.StoreOp, lowering: TileLowering) -> None:
     """A store to the whole window."""
-    store_to(place_of_window(window_of(op.window, lowering), lowering), lowering.value(op.value), lowering)
+    store_to(op, place_of_window(window_of(op.window, lowering), lowering), lowering.value(op.value), lowering)
 
 
-def store_to(place: Place, value: SSAValue, lowering: TileLowering) -> None:
-    """The elements of the fragment ``value`` that are valid at ``place``, a window or a part of it."""
+def store_to(op: tile.StoreOp, place: Place, value: SSAValue, lowering: TileLowering) -> None:
+    """What ``op`` stores of the fragment ``value`` to ``place``, its window or a part of it."""
     assert isinstance(value.type, mma.FragmentType)
     if is_in_tiles(value.type.layout.data):
         tile_units.store_result(place, value, lowering)
         return
     if is_transposed_tile(lowering, place, value.type.get_element_type()):
         place, value = place.transposed(), transpose(lowering, value)
-    place.store(lowering, value)
+    nontemporal = None if op.nontemporal is None else lowering.value(op.nontemporal)
+    place.store(lowering, value, nontemporal)

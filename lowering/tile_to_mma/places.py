@@ -163,10 +163,11 @@ class Place:
             load.attributes[NONTEMPORAL] = UnitAttr()
         return lowering.insert(load).result
 
-    def store(self, lowering: TileLowering, value: SSAValue) -> None:
-        """Write the valid elements."""
+    def store(self, lowering: TileLowering, value: SSAValue, nontemporal: SSAValue | None = None) -> None:
+        """Write the valid elements, past the caches where ``nontemporal`` holds."""
         indices, by = self.operands(lowering)
-        lowering.insert(mma.StoreOp(value, self.source, indices, self._extent_values(lowering), by, self.clip))
+        extents = self._extent_values(lowering)
+        lowering.insert(mma.StoreOp(value, self.source, indices, extents, by, self.clip, nontemporal))
 
 
 def window_of(value: SSAValue, lowering: TileLowering) -> tile.WindowOp:

@@ -168,7 +168,7 @@ class Part:
                 case tile.LoadOp():
                     self.known[op.result] = load_from(op, self._window(op), lowering)
                 case tile.StoreOp():
-                    store_to(self._window(op), self.value(op.value), lowering)
+                    store_to(op, self._window(op), self.value(op.value), lowering)
                 case tile.MapOp():
                     inputs = [self.value(value) for value in op.inputs]
                     self.known[op.result] = map_fragments(op, inputs, self.fragment(op.result), lowering)

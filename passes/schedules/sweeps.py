@@ -7,6 +7,7 @@ contiguous in memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from xdsl.dialects.builtin import AnyFloat
 from xdsl.dialects.utils import FastMathFlag
@@ -15,9 +16,14 @@ from xdsl.ir import Attribute, BlockArgument
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
 from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.nest.kept_values import kept_values
 from crosstile.dialects.nest.schedule import (
+    Comparison,
+    GuardAttr,
+    GuardedScheduleAttr,
     Loop,
     Schedule,
+    ScheduleAttr,
 )
 from crosstile.passes.schedules.register_tiles import (
     bits,
@@ -26,6 +32,30 @@ from crosstile.targets.model import Machine
 
 SWEEP_VECTORS = 4
 """Vectors per step of a sweep: independent chains that hide the latency of an addition."""
+
+KEPT_SHARE = 16
+"""A row that is kept in scratch takes at most this part of the second-level cache, in which its source lies as well."""
+SHARED_CACHE = 16
+"""How many of its second-level caches a core may count on of the last one, which it shares.
+
+What the system says is often the cache of a whole socket, of which a core, or a virtual machine, has its share only.
+"""
+
+
+def sweep_schedules(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr]:
+    """The schedule for sweeps; before it one for rows of which values that are kept between sweeps fit scratch."""
+    schedule = sweep_schedule(axes, machine)
+    general = GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(schedule))
+    lane = None if schedule.lane is None else axes.by_name(schedule.lane)
+    if lane is None or schedule.stream is None or not kept_values(axes, axes.kernel.yield_op.arguments):
+        return [general]
+    room = machine.memory("L2").capacity // KEPT_SHARE * 8 // max(bits(type_) for type_ in _element_types(axes))
+    if lane.size is None:
+        guard = GuardAttr((Comparison(lane.name, "<=", room),))
+        return [GuardedScheduleAttr(guard, ScheduleAttr(replace(schedule, keep=room))), general]
+    if lane.size > room:
+        return [general]
+    return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(replace(schedule, keep=max(lane.size, 1))))]
 
 
 def sweep_schedule(axes: KernelAxes, machine: Machine) -> Schedule:
@@ -52,7 +82,20 @@ def sweep_schedule(axes: KernelAxes, machine: Machine) -> Schedule:
         parallel=None if split is None else split.name,
         grain=1 if split is None else steps[split],
         lane=None if lane is None else lane.name,
+        prefetch=machine.memory("L1").capacity // 2 if lane is not None and _has(machine, "L1") else None,
+        stream=_share_of_last_cache(machine) if lane is not None else None,
     )
+
+
+def _has(machine: Machine, name: str) -> bool:
+    return any(memory.name == name for memory in machine.memories)
+
+
+def _share_of_last_cache(machine: Machine) -> int | None:
+    """The bytes from which a result drives what it needs out of the caches; None for a core without shared cache."""
+    if not machine.store_fence or not _has(machine, "L3") or not _has(machine, "L2"):
+        return None
+    return min(machine.memory("L3").capacity, SHARED_CACHE * machine.memory("L2").capacity)
 
 
 def _lane_axis(axes: KernelAxes, parallel: Sequence[Axis]) -> Axis | None:

@@ -150,6 +150,9 @@ def _extended(base: Machine, name: str, features: tuple[str, ...], *intrinsics: 
     )
 
 
+# SDM vol. 3, "Strengthening or Weakening the Memory-Ordering Model": non-temporal stores are weakly ordered.
+_STORE_FENCE = "llvm.x86.sse.sfence"
+
 _AVX512_MACHINE = Machine(
     name="x86-64-avx512",
     features=("avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
@@ -167,6 +170,7 @@ _AVX512_MACHINE = Machine(
     vector_bits=512,
     clock=3.0e9,
     intrinsics=_AVX512,
+    store_fence=_STORE_FENCE,
 )
 
 _AVX2_MACHINE = Machine(
@@ -186,6 +190,7 @@ _AVX2_MACHINE = Machine(
     vector_bits=256,
     clock=3.0e9,
     intrinsics=_AVX2,
+    store_fence=_STORE_FENCE,
 )
 
 _AVX512_VNNI_MACHINE = _extended(_AVX512_MACHINE, "x86-64-avx512-vnni", ("avx512vnni",), *_AVX512_VNNI)

@@ -21,3 +21,11 @@ func.func @element() {
   %m = vector.constant_mask [2] : vector<4xi8>
   func.return
 }
+
+// -----
+
+func.func @alignment(%v : vector<16xf32>, %m : memref<?xf32>, %i : index) {
+  // expected-error @+1 {{'vector.store' is aligned to a power of two of bytes, not to 48}}
+  vector.store %v, %m[%i] {alignment = 48 : i64} : memref<?xf32>, vector<16xf32>
+  func.return
+}

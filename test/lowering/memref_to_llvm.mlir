@@ -124,3 +124,16 @@ func.func @stack(%v: f32, %i: index) -> f32 {
   %x = memref.load %m[%i] : memref<16xf32>
   func.return %x : f32
 }
+
+// A prefetch is LLVM's intrinsic: read, how near, data.
+
+// CHECK-LABEL: llvm.func @prefetch
+// CHECK:         %[[P:.*]] = llvm.getelementptr %m[%i]
+// CHECK:         %[[READ:.*]] = llvm.mlir.constant(0 : i32)
+// CHECK:         %[[NEAR:.*]] = llvm.mlir.constant(2 : i32)
+// CHECK:         %[[DATA:.*]] = llvm.mlir.constant(1 : i32)
+// CHECK:         llvm.call_intrinsic "llvm.prefetch.p0"(%[[P]], %[[READ]], %[[NEAR]], %[[DATA]])
+func.func @prefetch(%m: memref<?xf32>, %i: index) {
+  memref.prefetch %m[%i], read, locality<2>, data : memref<?xf32>
+  func.return
+}

@@ -134,3 +134,36 @@ mma.kernel @transpose(%A : memref<4x4xf64>, %B : memref<4x4xf64>) target "x86-64
   %t = mma.transpose %f : !f -> !f
   mma.store %t, %B[%zero, %zero] : !f, memref<4x4xf64>
 }
+
+// -----
+
+!v = !mma.fragment<1x32xf32, #mma.layout<tile(1, 32) lane(16:1) register(2:16)>>
+
+// Past the caches, where the condition holds and the row begins at a multiple of a register; asked once per row.
+// CHECK-LABEL: func.func private @streamed(
+// CHECK:         %[[START:.*]] = "memref.extract_aligned_pointer_as_index"(
+// CHECK:         scf.for %i
+// CHECK:           %[[AT:.*]] = arith.addi %[[START]]
+// CHECK-NEXT:      %[[BITS:.*]] = arith.andi %[[AT]], %c63 : index
+// CHECK-NEXT:      %[[ALIGNED:.*]] = arith.cmpi eq, %[[BITS]], %c0 : index
+// CHECK-NEXT:      %[[PAST:.*]] = arith.andi %[[ALIGNED]], %large : i1
+// CHECK:           scf.for %j
+// CHECK:             scf.if %[[PAST]] {
+// CHECK:               vector.store {{.*}} {alignment = 64 : i64, nontemporal = true}
+// CHECK:               vector.store {{.*}} {alignment = 64 : i64, nontemporal = true}
+// CHECK:             } else {
+// CHECK-NOT:           nontemporal
+// CHECK:         llvm.call_intrinsic "llvm.x86.sse.sfence"() : () -> ()
+// CHECK-NEXT:    func.return
+mma.kernel @streamed(%x : memref<?x?xf32>, %y : memref<?x?xf32>, %large : i1, %m : index, %n : index)
+    target "x86-64-avx512" {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c32 = arith.constant 32 : index
+  scf.for %i = %c0 to %m step %c1 {
+    scf.for %j = %c0 to %n step %c32 {
+      %v = mma.load %x[%i, %j] : memref<?x?xf32> -> !v
+      mma.store %v, %y[%i, %j] nontemporal if %large : !v, memref<?x?xf32>
+    }
+  }
+}

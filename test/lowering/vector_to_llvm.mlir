@@ -9,6 +9,13 @@ func.func @load_and_store(%m: memref<?x64xf32>, %i: index, %j: index) {
   func.return
 }
 
+// CHECK-LABEL: llvm.func @past_the_caches
+// CHECK:         llvm.store %v, %{{.*}} {alignment = 64 : i64, nontemporal} : vector<16xf32>, !llvm.ptr
+func.func @past_the_caches(%m: memref<?xf32>, %i: index, %v: vector<16xf32>) {
+  vector.store %v, %m[%i] {alignment = 64 : i64, nontemporal = true} : memref<?xf32>, vector<16xf32>
+  func.return
+}
+
 // CHECK-LABEL: llvm.func @masked
 // CHECK:         %[[LOW:.*]] = llvm.intr.smax(%n, %{{.*}})
 // CHECK:         %[[COUNT:.*]] = llvm.intr.smin(%[[LOW]], %{{.*}})

@@ -66,7 +66,7 @@ func.func @transposed_lhs(%x : tensor<64x100xf32>, %w : tensor<64x10xf32>) -> te
 
 // CHECK-LABEL: func.func @row_sum
 // CHECK:         nest.kernel @row_sum
-// CHECK-SAME:    schedules [#nest.schedule<loops = [m : 1, n : 64], parallel = m, lane = n>]
+// CHECK-SAME:    schedules [#nest.schedule<loops = [m : 1, n : 64], parallel = m, lane = n, prefetch = 16384, stream = 16777216>]
 func.func @row_sum(%x : tensor<?x?xf32>) -> tensor<?xf32> {
   %y = nest.kernel @row_sum (%a = %x : tensor<?x?xf32>) -> (tensor<?xf32>) {
     %c = nest.generic [m : parallel, n : reduction] combiner<add> accumulate f32 fastmath<reassoc>
@@ -81,7 +81,7 @@ func.func @row_sum(%x : tensor<?x?xf32>) -> tensor<?xf32> {
 
 // CHECK-LABEL: func.func @ordered_row_sum
 // CHECK:         nest.kernel @ordered_row_sum
-// CHECK-SAME:    schedules [#nest.schedule<loops = [n : 1, m : 64], parallel = m grain 64, lane = m>]
+// CHECK-SAME:    schedules [#nest.schedule<loops = [n : 1, m : 64], parallel = m grain 64, lane = m, prefetch = 16384, stream = 16777216>]
 func.func @ordered_row_sum(%x : tensor<?x?xf32>) -> tensor<?xf32> {
   %y = nest.kernel @ordered_row_sum (%a = %x : tensor<?x?xf32>) -> (tensor<?xf32>) {
     %c = nest.generic [m : parallel, n : reduction] combiner<add> accumulate f32
@@ -145,4 +145,33 @@ func.func @attention(%q : tensor<?x?x20xf32>, %k : tensor<?x?x20xf32>, %v : tens
     nest.yield %o : tensor<?x?x33xf32>
   }
   func.return %y : tensor<?x?x33xf32>
+}
+
+// Exponentials that two sweeps use wait in scratch between them, where a row of them takes little of the second cache.
+
+// CHECK-LABEL: func.func @shares
+// CHECK:         nest.kernel @shares
+// CHECK-SAME:    schedules [n <= 16384 : #nest.schedule<loops = [m : 1, n : 64], parallel = m, lane = n, keep = 16384, prefetch = 16384, stream = 16777216>,
+// CHECK-SAME:      #nest.schedule<loops = [m : 1, n : 64], parallel = m, lane = n, prefetch = 16384, stream = 16777216>]
+func.func @shares(%x : tensor<?x?xf32>) -> tensor<?x?xf32> {
+  %y = nest.kernel @shares (%a = %x : tensor<?x?xf32>) -> (tensor<?x?xf32>) {
+    %e = nest.generic [m : parallel, n : parallel] ins(%a (m, n) : tensor<?x?xf32>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32):
+      %t = math.exp %p : f32
+      nest.yield %t : f32
+    }
+    %s = nest.generic [m : parallel, n : reduction] combiner<add> accumulate f32 fastmath<reassoc>
+        ins(%e (m, n) : tensor<?x?xf32>) -> (m) : tensor<?xf32> {
+    ^bb0(%p : f32):
+      nest.yield %p : f32
+    }
+    %r = nest.generic [m : parallel, n : parallel]
+        ins(%e (m, n), %s (m) : tensor<?x?xf32>, tensor<?xf32>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %t = arith.divf %p, %q : f32
+      nest.yield %t : f32
+    }
+    nest.yield %r : tensor<?x?xf32>
+  }
+  func.return %y : tensor<?x?xf32>
 }

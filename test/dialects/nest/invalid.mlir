@@ -370,3 +370,18 @@ func.func @clipped(%x: tensor<4xf32>) {
   }) : (tensor<4xf32>) -> tensor<4xf32>
   func.return
 }
+
+// -----
+
+func.func @kept_rows_may_be_longer(%x: tensor<?xf32>) {
+  // expected-error @+1 {{the schedule keeps 64 elements of a row, but rows may be longer: expects the guard 'i <= 64', or rows of a static size}}
+  %y = nest.kernel @k (%a = %x : tensor<?xf32>) -> (tensor<?xf32>)
+      schedules [I <= 65 : #nest.schedule<lane = i, keep = 64>, #nest.schedule<lane = i>] {
+    %r = nest.generic [i : parallel] ins(%a (i) : tensor<?xf32>) -> (i) : tensor<?xf32> {
+    ^bb0(%p: f32):
+      nest.yield %p : f32
+    }
+    nest.yield %r : tensor<?xf32>
+  }
+  func.return
+}

@@ -112,8 +112,10 @@ def schedules(draw: Draw, nest: GenericOp) -> list[GuardedScheduleAttr]:
         grain = draw(st.integers(1, 64)) if split is not None else 1
         lane = draw(st.none() | names)
         stage = tuple(draw(st.lists(st.integers(0, len(nest.inputs) - 1), max_size=2, unique=True)))
+        intrinsic = draw(st.none() | st.just("x86.avx512.fma"))
+        prefetch, stream = draw(st.none() | st.integers(1, 1 << 20)), draw(st.none() | st.integers(1, 1 << 30))
         return ScheduleAttr(
-            Schedule(loops, split, grain, grid, lane, stage, draw(st.none() | st.just("x86.avx512.fma")))
+            Schedule(loops, split, grain, grid, lane, stage, intrinsic, prefetch=prefetch, stream=stream)
         )
 
     def comparison() -> Comparison:

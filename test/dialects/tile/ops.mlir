@@ -98,6 +98,20 @@ tile.kernel @gather(%A : memref<?x?xf32>, %rows : memref<?xindex>, %n : index) {
   tile.return
 }
 
+// Scratch that is written and read, and a store past the caches.
+// CHECK-LABEL: tile.kernel @scratch
+tile.kernel @scratch(%A : memref<?x?xf32>, %n : index, %large : i1) {
+  // CHECK: %row = tile.alloc : !tile.buffer<1x512xf32>
+  %row = tile.alloc : !tile.buffer<1x512xf32>
+  %w = tile.window %A[%n, %n] : memref<?x?xf32> -> !tile.window<1x64xf32>
+  %t = tile.load %w : !tile.window<1x64xf32> -> !tile.tile<1x64xf32>
+  %kept = tile.window %row[0, %n] : !tile.buffer<1x512xf32> -> !tile.window<1x64xf32>
+  tile.store %t, %kept : !tile.tile<1x64xf32>, !tile.window<1x64xf32>
+  // CHECK: tile.store %t, %w nontemporal if %large : !tile.tile<1x64xf32>, !tile.window<1x64xf32>
+  tile.store %t, %w nontemporal if %large : !tile.tile<1x64xf32>, !tile.window<1x64xf32>
+  tile.return
+}
+
 // The host side.
 // CHECK-LABEL: func.func @main
 func.func @main(%a: memref<4x?xbf16>, %n: index, %s: f32) {

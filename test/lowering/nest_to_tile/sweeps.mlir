@@ -94,3 +94,41 @@ func.func @exponentials(%x : tensor<?x?xf32>) -> tensor<?x?xf32> {
   }
   func.return %y : tensor<?x?xf32>
 }
+
+// Where a row fits, it waits in scratch instead, and the result is written once.
+
+// CHECK-LABEL: tile.kernel @normalise_in_scratch
+// CHECK:         %[[ROW:.*]] = tile.alloc : !tile.buffer<1x4096xf32>
+// CHECK:         tile.for %n, %n_extent = {{.*}} step 64 iter_args
+// CHECK:           math.exp
+// CHECK:           %[[HOME:.*]] = tile.window %[[ROW]] by {{.*}} [%n] : !tile.buffer<1x4096xf32> -> !tile.window<1x64xf32>
+// CHECK:           tile.store %{{.*}}, %[[HOME]]
+// CHECK:         tile.for %n_2
+// CHECK-NEXT:      %[[SAME:.*]] = tile.window %[[ROW]] by {{.*}} [%n_2]
+// CHECK-NEXT:      tile.load %[[SAME]]
+// CHECK:           %[[RESULT:.*]] = tile.window %r[%begin + %m, %n_2]
+// CHECK:           tile.store %{{.*}}, %[[RESULT]]
+func.func @in_scratch(%x : tensor<?x?xf32>) -> tensor<?x?xf32> {
+  %y = nest.kernel @normalise_in_scratch (%a = %x : tensor<?x?xf32>) -> (tensor<?x?xf32>)
+      schedules [N <= 4096 : #nest.schedule<loops = [m : 1, n : 64], parallel = m, lane = n, keep = 4096>,
+                 #nest.schedule<loops = [m : 1, n : 64], parallel = m, lane = n>] {
+    %e = nest.generic [m : parallel, n : parallel] ins(%a (m, n) : tensor<?x?xf32>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32):
+      %t = math.exp %p : f32
+      nest.yield %t : f32
+    }
+    %s = nest.generic [m : parallel, n : reduction] combiner<add> accumulate f32 fastmath<reassoc>
+        ins(%e (m, n) : tensor<?x?xf32>) -> (m) : tensor<?xf32> {
+    ^bb0(%p : f32):
+      nest.yield %p : f32
+    }
+    %r = nest.generic [m : parallel, n : parallel]
+        ins(%e (m, n), %s (m) : tensor<?x?xf32>, tensor<?xf32>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %t = arith.divf %p, %q : f32
+      nest.yield %t : f32
+    }
+    nest.yield %r : tensor<?x?xf32>
+  }
+  func.return %y : tensor<?x?xf32>
+}
