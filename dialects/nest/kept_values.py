@@ -14,7 +14,7 @@ from xdsl.dialects import math
 from xdsl.ir import Operation, SSAValue
 
 from crosstile.dialects.nest.analysis import element_type
-from crosstile.dialects.nest.axes import KernelAxes
+from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes, axes_among
 from crosstile.dialects.nest.generic import GenericOp
 
 CHEAP: tuple[type[Operation], ...] = (math.AbsFOp, math.CopySignOp, math.FmaOp, math.CeilOp, math.FloorOp)
@@ -38,6 +38,12 @@ def kept_values(axes: KernelAxes, outputs: Sequence[SSAValue]) -> dict[SSAValue,
             kept[value] = home
             free.remove(home)
     return kept
+
+
+def is_row(axes: KernelAxes, along: Sequence[AxisOrUnit], lane: Axis | None) -> bool:
+    """Whether one row along ``lane`` of a value along ``along`` exists at a time: all else is looped over outside."""
+    others = [axis for axis in axes_among(along) if axis != lane]
+    return lane is not None and along[-1:] == (lane,) and all(axis in axes.parallel() for axis in others)
 
 
 def _elementwise(roots: Iterable[SSAValue]) -> Iterator[SSAValue]:

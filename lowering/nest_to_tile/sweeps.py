@@ -28,7 +28,7 @@ from crosstile.dialects import tile
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.generic import GenericOp
-from crosstile.dialects.nest.kept_values import kept_values
+from crosstile.dialects.nest.kept_values import is_row, kept_values
 from crosstile.dialects.nest.schedule import Schedule
 from crosstile.lowering.nest_to_tile.kernel_builder import Home, KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place
@@ -68,7 +68,7 @@ def _homes(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValu
     shape = builder.shape
     for value, output in kept_values(builder.axes, outputs).items():
         along = builder.axes.of_result(output)
-        one_row = along[-1:] == (shape.lanes,) and (shape.row_count == 1 or shape.rows not in along)
+        one_row = is_row(builder.axes, along, shape.lanes) and (shape.row_count == 1 or shape.rows not in along)
         if schedule.keep is not None and one_row:
             type_ = tile.BufferType([1, max(schedule.keep, shape.lane_count)], element_type(value))
             buffer = builder.lowering.insert(tile.AllocOp(type_)).result

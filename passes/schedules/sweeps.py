@@ -16,7 +16,7 @@ from xdsl.ir import Attribute, BlockArgument
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
 from crosstile.dialects.nest.generic import GenericOp
-from crosstile.dialects.nest.kept_values import kept_values
+from crosstile.dialects.nest.kept_values import is_row, kept_values
 from crosstile.dialects.nest.schedule import (
     Comparison,
     GuardAttr,
@@ -47,7 +47,8 @@ def sweep_schedules(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleA
     schedule = sweep_schedule(axes, machine)
     general = GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(schedule))
     lane = None if schedule.lane is None else axes.by_name(schedule.lane)
-    if lane is None or schedule.stream is None or not kept_values(axes, axes.kernel.yield_op.arguments):
+    homes = kept_values(axes, axes.kernel.yield_op.arguments).values()
+    if lane is None or schedule.stream is None or not any(is_row(axes, axes.of_result(home), lane) for home in homes):
         return [general]
     room = machine.memory("L2").capacity // KEPT_SHARE * 8 // max(bits(type_) for type_ in _element_types(axes))
     if lane.size is None:

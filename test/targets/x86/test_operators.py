@@ -23,6 +23,9 @@ PROGRAMS: dict[str, tuple[str, Sequence[Shape]]] = {
         name: (f"nn.{name} %x : tensor<?x?xf32>", [("M", "N")])
         for name in ("abs", "exp", "log", "sigmoid", "silu", "tanh")
     },
+    "softmax": ("nn.softmax %x dim 1 : tensor<?x?xf32>", [("M", "N")]),
+    "softmax of columns": ("nn.softmax %x dim 0 : tensor<?x?xf32>", [("M", "N")]),
+    "softmax of the middle": ("nn.softmax %x dim 1 : tensor<3x?x?xf32>", [(3, "M", "N")]),
     "rms_norm": ("nn.rms_norm %x, %y epsilon 1.0e-5 : tensor<?x?xf32>, tensor<?xf32>", [("M", "N"), ("N",)]),
     "rms_norm of 7": ("nn.rms_norm %x, %y epsilon 1.0e-5 : tensor<?x7xf32>, tensor<7xf32>", [("M", 7), (7,)]),
     "batch_matmul": (
