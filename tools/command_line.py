@@ -14,6 +14,7 @@ import argparse
 import errno
 import os
 import re
+import signal
 import stat
 import sys
 import tempfile
@@ -107,7 +108,7 @@ def run_tool(prog: str, body: Callable[[list[str]], int], argv: Sequence[str] | 
     sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
     sources = _sources.set({})
     try:
-        code = body(arguments)
+        code = _interruptibly(body, arguments)
         sys.stdout.flush()
         return code
     except ReportedError:
@@ -138,6 +139,32 @@ def run_tool(prog: str, body: Callable[[list[str]], int], argv: Sequence[str] | 
         sys.setrecursionlimit(limit)
         _sources.reset(sources)
     return 1
+
+
+def _interruptibly(body: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Run ``body``; whatever an interrupt was turned into on its way is a KeyboardInterrupt again.
+
+    Extension modules that are interrupted while they are imported say that they cannot be imported.
+    """
+    seen: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    is_ours = threading.current_thread() is threading.main_thread()
+    is_ours = is_ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        return body(arguments)
+    except Exception as error:
+        if seen:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def show_error(prog: str, error: CrosstileError, debug: bool = False) -> None:

@@ -8,7 +8,13 @@ which a tool answers (``run_tool``); what comes before its answer is caught here
 from __future__ import annotations
 
 import os
-import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+signal: Any = __import__("_signal")
+"""What the module ``signal`` wraps; that one imports a dozen others first."""
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ended: 128 and the number of the signal."""
