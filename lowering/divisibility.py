@@ -14,7 +14,6 @@ from math import gcd
 from xdsl.dialects import arith, memref, scf
 from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, MemRefType
 from xdsl.ir import Block, SSAValue
-from xdsl.utils.hints import isa
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.mma.kernel import integer_list
@@ -23,7 +22,7 @@ from crosstile.dialects.mma.kernel import integer_list
 def constant_value(value: SSAValue) -> int | None:
     """The value of an integer or index that is an ``arith.constant`` or the size of a static dimension, else None."""
     op = value.owner
-    if isinstance(op, arith.ConstantOp) and isa(op.value, IntegerAttr):
+    if isinstance(op, arith.ConstantOp) and isinstance(op.value, IntegerAttr):
         return op.value.value.data
     if isinstance(op, tile.DimOp):
         return static_size(op.source, op.dim.value.data)
@@ -34,9 +33,10 @@ def constant_value(value: SSAValue) -> int | None:
 
 def static_size(memory: SSAValue, dim: int) -> int | None:
     """The size of a dimension of a memref if its type says it."""
-    if not isa(memory.type, MemRefType) or not 0 <= dim < memory.type.get_num_dims():
+    type_ = memory.type
+    if not isinstance(type_, MemRefType) or not 0 <= dim < len(type_.shape):
         return None
-    size = memory.type.get_shape()[dim]
+    size = type_.shape.data[dim].data
     return None if size == DYNAMIC_INDEX else size
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from xdsl.dialects import llvm as xllvm
 from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, IntegerAttr, MemRefType, i1, i8, i32
@@ -85,8 +86,8 @@ class MemRef:
     @staticmethod
     def of(lowering: Lowering, old: SSAValue) -> MemRef:
         """The memref ``old`` of the level above."""
-        type_ = old.type
-        if not isa(type_, MemRefType):
+        type_ = cast("MemRefType", old.type)
+        if not isinstance(old.type, MemRefType):
             raise lowering.error(f"a memref of known rank is needed, not {type_}")
         pointer, *dynamic = lowering.values(old)
         remaining = iter(dynamic)

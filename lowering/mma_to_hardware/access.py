@@ -77,6 +77,7 @@ class Access:
         self.clip = op.clip is not None
         self.clamp = frozenset(clamp)
         self._indices = tuple(op.indices)
+        self._symbols: dict[SSAValue, Linear] = {}
         self._more_symbols: tuple[Linear, ...] = ()
         if self.memory.storage is None and not self.clip:
             self._unfold()
@@ -177,7 +178,9 @@ class Access:
     def _symbol(self, old: SSAValue, place: Sequence[Linear]) -> Linear:
         """The value of an index at ``place``: itself, or an element of a fragment of indices."""
         if old.type == INDEX:
-            return self.lowering.linear.of(old)
+            if old not in self._symbols:
+                self._symbols[old] = self.lowering.linear.of(old)
+            return self._symbols[old]
         return self.lowering.linear.of_new(self._gathered(old, place))
 
     def _gathered(self, old: SSAValue, place: Sequence[Linear]) -> SSAValue:
