@@ -22,6 +22,15 @@ from crosstile.targets.tile_data import FEATURE, may_use_tiles
 _CPU = Path("/sys/devices/system/cpu/cpu0")
 
 
+TARGET = "CROSSTILE_TARGET"
+"""The environment variable that says what to compile for where nobody does."""
+
+
+def default_target() -> str:
+    """The machine to compile for if none is named: ``CROSSTILE_TARGET``, else ``host``."""
+    return os.environ.get(TARGET) or "host"
+
+
 def resolve_machine(name: str) -> Machine:
     """The machine called ``name``, or this one for ``host``; raises :class:`UnknownNameError` for unknown names."""
     return host_machine() if name == "host" else machine(name)

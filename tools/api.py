@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from crosstile.ir.diagnostics import CrosstileError
+from crosstile.targets.host import default_target
 from crosstile.targets.x86.launch import ArgumentRule, Array, HostFunction, is_plain
 from crosstile.targets.x86.quick_call import SMALL_ELEMENTS, quick_call
 from crosstile.targets.x86.workers import check_threads, default_threads
@@ -155,14 +156,15 @@ def _is_usable(array: Array, others: Sequence[Array]) -> bool:
 
 
 def compile(
-    source: str | os.PathLike[str] | ModuleOp, target: str = "host", entry: str | None = None, start: str = "nn"
+    source: str | os.PathLike[str] | ModuleOp, target: str | None = None, entry: str | None = None, start: str = "nn"
 ) -> CompiledFunction:
     """Compile a program: a path, its text, or a module.
 
-    ``target`` is a machine this process runs on, ``entry`` the function (``main``, or the only one), ``start`` the
-    level the program is written on. Object code is kept on disk (docs/cache.md). Raises CrosstileError for anything
-    wrong with the program, with its place.
+    ``target`` is a machine this process runs on, by default that of ``CROSSTILE_TARGET``, else this one; ``entry`` is the
+    function (``main``, or the only one), ``start`` the level the program is written on. Object code is kept on disk
+    (docs/cache.md). Raises CrosstileError for anything wrong with the program, with its place.
     """
+    target = default_target() if target is None else target
     compiled = compile_source(source, target, start, entry)
     if not compiled.function.signature.weights:
         return CompiledFunction(compiled)

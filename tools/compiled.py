@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.start_up import paused_collector, read_formats_lazily
+from crosstile.targets.host import default_target
 from crosstile.targets.signature import HostSignature
 from crosstile.targets.x86.launch import Compiled, HostFunction
 from crosstile.targets.x86.linking import ProgramCode
@@ -58,7 +59,7 @@ class Request:
 
 def compile_source(
     source: str | os.PathLike[str] | ModuleOp,
-    target: str = "host",
+    target: str | None = None,
     start: str = "nn",
     entry: str | None = None,
     bound: bool = False,
@@ -68,6 +69,7 @@ def compile_source(
     ``bound``: its weights are packed ahead of calls.
     """
     begin = perf_counter()
+    target = default_target() if target is None else target
     if isinstance(source, str | os.PathLike):
         return compile_request(Request(*read_source(source), target, start, entry, bound), begin=begin)
     from xdsl.dialects.builtin import ModuleOp

@@ -32,7 +32,7 @@ from crosstile.ir.start_up import paused_collector
 from crosstile.ir.verification import verify_module
 from crosstile.lowering.split_kernels import certain_launches, split_kernels
 from crosstile.targets.cpu_pipeline import LEVELS, steps
-from crosstile.targets.host import missing_features
+from crosstile.targets.host import default_target, missing_features
 from crosstile.targets.model import Machine, machine
 from crosstile.targets.x86.launch import Compiled, HostFunction
 from crosstile.targets.x86.linking import ProgramCode
@@ -73,13 +73,13 @@ class Program:
 
     @classmethod
     def load(
-        cls, source: Source, target: str = "host", start: str = "nn", entry: str | None = None, bound: bool = False
+        cls, source: Source, target: str | None = None, start: str = "nn", entry: str | None = None, bound: bool = False
     ) -> Program:
         """Parse and verify ``source``: a path, text (anything with a line break or ``{``), or a module."""
         if not isinstance(source, ModuleOp):
             return cls.of_text(*read_source(source), target, start, entry, bound)
         check_level(start)
-        machine, begin = find_machine(target), perf_counter()
+        machine, begin = find_machine(default_target() if target is None else target), perf_counter()
         program = cls._of_module("<module>", source.clone(), make_context(), machine, start, entry, begin)
         program.bound = bound
         return program
@@ -89,14 +89,18 @@ class Program:
         cls,
         name: str,
         text: str,
-        target: str = "host",
+        target: str | None = None,
         start: str = "nn",
         entry: str | None = None,
         bound: bool = False,
     ) -> Program:
         """Parse and verify ``text``, which messages call ``name``."""
         check_level(start)
-        machine, context, begin = find_machine(target), make_context(), perf_counter()
+        machine, context, begin = (
+            find_machine(default_target() if target is None else target),
+            make_context(),
+            perf_counter(),
+        )
         program = cls._of_module(name, parse_module(text, name, context), context, machine, start, entry, begin)
         program.text, program.bound = text, bound
         return program

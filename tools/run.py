@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from crosstile.ir.diagnostics import handle_diagnostics
+from crosstile.targets.host import default_target
 from crosstile.tools.command_line import (
     ArgumentParser,
     Progress,
@@ -56,7 +57,12 @@ def add_program_flags(parser: ArgumentParser) -> None:
 
     parser.add_argument("input", nargs="?", metavar="FILE", help="the program, '-' is standard input")
     parser.add_argument("--entry", metavar="NAME", help="the function to run (main, or the only one)")
-    parser.add_argument("--target", default="host", metavar="NAME", help="the machine to compile for (host: this one)")
+    parser.add_argument(
+        "--target",
+        default=default_target(),
+        metavar="NAME",
+        help="the machine; CROSSTILE_TARGET or host (this one) if not given",
+    )
     parser.add_argument(
         "--from", dest="start", default="nn", metavar="LEVEL", help="the program's level: nn, nest, tile or mma"
     )

@@ -6,6 +6,7 @@ function ``pipeline(machine: str) -> str``. ``host`` stands for the machine at h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -24,7 +25,7 @@ PIPELINES: dict[str, str] = {
 
 def find_machine(name: str) -> Machine:
     """The machine called ``name``, which has a pipeline; a CrosstileError for others."""
-    from crosstile.targets.host import resolve_machine
+    from crosstile.targets.host import TARGET, resolve_machine
     from crosstile.targets.model import UnknownNameError
 
     name = str(name)  # from Python it may be anything
@@ -34,7 +35,8 @@ def find_machine(name: str) -> Machine:
     try:
         machine = resolve_machine(name)
     except UnknownNameError as error:
-        message = f"unknown target '{name}'{did_you_mean(name, ['host', *names])}"
+        origin = f" in {TARGET}" if os.environ.get(TARGET) == name else ""
+        message = f"unknown target '{name}'{origin}{did_you_mean(name, ['host', *names])}"
         raise CrosstileError(message).with_note(note) from error
     if names[machine.name] not in PIPELINES:
         message = f"target '{name}' has no pipeline yet; its kernels are written by hand"

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from crosstile.ir.diagnostics import CrosstileError, handle_diagnostics
 from crosstile.ir.start_up import read_formats_lazily
+from crosstile.targets.host import default_target
 from crosstile.tools.command_line import (
     ArgumentParser,
     UsageError,
@@ -41,7 +42,12 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("input", nargs="?", metavar="FILE", help="the program, '-' is standard input")
     parser.add_argument("-o", dest="output", metavar="FILE", help="output file, '-' is standard output")
     parser.add_argument("--to", metavar="FORM", help="what to write: llvmir, asm or obj")
-    parser.add_argument("--target", default="host", metavar="NAME", help="the machine to compile for (host: this one)")
+    parser.add_argument(
+        "--target",
+        default=default_target(),
+        metavar="NAME",
+        help="the machine; CROSSTILE_TARGET or host (this one) if not given",
+    )
     parser.add_argument(
         "--from", dest="start", default="nn", metavar="LEVEL", help="the program's level: nn, nest, tile or mma"
     )
