@@ -32,6 +32,7 @@ from crosstile.dialects.nest.schedule import (
 )
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.schedules.attention import attention_schedules
+from crosstile.passes.schedules.limits import check_schedules
 from crosstile.passes.schedules.packed import packed_positions, packed_schedules
 from crosstile.passes.schedules.products import contraction_schedules
 from crosstile.passes.schedules.sweeps import sweep_schedules
@@ -75,3 +76,5 @@ class ChooseSchedulePass(ModulePass):
         for kernel in op.walk():
             if isinstance(kernel, KernelOp) and kernel.schedules is None:
                 kernel.schedules = ArrayAttr(schedules_for(kernel, chip))
+            elif isinstance(kernel, KernelOp):
+                check_schedules(kernel, chip)

@@ -160,8 +160,8 @@ def compile(
 ) -> CompiledFunction:
     """Compile a program: a path, its text, or a module.
 
-    ``target`` is a machine this process runs on, by default that of ``CROSSTILE_TARGET``, else this one; ``entry`` is the
-    function (``main``, or the only one), ``start`` the level the program is written on. Object code is kept on disk
+    ``target`` is a machine this process runs on, by default that of ``CROSSTILE_TARGET``, else this one; ``entry`` is
+    the function (``main``, or the only one), ``start`` the level the program is written on. Object code is kept on disk
     (docs/cache.md). Raises CrosstileError for anything wrong with the program, with its place.
     """
     target = default_target() if target is None else target

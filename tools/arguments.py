@@ -15,6 +15,7 @@ import argparse
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from crosstile.ir.diagnostics import op_error
 from crosstile.ir.dimensions import Dim, shapes_of
 from crosstile.ir.registry import did_you_mean
+from crosstile.targets.x86.available import require_memory
 from crosstile.targets.x86.launch import ArgumentRule, Array, dtype_called, plain
 from crosstile.tools.command_line import ArgumentParser, UsageError
 
@@ -135,9 +137,13 @@ def random_inputs(parameters: Parameters, sizes: Mapping[str, int], seed: int) -
     """Random arrays with ``sizes`` for the dynamic dimensions."""
     found: list[Array] = []
     arguments = range(len(parameters.rules))
-    for position, shape in shapes_of(parameters.dims, arguments, sizes, parameters.function).items():
+    shapes = shapes_of(parameters.dims, arguments, sizes, parameters.function)
+    for position, shape in shapes.items():
+        _refuse_huge(parameters.rules[position], shape)
+    needed = sum(prod(shape) * parameters.rules[position].dtype.itemsize for position, shape in shapes.items())
+    require_memory(needed, "the arguments")
+    for position, shape in shapes.items():
         rule = parameters.rules[position]
-        _refuse_huge(rule, shape)
         random = np.random.default_rng([seed, position])
         if rule.dtype.kind not in "biu":
             array = np.asarray(random.standard_normal(shape, np.float64 if rule.dtype.itemsize > 4 else np.float32))

@@ -24,6 +24,7 @@ import numpy as np
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.signature import ARENA_SUFFIX, ENTRY_SUFFIX, ArrayType, HostSignature
+from crosstile.targets.x86.available import ASKED_BYTES, allocate, require_memory
 from crosstile.targets.x86.linking import LinkedProgram, ProgramCode
 from crosstile.targets.x86.run import LoadedObject
 from crosstile.targets.x86.workers import Team, team
@@ -35,6 +36,7 @@ LARGE_BYTES = 1 << 14
 """Results of so many bytes are aligned like the arena; NumPy aligns its arrays to 16 bytes."""
 KEPT_BYTES = 1 << 20
 """An arena is given back when a later call needs less than a quarter of it, unless it is as small as this."""
+BYTE = np.dtype(np.uint8)
 KEPT_PLANS = 1024
 """So many combinations of shapes are remembered per function."""
 EVERYTHING = -1
@@ -120,10 +122,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size = prod(shape) * dtype.itemsize
     if size < LARGE_BYTES:
         return np.empty(shape, dtype)
-    try:
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-    except MemoryError:
-        return np.empty(shape, dtype)  # which says what there is no room for
+    raw = allocate((size + ALIGNMENT,), BYTE, f"a result of shape {shape}")
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size].view(dtype).reshape(shape)
 
@@ -283,7 +282,12 @@ class HostFunction:
         return Plan(result_shapes, [*words, 0, 0, EVERYTHING, 0, 1], allocations, arena_bytes, elements)
 
     def empty_results(self, plan: Plan) -> list[Array]:
-        """Uninitialised arrays for the results."""
+        """Uninitialised arrays for the results; a CrosstileError if there is no memory for them and for the arena."""
+        size = sum(prod(shape) * dtype.itemsize for shape, dtype in plan.allocations)
+        if size + plan.arena_bytes >= ASKED_BYTES:
+            shapes = ", ".join(str(shape) for shape, _ in plan.allocations)
+            what = f"the results of @{self.signature.name} of shape {shapes} and its temporaries"
+            require_memory(size + plan.arena_bytes, what)
         return [empty(shape, dtype) for shape, dtype in plan.allocations]
 
     def is_plain_output(self, plan: Plan, out: Any) -> bool:
@@ -370,7 +374,10 @@ class HostFunction:
         """Address and bytes of scratch memory of at least ``size`` bytes; each calling thread keeps its own."""
         kept: tuple[Array, int, int] | None = getattr(self._scratch, "arena", None)
         if kept is None or kept[2] < size or kept[2] > 4 * max(size, KEPT_BYTES):
-            raw = np.empty(size + ALIGNMENT, np.uint8)
+            what = f"the temporaries of @{self.signature.name}"
+            self._scratch.arena = kept = None  # what is too small is given back first
+            require_memory(size, what)
+            raw = allocate((size + ALIGNMENT,), BYTE, what)
             address = raw.ctypes.data
             kept = self._scratch.arena = (raw, address + -address % ALIGNMENT, size)
         return kept[1:]

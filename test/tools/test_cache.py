@@ -17,6 +17,7 @@ import pytest
 import crosstile
 from crosstile.ir.context import make_context
 from crosstile.ir.parsing import parse_module
+from crosstile.targets.host import default_target
 from crosstile.tools import object_cache
 from crosstile.tools.cache import main
 from crosstile.tools.object_cache import ObjectCache, object_key
@@ -111,7 +112,7 @@ def test_a_damaged_object_is_rebuilt(directory: Path, damage: str):
 
 
 def test_an_object_of_another_form_is_rebuilt(directory: Path):
-    key = object_key(ADD, "host", "nn", None)
+    key = object_key(ADD, default_target(), "nn", None)
     for description, code in (({}, b""), (crosstile.compile(ADD).host_function.signature.to_json(), b"no code")):
         ObjectCache(directory).store(key, description, code)
         function = crosstile.compile(ADD)

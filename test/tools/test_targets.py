@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from command import call
-from llvmlite import binding
 
 import crosstile
 from crosstile.targets.host import TARGET, missing_features
@@ -19,6 +19,7 @@ from crosstile.tools.program import Program
 from crosstile.tools.targets import find_machine
 
 MATMUL = Path(__file__).resolve().parents[2] / "examples" / "matmul.mlir"
+binding: Any = import_module("llvmlite.binding")  # llvmlite ships no types
 CPUS = sorted(name for name, row in machines().items() if row.triple.startswith("x86_64"))
 
 
