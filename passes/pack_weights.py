@@ -8,7 +8,7 @@ weights, which the caller then brings in that order (``bind`` of the Python inte
       nest.kernel @matmul (%a = %x : ..., %b = %w : tensor<64x96xf32>)
     ==>
     func.func @main(%x : tensor<?x64xf32>,
-                    %w : tensor<64x96xf32, affine_map<(d0, d1) -> (d1 floordiv 32, d0, d1 mod 32)>> {nn.weight}) {
+                    %w : tensor<64x96xf32, affine_map<(d0, d1) -> (d1 floordiv 16, d0, d1 mod 16)>> {nn.weight}) {
 
 The layout is part of the type, so nothing else knows or keeps it, and every level computes the same results, bit for
 bit. A weight is left as it is if something else than a product reads it, or two kernels want it in different layouts;

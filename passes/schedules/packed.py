@@ -5,7 +5,10 @@ lies, in the same panels. So the layout follows from the register tile of the sc
 schedule without the stage is the one for the packed factor::
 
     loops = [n : 4096, k : 512 balanced 8, m : 256, n : 64, m : 6], stage = [1]
-    (d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)        panels of 64 columns, each with its rows one after the other
+    (d0, d1) -> (d1 floordiv 64, (d1 mod 64) floordiv 16, d0, d1 mod 16)     panels of a vector's width, four together
+
+Each panel has its rows one after the other: the tile reads four streams of memory, which come faster than one
+(measured: 16x4096x11008 at 10.3 GB/s instead of 8.1, 1x4096x4096 at 25 instead of 20).
 
 Few rows have a schedule of their own: they walk through the panels one after the other, which is one stream of memory.
 """
@@ -67,6 +70,11 @@ def staged_layout(
     inner = [Part(plain.index(axis)) for axis in sums if axis in plain]
     n, k = plain.index(cut), plain.index(roles.k)
     rest = [] if group == 1 else [Part(k, 1, group)]
+    lanes = next((row.n for row in machine.intrinsics if row.name == source.intrinsic), width)
+    if position == roles.rhs and width > lanes and width % lanes == 0:
+        return PackedLayout(
+            (*outer, Part(n, width), Part(n, lanes, width), *inner, Part(k, group), Part(n, 1, lanes), *rest)
+        )
     return PackedLayout((*outer, Part(n, width), *inner, Part(k, group), Part(n, 1, width), *rest))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from command import call
 
 import crosstile
+from crosstile.targets import host
 from crosstile.targets.host import TARGET, missing_features
 from crosstile.targets.model import machine, machines
 from crosstile.tools import check, opt, run, translate
@@ -19,22 +19,12 @@ from crosstile.tools.program import Program
 from crosstile.tools.targets import find_machine
 
 MATMUL = Path(__file__).resolve().parents[2] / "examples" / "matmul.mlir"
-binding: Any = import_module("llvmlite.binding")  # llvmlite ships no types
 CPUS = sorted(name for name, row in machines().items() if row.triple.startswith("x86_64"))
-
-
-class Features(dict[str, bool]):
-    """What LLVM says of a processor."""
-
-    def flatten(self) -> str:
-        """The same as LLVM takes it."""
-        return ",".join(f"{'+' if has else '-'}{name}" for name, has in self.items())
 
 
 @pytest.fixture
 def a_core_with_avx2(monkeypatch: pytest.MonkeyPatch):
-    features = Features({**dict.fromkeys(binding.get_host_cpu_features(), False), "avx2": True, "fma": True})
-    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(host, "host_features", lambda: frozenset({"avx2", "fma"}))
 
 
 @pytest.mark.parametrize("target", CPUS)
