@@ -13,7 +13,7 @@ from typing import cast
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import AnyFloat, FloatAttr, IndexType, IntegerAttr
-from xdsl.ir import Attribute, Block, BlockArgument, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 from xdsl.ir.affine import AffineBinaryOpKind
 
 from crosstile.dialects import tile
@@ -29,6 +29,8 @@ from crosstile.lowering.nest_to_tile.caches import Caches
 from crosstile.lowering.nest_to_tile.divisors import divides_by, is_divisor
 from crosstile.lowering.nest_to_tile.places import Coordinate, Place, Span, TileShape, Walk, window_map
 
+CombineOp = Callable[[SSAValue, SSAValue, "arith.FastMathFlagsAttr | None"], Operation]
+"""What makes the operation that folds two elements."""
 LoopBody = Callable[[Place, list[SSAValue]], Sequence[SSAValue]]
 
 
@@ -355,7 +357,7 @@ class KernelBuilder:
 
     def combine(
         self,
-        op_type: type[arith.FloatingPointLikeBinaryOperation],
+        op_type: CombineOp,
         lhs: SSAValue,
         rhs: SSAValue,
         flags: arith.FastMathFlagsAttr | None = None,

@@ -20,27 +20,33 @@ from collections.abc import Sequence
 from typing import cast
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import AnyFloat, FloatAttr
+from xdsl.dialects.builtin import AnyFloat
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, SSAValue
 
 from crosstile.dialects import tile
+from crosstile.dialects.assembly import literal_attribute
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.kept_values import is_row, kept_values
 from crosstile.dialects.nest.schedule import Schedule
-from crosstile.lowering.nest_to_tile.kernel_builder import Home, KernelBuilder
+from crosstile.lowering.nest_to_tile.kernel_builder import CombineOp, Home, KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place
 from crosstile.lowering.nest_to_tile.row_values import compute_before
 
-COMBINE_OPS: dict[str, type[arith.FloatingPointLikeBinaryOperation]] = {
+COMBINE_OPS: dict[str, CombineOp] = {
     "add": arith.AddfOp,
     "mul": arith.MulfOp,
     "max": arith.MaximumfOp,
     "min": arith.MinimumfOp,
 }
 """The operation that folds two elements, for the combiners built so far."""
+COMBINE_INTEGERS: dict[str, CombineOp] = {
+    "add": lambda lhs, rhs, _flags: arith.AddiOp(lhs, rhs),
+    "mul": lambda lhs, rhs, _flags: arith.MuliOp(lhs, rhs),
+}
+"""The same for integers, which wrap."""
 
 
 def sweep_body(builder: KernelBuilder, schedule: Schedule, place: Place, outputs: Sequence[SSAValue]) -> None:
@@ -94,17 +100,18 @@ def _sweep_reduction(
     """Sweep the reduced axes of ``nest``; its result becomes a tile of ``place``."""
     combiner, accumulator = nest.combiner, nest.accumulator_type
     assert combiner is not None and accumulator is not None
-    if combiner.data not in COMBINE_OPS or not isinstance(accumulator, AnyFloat) or len(nest.results) != 1:
+    legal = COMBINE_OPS if isinstance(accumulator, AnyFloat) else COMBINE_INTEGERS
+    if combiner.data not in legal or len(nest.results) != 1:
         raise builder.lowering.error(
             f"combiner<{combiner.data}> accumulated in {accumulator} is not built yet on the tile level: "
-            f"expects one of {', '.join(COMBINE_OPS)} in a floating-point type"
+            f"expects one of {', '.join(COMBINE_OPS)} in a floating-point type, or of {', '.join(COMBINE_INTEGERS)}"
         )
     reduced = builder.axes.reduced(nest)
     if any(axis not in shared and axis not in reduced for axis in builder.axes.of_nest(nest)):
         raise builder.lowering.error(
             "a reduction keeps an iterator that other nests reduce: the nests cannot share loops"
         )
-    op_type, identity = COMBINE_OPS[combiner.data], combiner.row.components[0].identity
+    op_type, identity = legal[combiner.data], combiner.row.components[0].identity
     axes = tuple(builder.axes.of_nest(nest))
     lanes = builder.shape.lanes
     partial_shape = builder.shape.of(axes)
@@ -132,7 +139,8 @@ def _mask(builder: KernelBuilder, place: Place, value: SSAValue, lanes: Axis | N
     extent = place.spans[lanes].extent
     if extent == builder.shape.lane_count:
         return value
-    otherwise = FloatAttr(identity, cast(AnyFloat, cast(tile.TileType, value.type).element_type))
+    element = cast(tile.TileType, value.type).element_type
+    otherwise = literal_attribute(identity if isinstance(element, AnyFloat) else int(identity), element)
     return builder.lowering.insert(tile.MaskOp(value, [None, builder.index.value(extent)], otherwise)).result
 
 

@@ -37,3 +37,36 @@ def test_sums_of_every_integer_type(element: str, dtype: str, target: str):
 def test_wide_integers_beside_floats():
     x, z = integers("i8"), np.linspace(-1, 1, 5 * 37, dtype=np.float32).reshape(5, 37)
     np.testing.assert_array_equal(crosstile.compile(MIXED)(x, z), x.astype(np.float32) * z)
+
+
+PRODUCT = """func.func @main(%a: tensor<?x?xi8>, %b: tensor<?x?xi8>) -> tensor<?x?xSUM> {
+  %c = nn.matmul %a, %b {unsigned_bMARK} accumulate SUM : tensor<?x?xi8>, tensor<?x?xi8> -> tensor<?x?xSUM>
+  func.return %c : tensor<?x?xSUM>
+}
+"""
+ROW_SUM = """func.func @main(%x: tensor<?x?xi32>) -> tensor<?xi32> {
+  %y = nn.reduce add %x dims [1] : tensor<?x?xi32> -> tensor<?xi32>
+  func.return %y : tensor<?xi32>
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["host", "x86-64-avx2", "generic"])
+@pytest.mark.parametrize(("sums", "dtype"), [("i32", "i4"), ("i64", "i8")])
+@pytest.mark.parametrize("both", [False, True], ids=["s x u", "u x u"])
+def test_products_of_bytes_are_exact_on_every_machine(target: str, sums: str, dtype: str, both: bool):
+    text = PRODUCT.replace("SUM", sums).replace("MARK", ", unsigned_a" if both else "")
+    product = crosstile.compile(text, target=target)
+    random = np.random.default_rng(1)
+    for m, n, k in [(1, 1, 1), (0, 2, 3), (2, 3, 0), (5, 37, 67)]:
+        a, b = (random.integers(-128, 128, shape).astype("i1") for shape in ((m, k), (k, n)))
+        left = (a.view("u1") if both else a).astype(dtype)
+        np.testing.assert_array_equal(product(a, b), left @ b.view("u1").astype(dtype))
+
+
+@pytest.mark.parametrize("target", ["host", "generic"])
+def test_row_sums_of_integers_wrap(target: str):
+    row_sum = crosstile.compile(ROW_SUM, target=target)
+    for shape in [(3, 1), (2, 0), (5, 37)]:
+        x = np.random.default_rng(2).integers(-(1 << 31), 1 << 31, shape).astype("i4")
+        np.testing.assert_array_equal(row_sum(x), x.sum(axis=1, dtype="i4"))
