@@ -190,7 +190,13 @@ def test_examples_give_the_same_numbers(path: Path, size: int):
         assert isinstance(function, FuncOp)
         names = dim_names(function)
         shapes = argument_shapes(function, dict.fromkeys(names, size))
-        arguments = [rng.standard_normal(shapes[position]).astype(np.float32) for position in sorted(shapes)]
+        elements = [str(type_).rpartition("x")[2] for type_ in function.function_type.inputs]
+        arguments = [
+            rng.integers(-128, 128, shapes[position]).astype(np.int8)
+            if elements[position] == "i8>"
+            else rng.standard_normal(shapes[position]).astype(np.float32)
+            for position in sorted(shapes)
+        ]
         name = function.sym_name.data
         cases.append((name, arguments, Interpreter(module, UPSTREAM, nn.MEANINGS).call(name, arguments)))
     for pass_type in (DecomposePass, NnToNestPass, FusePass):
