@@ -146,7 +146,7 @@ def _same(interpreter: Interpreter, op: Operation, operands: Sequence[Any]) -> S
     return operands[:1]
 
 
-@SHAPES.of(tile.SplatOp, tile.IotaOp, tile.ReshapeOp)
+@SHAPES.of(tile.AllocOp, tile.SplatOp, tile.IotaOp, tile.ReshapeOp)
 def _whole(interpreter: Interpreter, op: Operation, operands: Sequence[Any]) -> Sequence[Any]:
     return (_capacity(op.results[0]),)
 

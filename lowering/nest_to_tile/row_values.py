@@ -30,6 +30,8 @@ def compute_before(builder: KernelBuilder, place: Place, nests: Iterable[Generic
             continue
         seen.add(nest)
         for position, operand in enumerate(nest.inputs):
+            if not nest.body.block.args[position].uses:
+                continue  # an input that only gives the size of an axis holds nothing
             along = axes.of_operand(nest, position)
             owner = operand.owner
             if not any(axis in swept for axis in axes_among(along)) and place.spans.keys() >= set(axes_among(along)):

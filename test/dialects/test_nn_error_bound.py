@@ -25,8 +25,11 @@ from crosstile.dialects.nn.error_bound import Comparison, bound_program, compare
 Array = NDArray[Any]
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NAMES = sorted(
-    path.relative_to(EXAMPLES).as_posix() for path in [*EXAMPLES.glob("*.mlir"), *EXAMPLES.glob("digits/*.mlir")]
+    path.relative_to(EXAMPLES).as_posix()
+    for path in [*EXAMPLES.glob("*.mlir"), *EXAMPLES.glob("digits/*.mlir")]
+    if "xi8>" not in path.read_text()
 )
+"""Products of integers are exact: there is no order and no bound that could be too loose."""
 
 EXECUTIONS = [
     Execution(),
