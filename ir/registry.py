@@ -65,6 +65,7 @@ DIALECTS: tuple[DialectRow, ...] = (
     DialectRow("vector", "crosstile.dialects.vector:Vector", "xDSL's vector, with what it lacks of upstream's"),
     DialectRow("x86vector", "crosstile.dialects.x86vector:X86Vector", "vector instructions of x86, upstream's"),
     DialectRow("amx", "crosstile.dialects.amx:Amx", "tile registers of x86 and products of them, upstream's"),
+    DialectRow("nvvm", "crosstile.dialects.nvvm:Nvvm", "instructions of NVIDIA's GPUs, upstream's"),
     DialectRow("llvm", "crosstile.dialects.llvm:Llvm", "xDSL's llvm, with upstream's vector operations it lacks"),
 )
 
