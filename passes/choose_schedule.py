@@ -32,6 +32,7 @@ from crosstile.dialects.nest.schedule import (
 )
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.schedules.attention import attention_schedules
+from crosstile.passes.schedules.block_products import block_product_schedules
 from crosstile.passes.schedules.limits import check_schedules
 from crosstile.passes.schedules.packed import packed_positions, packed_schedules
 from crosstile.passes.schedules.products import contraction_schedules
@@ -51,6 +52,8 @@ def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAtt
         windowed = any(is_window(axes, roles, position) for position in (roles.lhs, roles.rhs))
         widened = roles.factors != (str(roles.element),) * 2
         try:
+            if machine.warp_lanes is not None:
+                return block_product_schedules(axes, roles, machine)
             if not (windowed and widened):
                 base = (window_schedules if windowed else contraction_schedules)(axes, roles, machine)
                 return packed_schedules(axes, roles, base) if packed_positions(roles) else base

@@ -253,6 +253,12 @@ class Machine:
         if self.vector_registers < 1 or self.vector_bits < 8 or self.clock <= 0:
             raise ModelError(f"machine {self.name}: registers, their bits and the clock must be positive")
 
+    @property
+    def warp_lanes(self) -> int | None:
+        """The lanes of a warp if a program runs on a block of warps; None for cores with vector registers."""
+        counts = {level.name: level.count for level in self.levels}
+        return counts["lane"] if "warp" in counts else None
+
     def memory(self, name: str) -> Memory:
         """The memory called ``name``; raises :class:`UnknownNameError`."""
         return _find(name, {memory.name: memory for memory in self.memories}, f"memory of machine {self.name}")

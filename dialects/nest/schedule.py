@@ -14,6 +14,7 @@
 - ``intrinsic``: the matrix instruction, a row of the machine description.
 - ``keep``: room in scratch for so many elements of a row of each value that is kept from one sweep to the next.
 - ``prefetch``: how many bytes ahead at most what is read is fetched into the nearest cache.
+- ``pipeline``: how many trips of the loop over a product's reduction are in flight, staging ahead.
 - ``stream``: how many bytes a result must have to be written past the caches.
 
 Every part may be left out. A kernel carries a list of them, each but the last with a guard over the sizes of the root
@@ -73,6 +74,7 @@ class Schedule:
     keep: int | None = None
     prefetch: int | None = None
     stream: int | None = None
+    pipeline: int | None = None
 
     def steps(self, iterator: str) -> tuple[int, ...]:
         """The steps of the loops over ``iterator``, outermost first."""
@@ -100,6 +102,8 @@ class Schedule:
             parts.append(f"prefetch = {self.prefetch}")
         if self.stream is not None:
             parts.append(f"stream = {self.stream}")
+        if self.pipeline is not None:
+            parts.append(f"pipeline = {self.pipeline}")
         return ", ".join(parts)
 
 
@@ -157,7 +161,7 @@ class ScheduleAttr(Data[Schedule]):
             raise VerifyException(f"fold = {schedule.fold[0]} needs a lane iterator to be folded into")
         if schedule.grain < 1:
             raise VerifyException(f"grain {schedule.grain} must be positive")
-        for part in ("keep", "prefetch", "stream"):
+        for part in ("keep", "prefetch", "stream", "pipeline"):
             size: int | None = getattr(schedule, part)
             if size is not None and size < 1:
                 raise VerifyException(f"{part} {size} must be positive")
@@ -215,6 +219,7 @@ _PARTS: dict[str, Callable[[AttrParser], Any]] = {
     "keep": _parse_positive,
     "prefetch": _parse_positive,
     "stream": _parse_positive,
+    "pipeline": _parse_positive,
 }
 
 

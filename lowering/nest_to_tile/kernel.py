@@ -1,6 +1,7 @@
 """One ``nest.kernel`` with one of its schedules becomes one ``tile.kernel``.
 
-A schedule with a grid is for attention (``attention``), one with an intrinsic makes the kernel a blocked matrix product
+A schedule with a grid is for attention (``attention``) or the blocks of a product (``block_products``), one with an
+intrinsic makes the kernel a blocked matrix product
 (``contraction``), any other a sweep over rows (``sweeps``). They share what stands here: the arguments, and but for
 attention the register tile and the outermost parallel loop.
 """
@@ -22,6 +23,7 @@ from crosstile.dialects.nest.schedule import Schedule
 from crosstile.dialects.packing import memref_of_tensor
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.nest_to_tile.attention import AttentionKernel
+from crosstile.lowering.nest_to_tile.block_products import BlockProduct
 from crosstile.lowering.nest_to_tile.contraction import ContractionKernel
 from crosstile.lowering.nest_to_tile.convolution import ConvolutionKernel, convolution_of
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
@@ -44,15 +46,25 @@ def lower_kernel_body(
     with builder.index.function(block):
         outputs = list(op.yield_op.arguments)
         if schedule.grid:
-            if (attention := attention_roles(axes)) is None:
-                raise lowering.error("the schedule has a grid, but the kernel is not attention, which alone takes one")
-            AttentionKernel(builder, attention, schedule, outputs).build()
+            _grid(builder, schedule, outputs)
         else:
             _parallel(builder, schedule, outputs)
         lowering.insert(tile.ReturnOp())
     kernel = tile.KernelOp(name, block)
     kernel.location = op.location
     return kernel
+
+
+def _grid(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue]) -> None:
+    """A kernel whose outermost blocks are all divided among workers: attention, or the blocks of a product."""
+    if (attention := attention_roles(builder.axes)) is not None:
+        AttentionKernel(builder, attention, schedule, outputs).build()
+    elif (roles := contraction_roles(builder.axes)) is not None and schedule.intrinsic is not None:
+        BlockProduct(builder, roles, schedule, outputs).build()
+    else:
+        raise builder.lowering.error(
+            "the schedule has a grid, but the kernel is neither attention nor a product with an intrinsic"
+        )
 
 
 def _memref(type_: Attribute) -> MemRefType:

@@ -107,6 +107,7 @@ class KernelBuilder:
         body: LoopBody,
         balanced: int | None = None,
         full: bool = False,
+        pipeline: int | None = None,
     ) -> list[SSAValue]:
         """A ``tile.for`` over ``axis`` in ``bounds``; ``body`` gets the place inside and the carried values.
 
@@ -125,7 +126,7 @@ class KernelBuilder:
         with self.lowering.at(block):
             results = body(place.inside(axis, start, inside), list(inner))
             self.lowering.insert(tile.YieldOp(*results))
-        op = tile.ForOp(lower, upper, step, carried, block, balanced=balanced)
+        op = tile.ForOp(lower, upper, step, carried, block, balanced=balanced, pipeline=pipeline)
         return list(self.lowering.insert(op).results)
 
     def loops(

@@ -35,6 +35,8 @@ from crosstile.lowering.tile_to_mma import arithmetic, carried, control, memory,
 from crosstile.lowering.tile_to_mma.contract import lower_contract
 from crosstile.lowering.tile_to_mma.stage import lower_stage
 from crosstile.lowering.tile_to_mma.sub_tiles import KernelLowering
+from crosstile.lowering.tile_to_mma.warps.rules import RULES as WARP_RULES
+from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import UnknownNameError
 
@@ -81,4 +83,6 @@ class TileToMmaPass(LoweringPass):
             row = resolve_machine(self.target)
         except UnknownNameError as error:
             raise CrosstileError(f"{self.name}: target: {error.args[0]}") from error
+        if row.warp_lanes is not None:
+            return WarpLowering(self.name, WARP_RULES, kept_dialects, row)
         return KernelLowering(self.name, self.rules, kept_dialects, row)

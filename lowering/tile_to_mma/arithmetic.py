@@ -89,13 +89,21 @@ def lower_transpose(op: tile.TransposeOp, lowering: TileLowering) -> None:
     if permutation == [1, 0] and is_in_blocks(lowering, type_.get_shape(), type_.element_type):
         lowering.replace(op, transpose(lowering, lowering.value(op.value)))
         return
-    dims = [AffineExpr.dimension(permutation.index(dim)) for dim in range(len(permutation))]
-    _reload(op.value, op.result, AffineMap(len(permutation), 0, tuple(dims)), lowering)
+    _reload(op.value, op.result, rearrangement(op), lowering)
 
 
 def lower_reshape(op: tile.ReshapeOp, lowering: TileLowering) -> None:
     """Stored row by row, loaded by the number of the element."""
     _check_home(op.value, lowering)
+    _reload(op.value, op.result, rearrangement(op), lowering)
+
+
+def rearrangement(op: tile.TransposeOp | tile.ReshapeOp) -> AffineMap:
+    """From the coordinates of an element of the result to those that it has in the value."""
+    if isinstance(op, tile.TransposeOp):
+        permutation = dense_values(op.permutation)
+        dims = [AffineExpr.dimension(permutation.index(dim)) for dim in range(len(permutation))]
+        return AffineMap(len(permutation), 0, tuple(dims))
     old, new = capacity_type(op.value).get_shape(), capacity_type(op.result).get_shape()
     number: AffineExpr = AffineExpr.constant(0)
     for dim, size in enumerate(new):
@@ -104,7 +112,7 @@ def lower_reshape(op: tile.ReshapeOp, lowering: TileLowering) -> None:
     for size in reversed(old):
         results.insert(0, number % size)
         number = number // size
-    _reload(op.value, op.result, AffineMap(len(new), 0, tuple(results)), lowering)
+    return AffineMap(len(new), 0, tuple(results))
 
 
 def _check_home(value: SSAValue, lowering: TileLowering) -> None:

@@ -62,7 +62,7 @@ def lower_for(op: tile.ForOp, lowering: TileLowering) -> None:
     """An ``scf.for`` over the starts of blocks, which computes each block's extent first."""
     index = lowering.index
     lower, upper = lowering.as_index(op.lower_bound), lowering.as_index(op.upper_bound)
-    block_size = _block_size(op, lower, upper, lowering)
+    step = block_size(op, lower, upper, lowering)
     initial = lowering.flatten([value for value in op.iter_args if not lowering.in_scratch(value)])
     enter_loop(op, lowering)
     body = Block(arg_types=[INDEX])
@@ -73,12 +73,12 @@ def lower_for(op: tile.ForOp, lowering: TileLowering) -> None:
             lowering.add_argument(body, argument)
     with lowering.at(body):
         if extent.uses:
-            lowering.map_value(extent, index.value(_extent(body.args[0], lower, upper, block_size, lowering)))
+            lowering.map_value(extent, index.value(block_extent(body.args[0], lower, upper, step, lowering)))
         lowering.lower_ops(op.body.block)
         if op.body.block.last_op is None or not isinstance(body.last_op, scf.YieldOp):
             lowering.insert(scf.YieldOp())
-    begin, end, step = index.bounds(lower, upper, block_size)
-    loop = lowering.insert(scf.ForOp(begin, end, step, initial, Region(body)))
+    bounds = index.bounds(lower, upper, step)
+    loop = lowering.insert(scf.ForOp(*bounds, initial, Region(body)))
     results = iter(loop.results)
     for result in op.results:
         if not lowering.in_scratch(result):
@@ -86,7 +86,7 @@ def lower_for(op: tile.ForOp, lowering: TileLowering) -> None:
     leave_loop(op, lowering)
 
 
-def _extent(start: Index, lower: Index, upper: Index, size: Index, lowering: TileLowering) -> Index:
+def block_extent(start: Index, lower: Index, upper: Index, size: Index, lowering: TileLowering) -> Index:
     """How many elements the block at ``start`` has: ``size``, or what is left."""
     index = lowering.index
     if isinstance(lower, int) and isinstance(upper, int) and isinstance(size, int) and (upper - lower) % size == 0:
@@ -94,7 +94,7 @@ def _extent(start: Index, lower: Index, upper: Index, size: Index, lowering: Til
     return index.minimum(size, index.sub(upper, start))
 
 
-def _block_size(op: tile.ForOp, lower: Index, upper: Index, lowering: TileLowering) -> Index:
+def block_size(op: tile.ForOp, lower: Index, upper: Index, lowering: TileLowering) -> Index:
     """The distance between the starts of blocks: the step, or for ``balanced(g)`` equal multiples of g."""
     index, step = lowering.index, op.step.value.data
     if op.balanced is None:

@@ -134,7 +134,7 @@ class Place:
     def _linear_symbols(self) -> list[Linear]:
         return [Linear() if isinstance(symbol, SSAValue) else symbol for symbol in self.symbols]
 
-    def _extent_values(self, lowering: TileLowering) -> list[SSAValue | None]:
+    def extent_values(self, lowering: TileLowering) -> list[SSAValue | None]:
         """The extents as operands, those that cut nothing left out."""
         return [
             None if extent is None or (isinstance(extent, int) and extent >= size) else lowering.index.value(extent)
@@ -156,7 +156,7 @@ class Place:
         With ``nontemporal`` the first-level cache need not keep it.
         """
         indices, by = self.operands(lowering)
-        extents = self._extent_values(lowering)
+        extents = self.extent_values(lowering)
         clamped = [dim for dim in clamp if extents[dim] is not None]
         load = mma.LoadOp(self.source, indices, fragment, extents, condition, otherwise, pad, clamped, by, self.clip)
         if nontemporal:
@@ -166,7 +166,7 @@ class Place:
     def store(self, lowering: TileLowering, value: SSAValue, nontemporal: SSAValue | None = None) -> None:
         """Write the valid elements, past the caches where ``nontemporal`` holds."""
         indices, by = self.operands(lowering)
-        extents = self._extent_values(lowering)
+        extents = self.extent_values(lowering)
         lowering.insert(mma.StoreOp(value, self.source, indices, extents, by, self.clip, nontemporal))
 
 

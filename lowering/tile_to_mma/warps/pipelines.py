@@ -1,0 +1,182 @@
+"""Loops whose stages are copied ahead, into rings in shared memory.
+
+``pipeline(n)`` of a ``tile.for`` asks for n trips in flight. Its staged windows are copied n - 1 trips ahead, into
+rings of n slots::
+
+    copies of trips 0 to n - 2, one group each
+    trip t:  wait until at most n - 2 groups are on their way    slot t has arrived
+             barrier                                             all warps see it, and have done with slot t - 1
+             copies of trip t + n - 1                            into the slot of trip t - 1
+             the body, reading slot t
+             release slot t
+
+A trip beyond the last commits an empty group, so that the count stays right. Elements outside the extents are filled
+with zeros by the copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import IntAttr, MemRefType, StringAttr
+from xdsl.ir import Block, Operation, SSAValue
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.mma.types import GROUPS, RingType, shape_attribute
+from crosstile.dialects.tile.types import capacity_type
+from crosstile.ir.index_math import Index
+from crosstile.lowering.loops import build_for, build_if
+from crosstile.lowering.tile_to_mma.control import block_extent
+from crosstile.lowering.tile_to_mma.places import number, place_of_window, window_of
+from crosstile.lowering.tile_to_mma.warps.stages import runs_down, storage_of, transposed_view
+from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a loop: from ``lower`` to ``upper`` in steps of ``step``, the last one shorter."""
+
+    lower: Index
+    upper: Index
+    step: Index
+
+    def enter(self, op: tile.ForOp, start: SSAValue, lowering: WarpLowering) -> None:
+        """The body's arguments are those of the block that begins at ``start``."""
+        old_start, old_extent = op.body.block.args[:2]
+        lowering.map_value(old_start, start)
+        if old_extent.uses:
+            extent = block_extent(start, self.lower, self.upper, self.step, lowering)
+            lowering.map_value(old_extent, lowering.index.value(extent))
+
+    def start(self, trip: SSAValue, lowering: WarpLowering) -> SSAValue:
+        """Where the block number ``trip`` begins."""
+        index = lowering.index
+        return index.value(index.add(self.lower, index.mul(trip, self.step)))
+
+    def count(self, lowering: WarpLowering) -> Index:
+        """How many there are."""
+        index = lowering.index
+        length = index.maximum(index.sub(self.upper, self.lower), 0)
+        if isinstance(self.step, int):
+            return index.floor_div(index.add(length, self.step - 1), self.step)
+        return index.build(arith.CeilDivUIOp(index.value(length), index.value(self.step))).result
+
+
+@dataclass
+class Pipeline:
+    """The rings of the loop ``op`` and the copies that fill them, for its ``stages``, ``depth`` trips in flight."""
+
+    op: tile.ForOp
+    blocks: Blocks
+    stages: Sequence[tile.StageOp]
+    depth: int
+    trips: Index
+    lowering: WarpLowering
+    rings: list[SSAValue] = field(default_factory=list[SSAValue])
+    slots: list[SSAValue] = field(default_factory=list[SSAValue])
+
+    @staticmethod
+    def of(op: tile.ForOp, blocks: Blocks, lowering: WarpLowering) -> Pipeline | None:
+        """The pipeline of ``op``; None if it asks for none or stages no window of memory."""
+        depth = 1 if op.pipeline is None else op.pipeline.value.data
+        stages = [inner for inner in op.body.block.ops if isinstance(inner, tile.StageOp) and _is_copied(inner)]
+        if depth < 2 or not stages:
+            return None
+        pipeline = Pipeline(op, blocks, stages, depth, blocks.count(lowering), lowering)
+        pipeline.rings = [pipeline._ring(stage) for stage in stages]
+        return pipeline
+
+    def fill(self) -> None:
+        """Start the copies of the first trips, once nobody reads what an earlier run of the loop has left."""
+        if self.lowering.in_loop:
+            self.lowering.insert(mma.BarrierOp())
+
+        def ahead(trip: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            self._copy_trip(trip)
+            return ()
+
+        build_for(self.lowering, self.lowering.index.bounds(0, self.depth - 1, 1), [], ahead, "trip")
+
+    def enter(self, trip: SSAValue) -> None:
+        """Wait for the slots of ``trip``, start the copies of a later one, and enter the block."""
+        lowering = self.lowering
+        trip.name_hint = "trip"
+        self.slots = list(lowering.insert(mma.WaitOp(self.rings, self.depth - 2)).slots)
+        lowering.insert(mma.BarrierOp())
+        self._copy_trip(lowering.index.value(lowering.index.add(trip, self.depth - 1)))
+        for stage, slot in zip(self.stages, self.slots, strict=True):
+            window = window_of(stage.source, lowering)
+            lowering.slots[stage] = transposed_view(slot, lowering) if runs_down(window) else slot
+        self.blocks.enter(self.op, self.blocks.start(trip, lowering), lowering)
+
+    def leave(self) -> None:
+        """Nothing reads the slots of this trip any more."""
+        self.lowering.insert(mma.ReleaseOp(*self.slots))
+
+    def _ring(self, stage: tile.StageOp) -> SSAValue:
+        type_ = capacity_type(stage.result)
+        down = runs_down(window_of(stage.source, self.lowering))
+        shape = type_.get_shape()[::-1] if down else type_.get_shape()
+        storage = storage_of(shape, type_.element_type)
+        ring = mma.RingOp(
+            RingType(IntAttr(self.depth), shape_attribute(shape), type_.element_type, *storage, StringAttr(GROUPS))
+        )
+        self.lowering.insert_outside(ring)
+        return ring.result
+
+    def _copy_trip(self, trip: SSAValue) -> None:
+        """The copies of ``trip``, as one group, which is empty if there is no such trip."""
+        lowering = self.lowering
+        exists = lowering.index.build(arith.CmpiOp(trip, lowering.index.value(self.trips), "slt")).result
+        start = self.blocks.start(trip, lowering)
+
+        def nothing() -> Sequence[SSAValue]:
+            lowering.insert(mma.CommitOp())
+            return ()
+
+        def copies() -> Sequence[SSAValue]:
+            self.blocks.enter(self.op, start, lowering)
+            for op in _computed_for(self.stages, self.op.body.block):
+                lowering.lower_op(op)
+            lowering.insert(mma.CommitOp(*map(self._copy, self.stages, self.rings)))
+            return ()
+
+        build_if(lowering, exists, copies, nothing)
+
+    def _copy(self, stage: tile.StageOp, ring: SSAValue) -> SSAValue:
+        lowering = self.lowering
+        with lowering.about(stage):
+            slot = lowering.insert(mma.AcquireOp(ring)).slot
+            window = window_of(stage.source, lowering)
+            place = place_of_window(window, lowering)
+            place = place.transposed() if runs_down(window) else place
+            indices, by = place.operands(lowering)
+            extents = place.extent_values(lowering)
+            lowering.insert(mma.CopyAsyncOp(place.source, indices, slot, extents, by, place.clip))
+        return slot
+
+
+def _is_copied(op: tile.StageOp) -> bool:
+    """Whether ``op`` can be an asynchronous copy: of a matrix in memory, zeros beyond it."""
+    window = op.source.owner
+    return (
+        isinstance(window, tile.WindowOp)
+        and isinstance(window.source.type, MemRefType)
+        and capacity_type(op.source).get_num_dims() == 2
+        and number(op.pad) in (None, 0)
+    )
+
+
+def _computed_for(stages: Sequence[tile.StageOp], block: Block) -> list[Operation]:
+    """The operations of ``block`` that the windows of ``stages`` are computed by, in order."""
+    found: set[Operation] = set()
+    windows = [stage.source.owner for stage in stages]
+    pending = [operand for window in windows if isinstance(window, Operation) for operand in window.operands]
+    while pending:
+        owner = pending.pop().owner
+        if isinstance(owner, Operation) and owner.parent is block and owner not in found:
+            found.add(owner)
+            pending += owner.operands
+    return [op for op in block.ops if op in found]

@@ -1,0 +1,189 @@
+"""What the rules for blocks of warps share: the layouts of a kernel's tiles, and where scratch is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.utils.exceptions import VerifyException
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.mma.attributes import LayoutAttr, canonical
+from crosstile.dialects.mma.intrinsics import STORED_AS, find_intrinsic
+from crosstile.dialects.tile.types import capacity_type
+from crosstile.lowering.tile_to_mma.state import TileLowering
+from crosstile.lowering.tile_to_mma.warps.assignment import Assignment
+from crosstile.lowering.tile_to_mma.warps.layouts import Arrangement, group_of, is_scalar
+from crosstile.targets.layout import Layout
+from crosstile.targets.model import MmaIntrinsic
+
+MOST_WARPS = 8
+"""Warps that share one product: two groups of four, each thread with up to 128 registers of accumulators."""
+
+WARP_TILE = 64
+"""Rows and columns of an accumulator that one warp keeps in its registers."""
+
+FEW_ELEMENTS = 4
+"""So many elements of the largest tile are worth a thread of their own."""
+
+
+class WarpLowering(TileLowering):
+    """The driver for one kernel after the other; ``warps`` run the current one."""
+
+    warps: int
+    rows: dict[tile.ContractOp, MmaIntrinsic]
+    arrangement: Arrangement
+    assignment: Assignment
+    slots: dict[tile.StageOp, SSAValue]
+    scratch_depth: int
+
+    def enter_kernel(self, kernel: tile.KernelOp) -> None:
+        """Choose the instructions of the contractions, the warps and the layouts of ``kernel``."""
+        contracts = [op for op in kernel.walk() if isinstance(op, tile.ContractOp)]
+        self.rows = {op: self._choose(op) for op in contracts}
+        self.arrangement = self._arrange(contracts)
+        if contracts:
+            groups = {self.arrangement.warps(row) for row in self.rows.values()}
+            if len(groups) > 1:
+                raise self.error("its contractions need different numbers of warps; name one kind of intrinsic")
+            self.warps = groups.pop()
+        else:
+            self.warps = _warps_for(kernel, self.lanes_of_warp)
+        self.assignment = Assignment.of(kernel, self.warps, self.arrangement, self.rows)
+        self.slots = {}
+        has_instances = any(isinstance(op, tile.ParallelOp) for op in kernel.body.block.ops)
+        self.scratch_depth = len(self.open_blocks) + has_instances
+
+    @property
+    def lanes_of_warp(self) -> int:
+        """How many lanes a warp has."""
+        lanes = self.machine.warp_lanes
+        assert lanes is not None
+        return lanes
+
+    # Instructions
+
+    def _choose(self, op: tile.ContractOp) -> MmaIntrinsic:
+        """The instruction that ``op`` names, or the machine's fastest whose blocks its shape is made of."""
+        machine = self.machine
+        (m, n), k = capacity_type(op.accumulator).get_shape(), capacity_type(op.lhs).get_shape()[1]
+        if op.intrinsic is not None:
+            try:
+                row = find_intrinsic(op.intrinsic.data)
+            except VerifyException as error:
+                raise self.error(str(error.args[0])) from error
+            if row not in machine.intrinsics:
+                raise self.error(f"{row.name} is no instruction of {machine.name}")
+            if m % row.m or n % row.n or k % row.k:
+                raise self.error(f"{m}x{n}x{k} is no multiple of the {row.m}x{row.n}x{row.k} of {row.name}")
+            return row
+        types = [str(capacity_type(value).element_type) for value in (op.lhs, op.rhs, op.accumulator)]
+        rows = [row for row in machine.intrinsics if _stored_types(row) == types]
+        fitting = [row for row in rows if not (m % row.m or n % row.n or k % row.k)]
+        if not fitting:
+            shapes = ", ".join(f"{row.m}x{row.n}x{row.k}" for row in rows) or "none"
+            raise self.error(
+                f"no instruction of {machine.name} multiplies {types[0]} by {types[1]} into {types[2]} in blocks that "
+                f"make up {m}x{n}x{k}; there are {shapes}"
+            )
+        return max(fitting, key=lambda row: (row.operations * row.rate, row.n))
+
+    def _arrange(self, contracts: Sequence[tile.ContractOp]) -> Arrangement:
+        """How warps share out the accumulators: the same way for all, by rows alone where rows are reduced."""
+        lanes = self.lanes_of_warp
+        if not contracts:
+            return Arrangement(1, 1, lanes)
+        rows, columns, most = 0, 0, MOST_WARPS
+        for op in contracts:
+            row, (m, n) = self.rows[op], capacity_type(op.accumulator).get_shape()
+            most = min(most, MOST_WARPS // group_of(row))
+            rows, columns = gcd(rows, m // row.m), gcd(columns, n // row.n)
+        if len(contracts) > 1:
+            return Arrangement(_largest_divisor(rows, most), 1, lanes)
+        row, (m, n) = self.rows[contracts[0]], capacity_type(contracts[0].accumulator).get_shape()
+        if group_of(row) > 1:
+            return Arrangement(_largest_divisor(rows, most), 1, lanes)
+        unit = 32 if is_scalar(row) else WARP_TILE
+        down = _largest_divisor(rows, max(1, min(most, m // unit)))
+        across = _largest_divisor(columns, max(1, min(most // down, n // unit)))
+        return Arrangement(down, across, lanes)
+
+    # Fragments
+
+    def in_scratch(self, value: SSAValue) -> bool:
+        """No tile of a block of warps lives in scratch."""
+        return False
+
+    def fragment_of(self, old: SSAValue, layout: Layout) -> mma.FragmentType:
+        """The fragment of the tile ``old`` laid out as ``layout``."""
+        type_ = capacity_type(old)
+        return mma.FragmentType.of(type_.get_shape(), type_.element_type, LayoutAttr(layout))
+
+    def fragment_type(self, old: SSAValue) -> mma.FragmentType:
+        """The type of the fragment that the tile ``old`` becomes."""
+        return self.fragment_of(old, self.assignment.layout(old))
+
+    def register_types(self, type_: Attribute) -> Sequence[Attribute]:
+        """Types other than tiles stay; what a tile becomes depends on the value."""
+        if isinstance(type_, tile.TileType):
+            raise self.error(f"passes on a {type_} in a way that gives it no layout")
+        return (type_,)
+
+    def add_argument(self, block: Block, old: SSAValue) -> tuple[SSAValue, ...]:
+        """An argument of ``block`` that stands for ``old``, laid out as it is if it is a tile."""
+        if not isinstance(old.type, tile.TileType):
+            return super().add_argument(block, old)
+        new = block.insert_arg(self.fragment_type(old), len(block.args))
+        self.map_value(old, new)
+        return (new,)
+
+    def conform(self, value: SSAValue, type_: mma.FragmentType) -> SSAValue:
+        """``value`` as a fragment of ``type_``, moved between registers if it is laid out in another way."""
+        return value if value.type == type_ else self.insert(mma.RelayoutOp(value, type_)).result
+
+    def value_as(self, old: SSAValue, layout: Layout) -> SSAValue:
+        """The fragment of ``old`` where ``layout`` wants its elements; another order of modes makes no difference."""
+        new = self.value(old)
+        assert isinstance(new.type, mma.FragmentType)
+        if canonical(new.type.layout.data) == canonical(layout):
+            return new
+        return self.conform(new, self.fragment_of(old, layout))
+
+    # Scratch
+
+    def insert_outside(self, op: Operation) -> None:
+        """Insert ``op`` where scratch is made: in the body of the parallel loop, outside of all others."""
+        if self.current_op is not None:
+            op.location = self.current_op.location
+        blocks = self.open_blocks
+        blocks[min(self.scratch_depth, len(blocks) - 1)].add_op(op)
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether what is being built may run again in the same instance."""
+        return len(self.open_blocks) - 1 > self.scratch_depth
+
+
+def _stored_types(row: MmaIntrinsic) -> list[str]:
+    """The types of an instruction's operands as MLIR names them; tf32 is not what a program of f32 asks for."""
+    operands = (row.lhs, row.rhs, row.accumulator)
+    return [o.element if o.element == "tf32" else STORED_AS.get(o.element, o.element) for o in operands]
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    return max(divisor for divisor in range(1, max(most, 1) + 1) if number % divisor == 0)
+
+
+def _warps_for(kernel: tile.KernelOp, lanes: int) -> int:
+    """The warps of a kernel without contractions: as many as its largest tile keeps busy."""
+    sizes = [1]
+    for op in kernel.walk():
+        for result in op.results:
+            if isinstance(result.type, tile.TileType):
+                size = 1
+                for extent in result.type.get_shape():
+                    size *= extent
+                sizes.append(size)
+    wanted = max(sizes) // (lanes * FEW_ELEMENTS)
+    return max(1, min(MOST_WARPS, 1 << max(0, wanted.bit_length() - 1)))

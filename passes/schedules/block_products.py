@@ -1,0 +1,99 @@
+"""Schedules of matrix products on machines whose programs are blocks of warps.
+
+Level: nest. In: a kernel whose root is a matrix product. Out: guarded schedules such as, for bf16 on sm_90a::
+
+    #nest.schedule<loops = [m : 128, n : 256, k : 64], grid = [m, n], lane = n, stage = [0, 1],
+                   intrinsic = "nvidia.wgmma.m64n256k16.f32.bf16", pipeline = 4>
+
+A block of the result is as large as the registers of its warps hold, since each number of a factor is then used most
+often. Results with fewer rows or columns have smaller blocks, with the instruction that wastes least. A step of k is
+one row of the widest swizzle, 128 bytes; as many steps are in flight as shared memory holds, up to four.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crosstile.dialects.nest.axes import Axis, KernelAxes
+from crosstile.dialects.nest.contraction_roles import ContractionRoles
+from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
+from crosstile.passes.schedules.register_tiles import round_up
+from crosstile.targets.model import ELEMENT_BITS, Machine, MmaIntrinsic, UnknownNameError
+
+STEP_BYTES = 128
+"""Bytes of k that are staged at once: a row of the widest swizzle."""
+MOST_IN_FLIGHT = 4
+"""Trips in flight hide the latency of memory; more only take room."""
+
+
+@dataclass(frozen=True)
+class BlockTile:
+    """A block of the result: ``m`` rows by ``n`` columns, and how far k goes in a step."""
+
+    m: int
+    n: int
+    k: int
+    intrinsic: MmaIntrinsic
+
+
+def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
+    """Guarded schedules for a product on a block of warps; raises UnknownNameError if no instruction is for its types.
+
+    Without ``m``, a vector times a matrix, there is nothing to gain from blocks: that too is an UnknownNameError.
+    """
+    rows = _instructions(roles, machine)
+    if roles.m is None or not rows:
+        raise UnknownNameError(f"machine {machine.name} has no blocks for {roles.factors}")
+    result: list[GuardedScheduleAttr] = []
+    for limit in (64, None):
+        guard = () if limit is None else (Comparison(roles.m.name, "<=", limit),)
+        if roles.m.size is not None and limit is not None and roles.m.size > limit:
+            continue
+        tile = _tile(roles, rows, limit)
+        last = limit is None or roles.m.size is not None
+        schedule = _schedule(axes, roles, machine, tile)
+        result.append(GuardedScheduleAttr(GuardAttr(() if last else guard), ScheduleAttr(schedule)))
+        if last:
+            break
+    return result
+
+
+def _instructions(roles: ContractionRoles, machine: Machine) -> list[MmaIntrinsic]:
+    """The instructions for the product's types of the fastest kind; they differ in n."""
+    wanted = (*roles.factors, str(roles.element))
+    rows = [row for row in machine.intrinsics if (row.lhs.element, row.rhs.element, row.accumulator.element) == wanted]
+    best = max((row.operations * row.rate for row in rows), default=0.0)
+    return [row for row in rows if row.operations * row.rate >= best * 0.99]
+
+
+def _tile(roles: ContractionRoles, rows: list[MmaIntrinsic], most_rows: int | None) -> BlockTile:
+    """The block for results of at most ``most_rows`` rows."""
+    widest = max(rows, key=lambda row: (row.m * row.n, row.k))
+    grouped = widest.accumulator.layout is not None and widest.accumulator.layout.size("warp") > 1
+    width = ELEMENT_BITS[widest.lhs.element] // 8
+    scalar = widest.m == widest.n == 1
+    m, n = (64, 64) if scalar else (128, widest.n) if grouped else (128, 128)
+    k = 16 if scalar else STEP_BYTES // width if grouped else STEP_BYTES // 2 // width
+    if most_rows is not None:
+        m = min(m, round_up(most_rows, widest.m))
+    if roles.n.size is not None:
+        n = min(n, round_up(max(roles.n.size, 1), 8 if grouped else max(16, widest.n)))
+    fitting = [row for row in rows if n % row.n == 0]
+    return BlockTile(m, n, round_up(k, widest.k), max(fitting, key=lambda row: row.n))
+
+
+def _schedule(axes: KernelAxes, roles: ContractionRoles, machine: Machine, tile: BlockTile) -> Schedule:
+    assert roles.m is not None
+    sides = {roles.m: tile.m, roles.n: tile.n, roles.k: tile.k}
+    grid = [axis for axis in axes.of_result(roles.nest.results[0]) if isinstance(axis, Axis)]
+    reduced = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
+    width = ELEMENT_BITS[tile.intrinsic.lhs.element] // 8
+    room = machine.memory("shared").capacity // ((tile.m + tile.n) * tile.k * width)
+    return Schedule(
+        loops=tuple(Loop(axis.name, sides.get(axis, 1)) for axis in (*grid, *reduced, roles.k)),
+        grid=tuple(axis.name for axis in grid),
+        lane=roles.n.name,
+        stage=tuple(sorted((roles.lhs, roles.rhs))),
+        intrinsic=tile.intrinsic.name,
+        pipeline=max(1, min(MOST_IN_FLIGHT, room)),
+    )

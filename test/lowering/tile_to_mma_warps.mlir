@@ -1,0 +1,85 @@
+// RUN: crosstile-opt %s --split-input-file --tile-to-mma=target=sm_80 | filecheck %s
+
+// Four warps share an accumulator of 128x128, each a quarter. Stages become rings that are filled three trips ahead.
+// CHECK-LABEL: mma.kernel @pipelined(
+// CHECK-SAME:    target "sm_80" warps(4)
+// CHECK:         mma.parallel
+// CHECK-DAG:       %[[A:.*]] = mma.ring : !mma.ring<4 x 128x32xbf16, #mma.swizzle<64>, groups>
+// CHECK-DAG:       %[[B:.*]] = mma.ring : !mma.ring<4 x 32x128xbf16, affine_map<{{.*}}>, #mma.swizzle<128>, groups>
+// CHECK:           scf.for
+// CHECK:             scf.if
+// CHECK:               mma.acquire %[[A]]
+// CHECK:               mma.copy_async %A[%i, %{{.*}}] extent [%mc, %{{.*}}] to
+// CHECK:               mma.acquire %[[B]]
+// CHECK:               mma.commit
+// CHECK:             } else {
+// CHECK-NEXT:          mma.commit empty
+// CHECK:           scf.for %trip
+// CHECK-NEXT:        mma.wait %[[A]], %[[B]] in_flight 2
+// CHECK-NEXT:        mma.barrier
+// CHECK:             scf.for %kk
+// CHECK:               mma.load {{.*}}tile(128, 16) warp(2:1024, 2:0) register(4:256, 2:8, 2:128, 2:1) lane(8:16, 4:2)
+// CHECK:               mma.load {{.*}}tile(16, 128) warp(2:0, 2:64) register(8:8, 2:1024, 2:128) lane(8:1, 4:256)
+// CHECK:               mma.mma {{.*}} {intrinsic = "nvidia.mma.m16n8k16.f32.bf16"}
+// CHECK:             mma.release
+tile.kernel @pipelined(%A : memref<?x?xbf16>, %B : memref<?x?xbf16>, %C : memref<?x?xf32>) {
+  %zero = arith.constant 0 : index
+  %f0 = arith.constant 0.0 : f32
+  %M = tile.dim %A, 0 : memref<?x?xbf16>
+  %K = tile.dim %A, 1 : memref<?x?xbf16>
+  %N = tile.dim %B, 1 : memref<?x?xbf16>
+  tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 128) {
+    %start = tile.splat %f0 : f32 -> !tile.tile<128x128xf32>
+    %sum = tile.for %k, %kc = %zero to %K step 32 iter_args(%acc = %start) -> (!tile.tile<128x128xf32>) pipeline(4) {
+      %aw = tile.window %A[%i, %k] extent [%mc, %kc] : memref<?x?xbf16> -> !tile.window<128x32xbf16>
+      %bw = tile.window %B[%k, %j] extent [%kc, %nc] : memref<?x?xbf16> -> !tile.window<32x128xbf16>
+      %a = tile.stage %aw : !tile.window<128x32xbf16> -> !tile.buffer<128x32xbf16>
+      %b = tile.stage %bw : !tile.window<32x128xbf16> -> !tile.buffer<32x128xbf16>
+      %next = tile.contract %a, %b, %acc extent %kc
+          : !tile.buffer<128x32xbf16>, !tile.buffer<32x128xbf16> -> !tile.tile<128x128xf32>
+      tile.yield %next : !tile.tile<128x128xf32>
+    }
+    %cw = tile.window %C[%i, %j] extent [%mc, %nc] : memref<?x?xf32> -> !tile.window<128x128xf32>
+    tile.store %sum, %cw : !tile.tile<128x128xf32>, !tile.window<128x128xf32>
+  }
+}
+
+// -----
+
+// What is computed with an accumulator is laid out like it: a bias as its projection, replicated along rows.
+// CHECK-LABEL: mma.kernel @epilogue(
+// CHECK:         %[[BIAS:.*]] = mma.load %bias{{.*}}tile(1, 16) lane(8:0, 4:2) register(2:8, 2:1)
+// CHECK:         mma.map (%r, %[[BIAS]]
+// CHECK-NOT:     mma.relayout
+tile.kernel @epilogue(%A : memref<16x16xf16>, %B : memref<16x16xf16>, %bias : memref<16xf32>, %C : memref<16x16xf32>) {
+  %zero = arith.constant 0 : index
+  %f0 = arith.constant 0.0 : f32
+  %start = tile.splat %f0 : f32 -> !tile.tile<16x16xf32>
+  %aw = tile.window %A[%zero, %zero] : memref<16x16xf16> -> !tile.window<16x16xf16>
+  %bw = tile.window %B[%zero, %zero] : memref<16x16xf16> -> !tile.window<16x16xf16>
+  %r = tile.contract %aw, %bw, %start : !tile.window<16x16xf16>, !tile.window<16x16xf16> -> !tile.tile<16x16xf32>
+  %vw = tile.window %bias[%zero] : memref<16xf32> -> !tile.window<1x16xf32>
+  %v = tile.load %vw : !tile.window<1x16xf32> -> !tile.tile<1x16xf32>
+  %s = tile.map (%r, %v : !tile.tile<16x16xf32>, !tile.tile<1x16xf32>) -> !tile.tile<16x16xf32> {
+  ^bb0(%x : f32, %b : f32):
+    %y = arith.addf %x, %b : f32
+    tile.yield %y : f32
+  }
+  %cw = tile.window %C[%zero, %zero] : memref<16x16xf32> -> !tile.window<16x16xf32>
+  tile.store %s, %cw : !tile.tile<16x16xf32>, !tile.window<16x16xf32>
+}
+
+// -----
+
+// Without a product, neighbouring lanes take neighbouring elements, four at a time where there are enough.
+// CHECK-LABEL: mma.kernel @sweep(
+// CHECK-SAME:    warps(2)
+// CHECK:         mma.load {{.*}}tile(2, 128) register(4:1) warp(2:128) lane(32:4)
+tile.kernel @sweep(%x : memref<2x128xf32>, %y : memref<2x1xf32>) {
+  %zero = arith.constant 0 : index
+  %w = tile.window %x[%zero, %zero] : memref<2x128xf32> -> !tile.window<2x128xf32>
+  %t = tile.load %w : !tile.window<2x128xf32> -> !tile.tile<2x128xf32>
+  %s = tile.reduce add %t dims [1] : !tile.tile<2x128xf32> -> !tile.tile<2x1xf32>
+  %yw = tile.window %y[%zero, %zero] : memref<2x1xf32> -> !tile.window<2x1xf32>
+  tile.store %s, %yw : !tile.tile<2x1xf32>, !tile.window<2x1xf32>
+}
