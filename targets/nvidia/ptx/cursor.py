@@ -31,8 +31,8 @@ class Cursor:
     """Reads tokens one after another; the last is an end token."""
 
     def __init__(self, tokens: Sequence[Token]):
-        self.tokens = tokens
-        self.position = 0
+        self.tokens: Sequence[Token] = tokens
+        self.position: int = 0
 
     def peek(self, ahead: int = 0) -> Token:
         """The token ``ahead`` of the next one, without taking it."""
