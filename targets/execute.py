@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from crosstile.targets.fma import flush, fma_chain, fma_flushing
 from crosstile.targets.model import MmaIntrinsic, Operand
-from crosstile.targets.numerics import EvenOddChains, IntegerDot, MultiplyThenAdd, Rounding, SequentialFma, TruncatedSum
+from crosstile.targets.numerics import EvenOddChains, IntegerDot, MultiplyThenAdd, SequentialFma, TruncatedSum
+from crosstile.targets.truncated_sum import truncated_sum
 
 Array = NDArray[Any]
 
@@ -152,53 +153,6 @@ def _(numerics: IntegerDot, row: MmaIntrinsic, columns: Array, rows: Array, accu
 
 @_accumulate.register
 def _(numerics: TruncatedSum, row: MmaIntrinsic, columns: Array, rows: Array, accumulator: Array) -> None:
-    columns_value, columns_exponent = _decompose(columns, row.lhs.element)
-    rows_value, rows_exponent = _decompose(rows, row.rhs.element)
-    for start in range(0, len(columns), numerics.fused_length):
-        group = slice(start, start + numerics.fused_length)
-        exponents = zip(columns_exponent[group], rows_exponent[group], strict=True)
-        terms = list(zip(columns_value[group], rows_value[group], strict=True))
-        addend, largest = _decompose(accumulator, row.accumulator.element)
-        largest = np.maximum(largest, -126)  # what a zero accumulator counts as
-        for column, row_k in exponents:
-            np.maximum(largest, column + row_k, out=largest)
-        unit = numerics.fraction_bits - largest
-        scale = np.ldexp(1.0, unit)
-        total = np.trunc(addend * scale)
-        plain = addend.copy()
-        for column, row_k in terms:
-            product = column * row_k
-            plain += product
-            product *= scale
-            total += np.trunc(product, out=product)
-        total = np.ldexp(total + 0.0, -unit)  # a fixed-point sum has no negative zero
-        rounded = _round(total, numerics).astype(accumulator.dtype)
-        special = ~np.isfinite(plain)
-        if special.any():
-            rounded[special] = plain[special].astype(accumulator.dtype)
-            bits = rounded.view(np.uint32 if accumulator.itemsize == 4 else np.uint16)
-            bits[np.isnan(plain)] = 0x7FFFFFFF if accumulator.itemsize == 4 else 0x7FFF
-        accumulator[...] = rounded
-
-
-_MIN_EXPONENT = {"f32": -126, "tf32": -126, "bf16": -126, "f16": -14, "f8E4M3FN": -6, "f8E5M2": -14}
-_ZERO_EXPONENT = -(1 << 16)
-
-
-def _decompose(values: Array, element: str) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Values in float64 and their exponents: subnormal numbers keep the smallest, zeros have one below all others."""
-    if element == "tf32":
-        values = (values.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
-    wide = values.astype(np.float64)
-    exponent = np.frexp(wide)[1] - 1
-    np.maximum(exponent, _MIN_EXPONENT[element], out=exponent)
-    exponent[wide == 0] = _ZERO_EXPONENT
-    return wide, exponent
-
-
-def _round(values: NDArray[np.float64], numerics: TruncatedSum) -> NDArray[np.float64]:
-    """Rounds float64 to the result's significand; float16 is rounded by the caller's cast, which is to nearest even."""
-    if numerics.rounding is Rounding.NEAREST_EVEN:
-        return values
-    unit = np.maximum(np.frexp(values)[1] - 1, -126) - numerics.result_fraction_bits
-    return np.ldexp(np.trunc(np.ldexp(values, -unit)), unit)
+    lhs, rhs = np.moveaxis(columns[..., 0], 0, -1), np.moveaxis(rows[..., 0, :], 0, -2)
+    elements = (row.lhs.element, row.rhs.element, row.accumulator.element)
+    accumulator[...] = truncated_sum(lhs, rhs, accumulator, numerics, elements=elements)

@@ -1,11 +1,11 @@
 """Intrinsic rows executed on arrays: tensor cores against exact arithmetic, chains, shapes and errors."""
 
-from fractions import Fraction
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from exact_sums import MIN_EXPONENT, chained_sum
 from numpy.typing import NDArray
 
 from crosstile.targets.execute import execute
@@ -23,7 +23,6 @@ DTYPES: dict[str, Any] = {
     "bf16": ml_dtypes.bfloat16,
     "f8E4M3FN": ml_dtypes.float8_e4m3fn,
 }
-MIN_EXPONENT = {"f32": -126, "tf32": -126, "f16": -14, "bf16": -126, "f8E4M3FN": -6}
 
 
 def dot_row(element: str, accumulator: str, k: int, numerics: Numerics) -> MmaIntrinsic:
@@ -42,39 +41,6 @@ def dot_row(element: str, accumulator: str, k: int, numerics: Numerics) -> MmaIn
         feature="",
         document="none: made for this test",
     )
-
-
-def exponent_of(value: Fraction, lowest: int) -> int:
-    """The exponent of the leading bit, not below ``lowest``; zero counts as 2**-126."""
-    if value == 0:
-        return -126
-    size = abs(value)
-    exponent = size.numerator.bit_length() - size.denominator.bit_length()
-    return max(exponent - (Fraction(2) ** exponent > size), lowest)
-
-
-def toward_zero(value: Fraction, unit: Fraction) -> Fraction:
-    return int(value / unit) * unit
-
-
-def truncated_sum(a: Array, b: Array, c: float, row: MmaIntrinsic, numerics: TruncatedSum) -> float:
-    """One fused sum, step by step in rational arithmetic, from the published description."""
-    element, accumulator = row.lhs.element, row.accumulator.element
-    lowest = MIN_EXPONENT[element]
-    terms = [(Fraction(c), exponent_of(Fraction(c), MIN_EXPONENT[accumulator]))]
-    for x, y in zip(a, b, strict=True):
-        x, y = Fraction(float(x)), Fraction(float(y))
-        if element == "tf32":
-            x, y = (toward_zero(v, Fraction(2) ** (exponent_of(v, -126) - 10)) for v in (x, y))
-        exponent = exponent_of(x, lowest) + exponent_of(y, lowest) if x * y else -126
-        terms.append((x * y, exponent))
-    unit = Fraction(2) ** (max(exponent for _, exponent in terms) - numerics.fraction_bits)
-    total = sum((toward_zero(value, unit) for value, _ in terms), Fraction(0))
-    if numerics.rounding is Rounding.NEAREST_EVEN:
-        unit = Fraction(2) ** (max(exponent_of(total, -14), -14) - 10)
-        return float(round(total / unit) * unit)
-    unit = Fraction(2) ** (max(exponent_of(total, -126), -126) - numerics.result_fraction_bits)
-    return float(toward_zero(total, unit))
 
 
 def operands(rng: np.random.Generator, element: str, shape: tuple[int, ...]) -> Array:
@@ -112,10 +78,7 @@ def test_truncated_sum_equals_exact_arithmetic(name: str) -> None:
     c = np.where(np.isfinite(c), c, np.zeros_like(c))
     got = execute(row, a[:, np.newaxis, :], b[:, :, np.newaxis], c[:, np.newaxis, np.newaxis])[:, 0, 0]
     for i in range(400):
-        want = float(c[i])
-        for start in range(0, k, numerics.fused_length):
-            part = slice(start, start + numerics.fused_length)
-            want = truncated_sum(a[i, part], b[i, part], want, row, numerics)
+        want = chained_sum(a[i], b[i], float(c[i]), numerics, (element, accumulator))
         with np.errstate(over="ignore"):
             assert float(got[i]) == float(c.dtype.type(want)), (a[i], b[i], c[i])
 
