@@ -65,17 +65,30 @@ def _aligned(access: Access, places: Sequence[Sequence[Linear]]) -> SSAValue | N
     lowering, lanes = access.lowering, access.registers.lanes
     index, linear = lowering.index, lowering.linear
     type_ = access.memory.flat.type
-    rests = {_rest(access.position(place), lanes) for place in places}
-    if len(rests) != 1 or not isa(type_, MemRefType) or type_.layout != NONE:
+    if not isa(type_, MemRefType) or type_.layout != NONE:
         return None
-    (rest,) = rests
-    if any(index.is_innermost(term.value) for term in rest.terms):
+    rests = {_rest(access.position(place), lanes) for place in places}
+    if len(rests) > 1:
+        rests = _rests_of_rows(access, places)
+    if rests is None or any(index.is_innermost(term.value) for rest in rests for term in rest.terms):
         return None
     size = element_bytes(access.type.element_type)
-    start = index.build(memref.ExtractAlignedPointerAsIndexOp.get(access.memory.flat)).aligned_pointer
-    address = index.add(start, index.mul(linear.value(rest), size))
-    last_bits = index.build(arith.AndIOp(index.value(address), index.value(lanes * size - 1))).result
+    start: SSAValue = index.build(memref.ExtractAlignedPointerAsIndexOp.get(access.memory.flat)).aligned_pointer
+    for rest in rests:
+        offset = index.value(index.mul(linear.value(rest), size))
+        start = index.build((arith.AddiOp if len(rests) == 1 else arith.OrIOp)(start, offset)).result
+    last_bits = index.build(arith.AndIOp(start, index.value(lanes * size - 1))).result
     return index.build(CmpiOp(last_bits, index.value(0), "eq")).result
+
+
+def _rests_of_rows(access: Access, places: Sequence[Sequence[Linear]]) -> set[Linear] | None:
+    """What must be a multiple of a register for all rows to begin at one: how far apart rows lie."""
+    lanes, linear = access.registers.lanes, access.lowering.linear
+    if access.memory.storage is not None or access.strides[-1] != 1:
+        return None
+    if any(_rest(access.coordinates(place)[-1], lanes) != Linear() for place in places):
+        return None
+    return {_rest(linear.of_new(stride), lanes) for stride in access.strides[:-1]} - {Linear()}
 
 
 def _rest(position: Linear, lanes: int) -> Linear:

@@ -386,7 +386,7 @@ class KernelBuilder:
         A result whose memory keeps another value meanwhile is read again soon, so it does not go past the caches.
         """
         past_caches = None
-        if all(home.result is not result for home in self._homes.values()) and self._is_full_row(place, axes):
+        if all(home.result is not result for home in self._homes.values()) and self._is_full_block(place, axes):
             sizes = [self.size(axis) for axis in axes if isinstance(axis, Axis)]
             past_caches = self._caches.is_large(sizes, element_type(result))
         self.lowering.insert(tile.StoreOp(value, self.value_window(place, result, axes), past_caches))
@@ -394,17 +394,19 @@ class KernelBuilder:
     def _prefetch(self, place: Place, value: SSAValue, axes: tuple[AxisOrUnit, ...]) -> None:
         """Fetch what the input ``value`` holds after this block, unless every row reads the same of it."""
         shared = {axis for axis in self.axes.parallel() if axis.size != 1}
-        if self._is_full_row(place, axes) and shared.issubset(axes_among(axes)):
+        if self._is_full_block(place, axes) and self.shape.of(axes)[0] == 1 and shared.issubset(axes_among(axes)):
             starts = [self.index.sum(self.span(place, axis).starts) for axis in axes if isinstance(axis, Axis)]
             row = self.size(cast(Axis, self.shape.lanes))
             self._caches.prefetch(value, self.memory[value], starts, row, self.shape.lane_count)
 
-    def _is_full_row(self, place: Place, axes: tuple[AxisOrUnit, ...]) -> bool:
-        """Whether a tile along ``axes`` is a full block of consecutive elements, one after the other in a row."""
-        lanes, shape = self.shape.lanes, self.shape
-        if lanes is None or axes[-1:] != (lanes,) or (shape.rows in axes and shape.row_count > 1):
+    def _is_full_block(self, place: Place, axes: tuple[AxisOrUnit, ...]) -> bool:
+        """Whether a tile along ``axes`` is a full block of rows, each of consecutive elements."""
+        lanes, rows = self.shape.lanes, self.shape.rows
+        if lanes is None or axes[-1:] != (lanes,) or not all(isinstance(axis, Axis) for axis in axes):
             return False
-        return all(isinstance(axis, Axis) for axis in axes) and place.spans[lanes].extent == shape.lane_count
+        if rows is not None and rows in axes and place.spans[rows].extent != self.shape.row_count:
+            return False
+        return place.spans[lanes].extent == self.shape.lane_count
 
 
 def _needed(body: Block, result: SSAValue, known: Container[SSAValue]) -> set[SSAValue]:

@@ -31,9 +31,10 @@ from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.kept_values import is_row, kept_values
 from crosstile.dialects.nest.schedule import Schedule
-from crosstile.lowering.nest_to_tile.kernel_builder import CombineOp, Home, KernelBuilder
+from crosstile.lowering.nest_to_tile.kernel_builder import CombineOp, Home, KernelBuilder, LoopBody
 from crosstile.lowering.nest_to_tile.places import Place
 from crosstile.lowering.nest_to_tile.row_values import compute_before
+from crosstile.passes.schedules.register_tiles import bits
 
 COMBINE_OPS: dict[str, CombineOp] = {
     "add": arith.AddfOp,
@@ -45,8 +46,10 @@ COMBINE_OPS: dict[str, CombineOp] = {
 COMBINE_INTEGERS: dict[str, CombineOp] = {
     "add": lambda lhs, rhs, _flags: arith.AddiOp(lhs, rhs),
     "mul": lambda lhs, rhs, _flags: arith.MuliOp(lhs, rhs),
+    "max": lambda lhs, rhs, _flags: arith.MaxSIOp(lhs, rhs),
+    "min": lambda lhs, rhs, _flags: arith.MinSIOp(lhs, rhs),
 }
-"""The same for integers, which wrap."""
+"""The same for integers, which wrap and have a sign."""
 
 
 def sweep_body(builder: KernelBuilder, schedule: Schedule, place: Place, outputs: Sequence[SSAValue]) -> None:
@@ -65,7 +68,34 @@ def sweep_body(builder: KernelBuilder, schedule: Schedule, place: Place, outputs
         _sweep_results(builder, inside, outputs, steps, shared)
         return ()
 
-    builder.loops(place, [(axis, step) for axis, step in steps.items() if axis in shared], (), rows)
+    _shared_loops(builder, place, _shared_levels(builder, schedule, steps, shared), rows)
+
+
+def _shared_levels(
+    builder: KernelBuilder, schedule: Schedule, steps: dict[Axis, int], shared: Sequence[Axis]
+) -> list[tuple[Axis, int]]:
+    """The loops over shared axes, outermost first: those of the schedule, then the axes that it leaves out."""
+    named = [(builder.axes.by_name(loop.iterator), loop.step) for loop in schedule.loops]
+    levels = [(axis, step) for axis, step in named if axis is not None and axis in shared]
+    scheduled = {axis for axis, _ in levels}
+    return [*levels, *((axis, step) for axis, step in steps.items() if axis in shared and axis not in scheduled)]
+
+
+def _shared_loops(builder: KernelBuilder, place: Place, levels: Sequence[tuple[Axis, int]], body: LoopBody) -> None:
+    """Loops over blocks of axes, one inside of another; the innermost over each axis tells full steps from the rest."""
+    if not levels:
+        body(place, [])
+        return
+    (axis, step), *rest = levels
+    if any(later == axis for later, _ in rest):
+
+        def inside(inner: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            _shared_loops(builder, inner, rest, body)
+            return ()
+
+        builder.loop(place, axis, builder.bounds(place, axis), step, (), inside)
+    else:
+        builder.loops(place, [(axis, step)], (), lambda inner, _: _shared_loops(builder, inner, rest, body) or ())
 
 
 def _homes(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue]) -> dict[SSAValue, Home]:
@@ -100,18 +130,20 @@ def _sweep_reduction(
     """Sweep the reduced axes of ``nest``; its result becomes a tile of ``place``."""
     combiner, accumulator = nest.combiner, nest.accumulator_type
     assert combiner is not None and accumulator is not None
-    legal = COMBINE_OPS if isinstance(accumulator, AnyFloat) else COMBINE_INTEGERS
+    floating = isinstance(accumulator, AnyFloat)
+    legal = COMBINE_OPS if floating else COMBINE_INTEGERS
     if combiner.data not in legal or len(nest.results) != 1:
         raise builder.lowering.error(
             f"combiner<{combiner.data}> accumulated in {accumulator} is not built yet on the tile level: "
-            f"expects one of {', '.join(COMBINE_OPS)} in a floating-point type, or of {', '.join(COMBINE_INTEGERS)}"
+            f"expects one of {', '.join(COMBINE_OPS)}"
         )
     reduced = builder.axes.reduced(nest)
     if any(axis not in shared and axis not in reduced for axis in builder.axes.of_nest(nest)):
         raise builder.lowering.error(
             "a reduction keeps an iterator that other nests reduce: the nests cannot share loops"
         )
-    op_type, identity = legal[combiner.data], combiner.row.components[0].identity
+    op_type, component = legal[combiner.data], combiner.row.components[0]
+    identity = component.identity if floating else component.integer_identity(bits(accumulator))
     axes = tuple(builder.axes.of_nest(nest))
     lanes = builder.shape.lanes
     partial_shape = builder.shape.of(axes)

@@ -1,7 +1,8 @@
 """Schedules of everything that is not a product: rows swept once per reduction and once for the results.
 
 Level: nest. In: the axes of a kernel. Out: one schedule, a few vectors at a time along the dimension that lies
-contiguous in memory.
+contiguous in memory. Where a tensor lies along another dimension than the result (a transposition), square blocks of as
+many rows as a register has lanes are transposed in registers.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ from crosstile.dialects.nest.schedule import (
     Schedule,
     ScheduleAttr,
 )
-from crosstile.passes.schedules.register_tiles import (
-    bits,
-)
+from crosstile.passes.schedules.register_tiles import bits, round_up
 from crosstile.targets.model import Machine
 
 SWEEP_VECTORS = 4
 """Vectors per step of a sweep: independent chains that hide the latency of an addition."""
 
+TRANSPOSED_ROWS = 256
+"""Rows of a result in a block that is read across, in which each row of the source is read so many elements at a time.
+Measured on 4096x4096 of f32: 256 are as fast as a copy in C, 64 are a third slower."""
+LEAST_ACROSS = 4
+"""Fewer rows are gathered element by element: a block is transposed whole, however few of its rows are wanted.
+Measured on 3 rows: a third faster."""
 KEPT_SHARE = 16
 """A row that is kept in scratch takes at most this part of the second-level cache, in which its source lies as well."""
 SHARED_CACHE = 16
@@ -65,6 +70,9 @@ def sweep_schedule(axes: KernelAxes, machine: Machine) -> Schedule:
     lane = _lane_axis(axes, parallel)
     lanes = machine.vector_bits // _lane_bits(axes)
     vectors = SWEEP_VECTORS if machine.vector_registers > 1 and lanes > 1 else 1
+    across = None if lane is None or lanes == 1 else _axis_across(axes, lane)
+    if lane is not None and across is not None:
+        return _transposing_schedule(axes, parallel, lane, across, lanes, machine)
     if lane is not None and lane.size is not None:
         vectors = min(vectors, max(1, -(-lane.size // lanes)))
     outer = [axis for axis in parallel if axis != lane]
@@ -86,6 +94,39 @@ def sweep_schedule(axes: KernelAxes, machine: Machine) -> Schedule:
         prefetch=machine.memory("L1").capacity // 2 if lane is not None and _has(machine, "L1") else None,
         stream=_share_of_last_cache(machine) if lane is not None else None,
     )
+
+
+def _transposing_schedule(
+    axes: KernelAxes, parallel: Sequence[Axis], lane: Axis, across: Axis, lanes: int, machine: Machine
+) -> Schedule:
+    """Square blocks of registers, of which some tensors are read or written along the rows and transposed.
+
+    The blocks go along the row of the tensor that is read across, so that each of its rows is a stream.
+    """
+    outer = [axis for axis in parallel if axis not in (lane, across)]
+    block = TRANSPOSED_ROWS if across.size is None else min(TRANSPOSED_ROWS, round_up(max(across.size, 1), lanes))
+    split = next((axis for axis in (*outer, across) if axis.size != 1), across)
+    return Schedule(
+        loops=(
+            *(Loop(axis.name, 1) for axis in outer),
+            Loop(across.name, block),
+            Loop(lane.name, lanes),
+            Loop(across.name, lanes),
+        ),
+        parallel=split.name,
+        grain=lanes if split == across else 1,
+        lane=lane.name,
+        stream=_share_of_last_cache(machine),
+    )
+
+
+def _axis_across(axes: KernelAxes, lane: Axis) -> Axis | None:
+    """Where nothing is folded, the axis along which a tensor lies that does not lie along ``lane``, but has it."""
+    if any(nest.combiner is not None for nest in axes.nests):
+        return None
+    lying = (along[-1] for along in _memory_axes(axes) if lane in along)
+    found = next((axis for axis in lying if isinstance(axis, Axis) and axis != lane), None)
+    return None if found is None or (found.size is not None and found.size < LEAST_ACROSS) else found
 
 
 def _has(machine: Machine, name: str) -> bool:

@@ -70,3 +70,39 @@ def test_row_sums_of_integers_wrap(target: str):
     for shape in [(3, 1), (2, 0), (5, 37)]:
         x = np.random.default_rng(2).integers(-(1 << 31), 1 << 31, shape).astype("i4")
         np.testing.assert_array_equal(row_sum(x), x.sum(axis=1, dtype="i4"))
+
+
+MAXIMUM = """func.func @main(%x: tensor<?x?xTYPE>) -> tensor<?xTYPE> {
+  %y = nn.reduce max %x dims [DIM] : tensor<?x?xTYPE> -> tensor<?xTYPE>
+  func.return %y : tensor<?xTYPE>
+}
+"""
+MINIMUM = """func.func @main(%x: tensor<?x?xTYPE>) -> tensor<?xTYPE> {
+  %y = nest.kernel @minimum (%a = %x : tensor<?x?xTYPE>) -> (tensor<?xTYPE>) {
+    %r = nest.generic [m : parallel, n : reduction] combiner<min> accumulate TYPE
+        ins(%a (INDICES) : tensor<?x?xTYPE>) -> (m) : tensor<?xTYPE> {
+    ^bb0(%p: TYPE):
+      nest.yield %p : TYPE
+    }
+    nest.yield %r : tensor<?xTYPE>
+  }
+  func.return %y : tensor<?xTYPE>
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["host", "generic"])
+@pytest.mark.parametrize(("element", "dtype"), [("i8", "i1"), ("i32", "i4"), ("i64", "i8")])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_maxima_and_minima_have_a_sign(element: str, dtype: str, dim: int, target: str):
+    text = MAXIMUM.replace("TYPE", element).replace("DIM", str(dim))
+    maximum = crosstile.compile(text, target=target)
+    text = MINIMUM.replace("TYPE", element).replace("INDICES", "m, n" if dim else "n, m")
+    minimum = crosstile.compile(text, target=target, start="nest")
+    for shape in [(1, 1), (5, 37), (13, 130)]:
+        x = np.random.default_rng(2).integers(-128, 0, shape).astype(dtype)
+        np.testing.assert_array_equal(maximum(x), x.max(axis=dim))
+        np.testing.assert_array_equal(minimum(-1 - x), (-1 - x).min(axis=dim))
+    nothing = np.empty((3, 0) if dim else (0, 3), dtype)
+    np.testing.assert_array_equal(maximum(nothing), np.full(3, np.iinfo(dtype).min))
+    np.testing.assert_array_equal(minimum(nothing), np.full(3, np.iinfo(dtype).max))

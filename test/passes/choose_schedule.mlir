@@ -175,3 +175,20 @@ func.func @shares(%x : tensor<?x?xf32>) -> tensor<?x?xf32> {
   }
   func.return %y : tensor<?x?xf32>
 }
+
+// What is read across its rows goes through the registers in square blocks.
+
+// CHECK-LABEL: func.func @transposes
+// CHECK:         nest.kernel @transposes
+// CHECK-SAME:    schedules [#nest.schedule<loops = [b : 1, m : 256, n : 16, m : 16], parallel = b, lane = n, stream = 16777216>]
+func.func @transposes(%x : tensor<?x?x?xf32>) -> tensor<?x?x?xf32> {
+  %y = nest.kernel @transposes (%a = %x : tensor<?x?x?xf32>) -> (tensor<?x?x?xf32>) {
+    %r = nest.generic [b : parallel, m : parallel, n : parallel]
+        ins(%a (b, n, m) : tensor<?x?x?xf32>) -> (b, m, n) : tensor<?x?x?xf32> {
+    ^bb0(%p : f32):
+      nest.yield %p : f32
+    }
+    nest.yield %r : tensor<?x?x?xf32>
+  }
+  func.return %y : tensor<?x?x?xf32>
+}
