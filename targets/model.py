@@ -215,7 +215,8 @@ class Machine:
     ``vector_registers`` registers of ``vector_bits`` bits belong to each thread of control (a core's thread, a warp),
     and ``tile_registers`` registers of rows, which the layouts of a matrix unit's operands describe.
     ``clock`` is in Hz. ``store_fence`` is LLVM's intrinsic that puts stores past the caches in order with what follows,
-    "" for a machine that keeps them in order.
+    "" for a machine that keeps them in order. Where one thread copies whole blocks of memory (a copy engine), rows of
+    memory are multiples of ``block_copy_bytes``; 0 where none does.
 
     Raises :class:`ModelError` for a memory of an unknown scope or an intrinsic whose feature is not listed.
     """
@@ -233,6 +234,7 @@ class Machine:
     intrinsics: tuple[MmaIntrinsic, ...]
     tile_registers: int = 0
     store_fence: str = ""
+    block_copy_bytes: int = 0
 
     def __post_init__(self) -> None:
         if "." in self.name:

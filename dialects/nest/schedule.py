@@ -14,7 +14,8 @@
 - ``intrinsic``: the matrix instruction, a row of the machine description.
 - ``keep``: room in scratch for so many elements of a row of each value that is kept from one sweep to the next.
 - ``prefetch``: how many bytes ahead at most what is read is fetched into the nearest cache.
-- ``pipeline``: how many trips of the loop over a product's reduction are in flight, staging ahead.
+- ``pipeline = 4``: how many trips of the loop over a product's reduction are in flight, staging ahead; ``4 role``: by
+  warps of their own, which copy whole blocks.
 - ``stream``: how many bytes a result must have to be written past the caches.
 
 Every part may be left out. A kernel carries a list of them, each but the last with a guard over the sizes of the root
@@ -75,6 +76,7 @@ class Schedule:
     prefetch: int | None = None
     stream: int | None = None
     pipeline: int | None = None
+    role: bool = False
 
     def steps(self, iterator: str) -> tuple[int, ...]:
         """The steps of the loops over ``iterator``, outermost first."""
@@ -103,7 +105,7 @@ class Schedule:
         if self.stream is not None:
             parts.append(f"stream = {self.stream}")
         if self.pipeline is not None:
-            parts.append(f"pipeline = {self.pipeline}")
+            parts.append(f"pipeline = {self.pipeline}" + (" role" if self.role else ""))
         return ", ".join(parts)
 
 
@@ -131,6 +133,8 @@ class ScheduleAttr(Data[Schedule]):
             parts[part] = _PARTS[part](parser)
             if part == "parallel" and parser.parse_optional_keyword("grain"):
                 parts["grain"] = _parse_positive(parser)
+            if part == "pipeline" and parser.parse_optional_keyword("role"):
+                parts["role"] = True
 
         parser.parse_comma_separated_list(parser.Delimiter.ANGLE, parse_part)
         return Schedule(**parts)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from xdsl.dialects.builtin import (
     IndexType,
     IntegerAttr,
+    UnitAttr,
 )
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.irdl import (
@@ -75,7 +76,8 @@ class ForOp(IRDLOperation):
 
     Without ``balanced`` every block has ``step`` elements and the last one what is left. ``balanced(g)`` cuts n
     elements into ceil(n / step) blocks of the same size, a multiple of g; the last is shorter. With no trip the results
-    are the initial values. ``pipeline(n)`` asks for the stages of n trips to be in flight; it changes no result.
+    are the initial values. ``pipeline(n)`` asks for the stages of n trips to be in flight, and ``pipeline(n) role`` for
+    warps that do nothing else but copy them, in whole blocks; neither changes a result.
     """
 
     name = "tile.for"
@@ -85,6 +87,7 @@ class ForOp(IRDLOperation):
     step = prop_def(IntegerAttr)
     balanced = opt_prop_def(IntegerAttr)
     pipeline = opt_prop_def(IntegerAttr)
+    role = opt_prop_def(UnitAttr)
     body = region_def("single_block")
     results_ = var_result_def()
     traits = traits_def(RecursiveMemoryEffect(), SingleBlockImplicitTerminator(YieldOp))
@@ -98,6 +101,7 @@ class ForOp(IRDLOperation):
         body: Region | Block,
         balanced: int | None = None,
         pipeline: int | None = None,
+        role: bool = False,
     ):
         index = IndexType()
         super().__init__(
@@ -106,6 +110,7 @@ class ForOp(IRDLOperation):
                 "step": IntegerAttr(step, index),
                 "balanced": None if balanced is None else IntegerAttr(balanced, index),
                 "pipeline": None if pipeline is None else IntegerAttr(pipeline, index),
+                "role": UnitAttr() if role else None,
             },
             regions=[Region(body) if isinstance(body, Block) else body],
             result_types=[[value.type for value in iter_args]],
@@ -122,6 +127,8 @@ class ForOp(IRDLOperation):
         for what, value in (("step", self.step), ("balanced", self.balanced), ("pipeline", self.pipeline)):
             if value is not None and value.value.data <= 0:
                 raise VerifyException(f"{what} must be positive, found {value.value.data}")
+        if self.role is not None and self.pipeline is None:
+            raise VerifyException("'role' says who stages ahead; expects pipeline(n) before it")
         if self.balanced is not None and self.step.value.data % self.balanced.value.data:
             raise VerifyException(
                 f"balanced({self.balanced.value.data}) must divide step {self.step.value.data}, "
@@ -166,8 +173,9 @@ class ForOp(IRDLOperation):
                 arguments.append(argument.resolve(type_))
                 iter_args.append(parser.resolve_operand(operand, type_))
         pipeline = _parse_option(parser, "pipeline")
+        role = pipeline is not None and parser.parse_optional_keyword("role") is not None
         attributes = parser.parse_optional_attr_dict_with_keyword()
-        op = cls(lower, upper, step, iter_args, parser.parse_region(arguments), balanced, pipeline)
+        op = cls(lower, upper, step, iter_args, parser.parse_region(arguments), balanced, pipeline, role)
         if attributes is not None:
             op.attributes |= attributes.data
         if not iter_args:
@@ -200,6 +208,7 @@ class ForOp(IRDLOperation):
             printer.print_string(")")
         if self.pipeline is not None:
             printer.print_string(f" pipeline({self.pipeline.value.data})")
+            printer.print_string(" role" if self.role is not None else "")
         if self.attributes:
             printer.print_op_attributes(self.attributes, print_keyword=True)
         printer.print_string(" ")

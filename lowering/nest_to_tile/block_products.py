@@ -76,7 +76,8 @@ class BlockProduct:
 
         builder, bounds = self.builder, (0, self.builder.size(axis))
         pipeline = None if rest else self.schedule.pipeline
-        return builder.loop(place, axis, bounds, self._step(axis), [start], inside, pipeline=pipeline)[0]
+        role = self.schedule.role and pipeline is not None
+        return builder.loop(place, axis, bounds, self._step(axis), [start], inside, pipeline=pipeline, role=role)[0]
 
     def _product(self, place: Place, accumulator: SSAValue) -> SSAValue:
         roles, builder = self.roles, self.builder

@@ -108,6 +108,7 @@ class KernelBuilder:
         balanced: int | None = None,
         full: bool = False,
         pipeline: int | None = None,
+        role: bool = False,
     ) -> list[SSAValue]:
         """A ``tile.for`` over ``axis`` in ``bounds``; ``body`` gets the place inside and the carried values.
 
@@ -126,7 +127,7 @@ class KernelBuilder:
         with self.lowering.at(block):
             results = body(place.inside(axis, start, inside), list(inner))
             self.lowering.insert(tile.YieldOp(*results))
-        op = tile.ForOp(lower, upper, step, carried, block, balanced=balanced, pipeline=pipeline)
+        op = tile.ForOp(lower, upper, step, carried, block, balanced=balanced, pipeline=pipeline, role=role)
         return list(self.lowering.insert(op).results)
 
     def loops(

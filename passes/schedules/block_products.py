@@ -3,7 +3,7 @@
 Level: nest. In: a kernel whose root is a matrix product. Out: guarded schedules such as, for bf16 on sm_90a::
 
     #nest.schedule<loops = [m : 128, n : 256, k : 64], grid = [m, n], lane = n, stage = [0, 1],
-                   intrinsic = "nvidia.wgmma.m64n256k16.f32.bf16", pipeline = 4>
+                   intrinsic = "nvidia.wgmma.m64n256k16.f32.bf16", pipeline = 4 role>
 
 A block of the result is as large as the registers of its warps hold, since each number of a factor is then used most
 often. Results with fewer rows or columns have smaller blocks, with the instruction that wastes least. A step of k is
@@ -22,6 +22,8 @@ from crosstile.targets.model import ELEMENT_BITS, Machine, MmaIntrinsic, Unknown
 
 STEP_BYTES = 128
 """Bytes of k that are staged at once: a row of the widest swizzle."""
+FEW_ROWS = 64
+"""Up to so many rows of the result, blocks have no more."""
 MOST_IN_FLIGHT = 4
 """Trips in flight hide the latency of memory; more only take room."""
 
@@ -45,17 +47,39 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
     if roles.m is None or not rows:
         raise UnknownNameError(f"machine {machine.name} has no blocks for {roles.factors}")
     result: list[GuardedScheduleAttr] = []
-    for limit in (64, None):
-        guard = () if limit is None else (Comparison(roles.m.name, "<=", limit),)
-        if roles.m.size is not None and limit is not None and roles.m.size > limit:
-            continue
-        tile = _tile(roles, rows, limit)
-        last = limit is None or roles.m.size is not None
-        schedule = _schedule(axes, roles, machine, tile)
-        result.append(GuardedScheduleAttr(GuardAttr(() if last else guard), ScheduleAttr(schedule)))
-        if last:
-            break
+    for rows_guard, most_rows in _row_classes(roles.m):
+        tile = _tile(roles, rows, most_rows)
+        for copy_guard, role in _copy_classes(axes, roles, machine):
+            schedule = _schedule(axes, roles, machine, tile, role)
+            result.append(GuardedScheduleAttr(GuardAttr((*rows_guard, *copy_guard)), ScheduleAttr(schedule)))
     return result
+
+
+Guard = tuple[Comparison, ...]
+
+
+def _row_classes(m: Axis) -> list[tuple[Guard, int | None]]:
+    """Few rows, and any number of them: the guard and the most rows there are."""
+    if m.size is not None:
+        return [((), FEW_ROWS if m.size <= FEW_ROWS else None)]
+    return [((Comparison(m.name, "<=", FEW_ROWS),), FEW_ROWS), ((), None)]
+
+
+def _copy_classes(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[tuple[Guard, bool]]:
+    """Whether a role of its own copies whole blocks: where all rows of both factors are of whole units."""
+    guard: list[Comparison] = []
+    if not machine.block_copy_bytes:
+        return [((), False)]
+    for position, element in zip((roles.lhs, roles.rhs), roles.factors, strict=True):
+        along = axes.of_operand(roles.nest, position)
+        if not all(entry is None or isinstance(entry, Axis) for entry in along):
+            return [((), False)]
+        row, unit = along[-1], machine.block_copy_bytes * 8 // ELEMENT_BITS[element]
+        if not isinstance(row, Axis) or (row.size is not None and row.size % unit):
+            return [((), False)]
+        if row.size is None:
+            guard.append(Comparison(row.name, "==", 0, unit))
+    return [(tuple(guard), True), ((), False)] if guard else [((), True)]
 
 
 def _instructions(roles: ContractionRoles, machine: Machine) -> list[MmaIntrinsic]:
@@ -82,7 +106,7 @@ def _tile(roles: ContractionRoles, rows: list[MmaIntrinsic], most_rows: int | No
     return BlockTile(m, n, round_up(k, widest.k), max(fitting, key=lambda row: row.n))
 
 
-def _schedule(axes: KernelAxes, roles: ContractionRoles, machine: Machine, tile: BlockTile) -> Schedule:
+def _schedule(axes: KernelAxes, roles: ContractionRoles, machine: Machine, tile: BlockTile, role: bool) -> Schedule:
     assert roles.m is not None
     sides = {roles.m: tile.m, roles.n: tile.n, roles.k: tile.k}
     grid = [axis for axis in axes.of_result(roles.nest.results[0]) if isinstance(axis, Axis)]
@@ -96,4 +120,5 @@ def _schedule(axes: KernelAxes, roles: ContractionRoles, machine: Machine, tile:
         stage=tuple(sorted((roles.lhs, roles.rhs))),
         intrinsic=tile.intrinsic.name,
         pipeline=max(1, min(MOST_IN_FLIGHT, room)),
+        role=role,
     )

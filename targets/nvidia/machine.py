@@ -93,5 +93,6 @@ MACHINES = (
             *(_wgmma(element, n, 16, 16) for element in ("bf16", "f16") for n in _WIDTHS),
             *(_wgmma("tf32", n, 8, 8) for n in _WIDTHS),
         ),
+        block_copy_bytes=16,
     ),
 )

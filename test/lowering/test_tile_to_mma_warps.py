@@ -28,6 +28,8 @@ CASES = [
     ("matmul_bf16.mlir", [(5, 7), (7, 9)]),
     ("matmul_bf16.mlir", [(130, 67), (67, 300)]),
     ("matmul_bf16.mlir", [(3, 0), (0, 5)]),
+    ("matmul_bf16.mlir", [(70, 136), (136, 264)]),
+    ("matmul_bf16.mlir", [(3, 0), (0, 8)]),
     ("softmax.mlir", [(3, 131)]),
     ("layer_norm.mlir", [(2, 257), (257,), (257,)]),
     ("gelu.mlir", [(1, 1)]),

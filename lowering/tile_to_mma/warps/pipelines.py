@@ -81,8 +81,8 @@ class Pipeline:
     def of(op: tile.ForOp, blocks: Blocks, lowering: WarpLowering) -> Pipeline | None:
         """The pipeline of ``op``; None if it asks for none or stages no window of memory."""
         depth = 1 if op.pipeline is None else op.pipeline.value.data
-        stages = [inner for inner in op.body.block.ops if isinstance(inner, tile.StageOp) and _is_copied(inner)]
-        if depth < 2 or not stages:
+        stages = [inner for inner in op.body.block.ops if isinstance(inner, tile.StageOp) and is_copied(inner)]
+        if depth < 2 or op.role is not None or not stages:
             return None
         pipeline = Pipeline(op, blocks, stages, depth, blocks.count(lowering), lowering)
         pipeline.rings = [pipeline._ring(stage) for stage in stages]
@@ -146,19 +146,23 @@ class Pipeline:
         build_if(lowering, exists, copies, nothing)
 
     def _copy(self, stage: tile.StageOp, ring: SSAValue) -> SSAValue:
-        lowering = self.lowering
-        with lowering.about(stage):
-            slot = lowering.insert(mma.AcquireOp(ring)).slot
-            window = window_of(stage.source, lowering)
-            place = place_of_window(window, lowering)
-            place = place.transposed() if runs_down(window) else place
-            indices, by = place.operands(lowering)
-            extents = place.extent_values(lowering)
-            lowering.insert(mma.CopyAsyncOp(place.source, indices, slot, extents, by, place.clip))
-        return slot
+        with self.lowering.about(stage):
+            return copy_window(stage, ring, self.lowering)
 
 
-def _is_copied(op: tile.StageOp) -> bool:
+def copy_window(stage: tile.StageOp, ring: SSAValue, lowering: WarpLowering) -> SSAValue:
+    """Start the copy of a stage's window into the next slot of ``ring``, which is returned."""
+    slot = lowering.insert(mma.AcquireOp(ring)).slot
+    window = window_of(stage.source, lowering)
+    place = place_of_window(window, lowering)
+    place = place.transposed() if runs_down(window) else place
+    indices, by = place.operands(lowering)
+    extents = place.extent_values(lowering)
+    lowering.insert(mma.CopyAsyncOp(place.source, indices, slot, extents, by, place.clip))
+    return slot
+
+
+def is_copied(op: tile.StageOp) -> bool:
     """Whether ``op`` can be an asynchronous copy: of a matrix in memory, zeros beyond it."""
     window = op.source.owner
     return (

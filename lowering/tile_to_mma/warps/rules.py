@@ -20,8 +20,9 @@ from crosstile.lowering.tile_to_mma.places import number, place_of_window, windo
 from crosstile.lowering.tile_to_mma.state import INDEX
 from crosstile.lowering.tile_to_mma.warps.contract import lower_contract
 from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, Pipeline
+from crosstile.lowering.tile_to_mma.warps.roles import lower_parallel, lower_product_loop, release_held, wait_for
 from crosstile.lowering.tile_to_mma.warps.stages import lower_stage, store_to_scratch
-from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
+from crosstile.lowering.tile_to_mma.warps.state import COPYING_WARPS, WarpLowering
 
 
 def lower_kernel(op: tile.KernelOp, lowering: WarpLowering) -> None:
@@ -32,11 +33,22 @@ def lower_kernel(op: tile.KernelOp, lowering: WarpLowering) -> None:
         lowering.add_argument(block, argument)
     with lowering.index.function(block):
         lowering.lower_ops(op.body.block)
-    lowering.insert(mma.KernelOp(op.sym_name.data, Region(block), lowering.machine.name, lowering.warps))
+    warps = lowering.warps + (COPYING_WARPS if lowering.has_roles else 0)
+    lowering.insert(mma.KernelOp(op.sym_name.data, Region(block), lowering.machine.name, warps))
+
+
+def lower_staged(op: tile.StageOp, lowering: WarpLowering) -> None:
+    """The next slot of the ring that a role of its own fills, or what ``stages`` makes of it."""
+    if op in lowering.rings:
+        lowering.replace(op, wait_for(op, lowering))
+    else:
+        lower_stage(op, lowering)
 
 
 def lower_for(op: tile.ForOp, lowering: WarpLowering) -> None:
     """A loop over the starts of blocks, or, if its stages are copied ahead, over the numbers of its trips."""
+    if lower_product_loop(op, lowering):
+        return
     index = lowering.index
     lower, upper = lowering.as_index(op.lower_bound), lowering.as_index(op.upper_bound)
     blocks = Blocks(lower, upper, block_size(op, lower, upper, lowering))
@@ -47,7 +59,7 @@ def lower_for(op: tile.ForOp, lowering: WarpLowering) -> None:
     body = Block(arg_types=[INDEX])
     for argument in op.body.block.args[2:]:
         lowering.add_argument(body, argument)
-    with lowering.at(body):
+    with lowering.at(body), lowering.holding():
         *inner, last = op.body.block.ops
         if pipeline is None:
             blocks.enter(op, body.args[0], lowering)
@@ -57,6 +69,7 @@ def lower_for(op: tile.ForOp, lowering: WarpLowering) -> None:
             lowering.lower_op(operation)
         if pipeline is not None:
             pipeline.leave()
+        release_held(lowering)
         lowering.lower_op(last)
     bounds = index.bounds(lower, upper, blocks.step) if pipeline is None else index.bounds(0, pipeline.trips, 1)
     loop = lowering.insert(scf.ForOp(*bounds, initial, Region(body)))
@@ -185,14 +198,14 @@ RULES: Mapping[type[Operation], Rule] = {
     tile.KernelOp: lower_kernel,
     tile.ReturnOp: control.lower_return,
     tile.DimOp: control.lower_dim,
-    tile.ParallelOp: control.lower_parallel,
+    tile.ParallelOp: lower_parallel,
     tile.ForOp: lower_for,
     tile.YieldOp: lower_yield,
     tile.WindowOp: places.lower_window,
     tile.AllocOp: lower_alloc,
     tile.LoadOp: lower_load,
     tile.StoreOp: lower_store,
-    tile.StageOp: lower_stage,
+    tile.StageOp: lower_staged,
     tile.ContractOp: lower_contract,
     tile.MapOp: lower_map,
     tile.ReduceOp: lower_reduce,

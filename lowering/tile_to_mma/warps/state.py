@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from math import gcd
 
 from xdsl.ir import Attribute, Block, Operation, SSAValue
@@ -24,6 +25,9 @@ MOST_WARPS = 8
 WARP_TILE = 64
 """Rows and columns of an accumulator that one warp keeps in its registers."""
 
+COPYING_WARPS = 4
+"""Warps of a role that copies: registers are given away by groups of four (PTX ISA, setmaxnreg)."""
+
 FEW_ELEMENTS = 4
 """So many elements of the largest tile are worth a thread of their own."""
 
@@ -36,6 +40,12 @@ class WarpLowering(TileLowering):
     arrangement: Arrangement
     assignment: Assignment
     slots: dict[tile.StageOp, SSAValue]
+    """The slots that stages copied ahead are in."""
+    rings: dict[tile.StageOp, SSAValue]
+    """The rings of stages that a role of its own fills."""
+    held: list[list[SSAValue]]
+    """Per body that is open the slots that are released at its end."""
+    has_roles: bool
     scratch_depth: int
 
     def enter_kernel(self, kernel: tile.KernelOp) -> None:
@@ -51,7 +61,10 @@ class WarpLowering(TileLowering):
         else:
             self.warps = _warps_for(kernel, self.lanes_of_warp)
         self.assignment = Assignment.of(kernel, self.warps, self.arrangement, self.rows)
-        self.slots = {}
+        self.slots, self.rings, self.held = {}, {}, []
+        self.has_roles = any(isinstance(op, tile.ForOp) and op.role is not None for op in kernel.walk())
+        if self.has_roles and kernel.parallel is None:
+            raise self.error("a loop has a role of its own for staging, but the kernel has no tile.parallel for roles")
         has_instances = any(isinstance(op, tile.ParallelOp) for op in kernel.body.block.ops)
         self.scratch_depth = len(self.open_blocks) + has_instances
 
@@ -162,7 +175,16 @@ class WarpLowering(TileLowering):
     @property
     def in_loop(self) -> bool:
         """Whether what is being built may run again in the same instance."""
-        return len(self.open_blocks) - 1 > self.scratch_depth
+        return len(self.open_blocks) - 1 > self.scratch_depth + self.has_roles
+
+    @contextmanager
+    def holding(self) -> Generator[None]:
+        """Build a body at whose end the slots that it waits for are released."""
+        self.held.append([])
+        try:
+            yield
+        finally:
+            self.held.pop()
 
 
 def _stored_types(row: MmaIntrinsic) -> list[str]:

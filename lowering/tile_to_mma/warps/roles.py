@@ -1,0 +1,228 @@
+"""Kernels in which warps of their own do nothing but stage: a copying role and a computing role, joined by rings.
+
+A ``tile.for`` with ``pipeline(n) role`` asks for it. All staged windows of the kernel are then copied by one role,
+in whole blocks, into rings; the other role waits for a slot, computes, and releases it::
+
+    role @load     tile.for over the same blocks:  acquire, copy_async, commit
+    role @compute  everything else:                wait, ... , release
+
+A loop that does nothing but multiply what it stages keeps one product in flight: its slots are released a trip later,
+when the next product has started::
+
+    p0 = mma_async(slot 0)
+    trip t:  q = mma_async(slot t), accumulating into the pending p;  await all but q;  release slot t - 1
+
+So that there is a first product the loop runs once at least; of an empty sum it multiplies zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.dialects.builtin import IntAttr, StringAttr
+from xdsl.ir import Block, Operation, Region, SSAValue
+
+from crosstile.dialects import mma, tile
+from crosstile.dialects.mma.roles import Role
+from crosstile.dialects.mma.types import BARRIERS, RingType, shape_attribute
+from crosstile.dialects.tile.types import capacity_type
+from crosstile.ir.index_math import Index
+from crosstile.lowering.loops import build_for
+from crosstile.lowering.tile_to_mma import control
+from crosstile.lowering.tile_to_mma.control import block_size
+from crosstile.lowering.tile_to_mma.state import INDEX
+from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, copy_window, is_copied
+from crosstile.lowering.tile_to_mma.warps.stages import runs_down, storage_of, transposed_view
+from crosstile.lowering.tile_to_mma.warps.state import COPYING_WARPS, WarpLowering
+from crosstile.targets.model import Home
+
+REGISTERS = 512
+"""Registers that a thread of each group of four warps could have if there were one group: 65536 for 128 threads."""
+COPYING_REGISTERS = 40
+"""Registers that a thread which only copies keeps (PTX ISA, setmaxnreg: a multiple of 8)."""
+MOST_REGISTERS = 240
+"""Registers that a computing thread asks for at most."""
+
+
+def lower_parallel(op: tile.ParallelOp, lowering: WarpLowering) -> None:
+    """The same on fragments; with two roles if a loop asks for it."""
+    if not lowering.has_roles:
+        control.lower_parallel(op, lowering)
+        return
+    lowers, uppers = lowering.flatten(op.lower_bounds), lowering.flatten(op.upper_bounds)
+    body = Block()
+    for argument in op.body.block.args:
+        lowering.add_argument(body, argument)
+    stages = [inner for inner in op.body.walk() if isinstance(inner, tile.StageOp) and is_copied(inner)]
+    with lowering.at(body):
+        lowering.rings = {stage: _ring(stage, lowering) for stage in stages}
+        needed = _needed(op, stages)
+        with lowering.at(load := Block()):
+            _copy_block(op.body.block, needed, lowering)
+        with lowering.at(compute := Block()), lowering.holding():
+            for inner in list(op.body.block.ops)[:-1]:
+                lowering.lower_op(inner)
+            release_held(lowering)
+        groups = lowering.warps // COPYING_WARPS
+        registers = (REGISTERS - COPYING_REGISTERS) // groups // 8 * 8
+        roles = [
+            Role("load", COPYING_WARPS, COPYING_REGISTERS, Region(load)),
+            Role("compute", lowering.warps, min(registers, MOST_REGISTERS), Region(compute)),
+        ]
+        lowering.insert(mma.RolesOp(roles))
+        lowering.insert(mma.YieldOp())
+    lowering.insert(mma.ParallelOp(lowers, uppers, Region(body), op.grid_steps or None))
+
+
+def _ring(stage: tile.StageOp, lowering: WarpLowering) -> SSAValue:
+    """The ring of a stage: as deep as its loop's pipeline, or one slot."""
+    loop = stage.parent_op()
+    depth = loop.pipeline.value.data if isinstance(loop, tile.ForOp) and loop.pipeline is not None else 1
+    type_ = capacity_type(stage.result)
+    window = stage.source.owner
+    down = isinstance(window, tile.WindowOp) and runs_down(window)
+    shape = type_.get_shape()[::-1] if down else type_.get_shape()
+    storage = storage_of(shape, type_.element_type)
+    ring = RingType(IntAttr(depth), shape_attribute(shape), type_.element_type, *storage, StringAttr(BARRIERS))
+    return lowering.insert(mma.RingOp(ring)).result
+
+
+# The copying role
+
+
+def _needed(op: tile.ParallelOp, stages: Sequence[tile.StageOp]) -> set[Operation]:
+    """The operations that say what is copied and in which order: loops around the stages, and what all that needs."""
+    needed: set[Operation] = set()
+    pending: list[Operation] = [*stages]
+    while pending:
+        current = pending.pop()
+        if current in needed or current is op:
+            continue
+        needed.add(current)
+        operands = [current.lower_bound, current.upper_bound] if isinstance(current, tile.ForOp) else current.operands
+        pending += [owner for value in operands if isinstance(owner := value.owner, Operation)]
+        if (around := current.parent_op()) is not None and op.is_ancestor(around):
+            pending.append(around)
+    return {inner for inner in needed if op.is_ancestor(inner)}
+
+
+def _copy_block(block: Block, needed: set[Operation], lowering: WarpLowering) -> None:
+    for op in block.ops:
+        if op not in needed:
+            continue
+        match op:
+            case tile.StageOp():
+                with lowering.about(op):
+                    slot = copy_window(op, lowering.rings[op], lowering)
+                    lowering.insert(mma.CommitOp(slot))
+            case tile.ForOp():
+                with lowering.about(op):
+                    _copy_loop(op, needed, lowering)
+            case tile.WindowOp():
+                lowering.lower_op(op)
+            case _ if op.regions or any(isinstance(result.type, tile.TileType) for result in op.results):
+                raise lowering.error(
+                    f"'{op.name}' decides what is staged; a role of its own copies whole blocks at places that indices "
+                    "alone say: leave out 'role'"
+                )
+            case _:
+                lowering.lower_op(op)
+
+
+def _copy_loop(op: tile.ForOp, needed: set[Operation], lowering: WarpLowering) -> None:
+    index = lowering.index
+    blocks = _blocks(op, lowering)
+    end = index.maximum(blocks.upper, index.add(blocks.lower, 1)) if _product(op, lowering) else blocks.upper
+
+    def body(start: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        blocks.enter(op, start, lowering)
+        _copy_block(op.body.block, needed, lowering)
+        return ()
+
+    name = op.body.block.args[0].name_hint or "start"
+    build_for(lowering, index.bounds(blocks.lower, end, blocks.step), [], body, name)
+
+
+def _blocks(op: tile.ForOp, lowering: WarpLowering) -> Blocks:
+    lower, upper = lowering.as_index(op.lower_bound), lowering.as_index(op.upper_bound)
+    return Blocks(lower, upper, block_size(op, lower, upper, lowering))
+
+
+# The computing role
+
+
+def wait_for(stage: tile.StageOp, lowering: WarpLowering) -> SSAValue:
+    """The next slot of a stage, released at the end of the body that is being built."""
+    (slot,) = lowering.insert(mma.WaitOp([lowering.rings[stage]])).slots
+    lowering.held[-1].append(slot)
+    return _as_staged(stage, slot, lowering)
+
+
+def _as_staged(stage: tile.StageOp, slot: SSAValue, lowering: WarpLowering) -> SSAValue:
+    window = stage.source.owner
+    down = isinstance(window, tile.WindowOp) and runs_down(window)
+    return transposed_view(slot, lowering) if down else slot
+
+
+def release_held(lowering: WarpLowering) -> None:
+    """Release the slots that the body being built has waited for."""
+    if lowering.held and lowering.held[-1]:
+        lowering.insert(mma.ReleaseOp(*lowering.held[-1]))
+        lowering.held[-1].clear()
+
+
+def _product(op: tile.ForOp, lowering: WarpLowering) -> tile.ContractOp | None:
+    """The product of a loop that does nothing but multiply what it stages, by an instruction that reads scratch."""
+    ops = list(op.body.block.ops)
+    contracts = [inner for inner in ops if isinstance(inner, tile.ContractOp)]
+    if op.role is None or len(contracts) != 1 or len(op.iter_args) != 1:
+        return None
+    (contract,) = contracts
+    carried, stages = op.body.block.args[2], [inner for inner in ops if isinstance(inner, tile.StageOp)]
+    alone = (
+        Home.REGISTER not in lowering.rows[contract].rhs.homes
+        and contract.accumulator is carried
+        and carried.has_one_use()
+        and op.yield_op.arguments[0] is contract.result
+        and contract.result.has_one_use()
+        and [contract.lhs.owner, contract.rhs.owner] == stages
+        and all(is_copied(stage) for stage in stages)
+    )
+    others = (inner for inner in ops if not isinstance(inner, tile.StageOp | tile.ContractOp | tile.WindowOp))
+    index_only = all(result.type == INDEX for inner in others for result in inner.results)
+    return contract if alone and index_only else None
+
+
+def lower_product_loop(op: tile.ForOp, lowering: WarpLowering) -> bool:
+    """Build a loop that only multiplies, with one product in flight; False if ``op`` is none."""
+    contract = _product(op, lowering) if lowering.has_roles else None
+    if contract is None:
+        return False
+    stages = [stage for stage in (contract.lhs.owner, contract.rhs.owner) if isinstance(stage, tile.StageOp)]
+    rings = [lowering.rings[stage] for stage in stages]
+    row = lowering.rows[contract]
+
+    def start(accumulator: SSAValue) -> tuple[SSAValue, Sequence[SSAValue]]:
+        """Wait for the next slots and start their product."""
+        with lowering.about(contract):
+            slots = list(lowering.insert(mma.WaitOp(rings)).slots)
+            lhs, rhs = (_as_staged(stage, slot, lowering) for stage, slot in zip(stages, slots, strict=True))
+            return lowering.insert(mma.MmaAsyncOp(lhs, rhs, accumulator, row.name)).result, slots
+
+    initial = lowering.conform(lowering.value(op.iter_args[0]), lowering.fragment_type(op.results[0]))
+    pending, slots = start(initial)
+
+    def trip(_: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        before, *held = carried
+        started, taken = start(before)
+        one_left = lowering.insert(mma.AwaitOp(started, 1, stays_pending=True)).result
+        lowering.insert(mma.ReleaseOp(*held))
+        return [one_left, *taken]
+
+    count: Index = _blocks(op, lowering).count(lowering)
+    bounds = lowering.index.bounds(1, lowering.index.maximum(count, 1), 1)
+    last, *slots = build_for(lowering, bounds, [pending, *slots], trip, "trip")
+    result = lowering.insert(mma.AwaitOp(last)).result
+    lowering.insert(mma.ReleaseOp(*slots))
+    lowering.replace(op, result)
+    return True

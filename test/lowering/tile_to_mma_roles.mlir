@@ -1,0 +1,48 @@
+// RUN: crosstile-opt %s --tile-to-mma=target=sm_90a | filecheck %s
+
+// One role copies both factors, the other multiplies and keeps one product in flight. B lies along k in memory: it is
+// copied as it lies and read transposed.
+// CHECK-LABEL: mma.kernel @gemm(
+// CHECK-SAME:    target "sm_90a" warps(12)
+// CHECK-DAG:     %[[A:.*]] = mma.ring : !mma.ring<4 x 128x64xbf16, #mma.swizzle<128>>
+// CHECK-DAG:     %[[B:.*]] = mma.ring : !mma.ring<4 x 128x64xbf16, #mma.swizzle<128>>
+// CHECK:         role @load warps(4) registers(40)
+// CHECK:           scf.for %k
+// CHECK:             mma.copy_async %A[%i, %k] extent [%mc, %kc]
+// CHECK:             mma.copy_async %B[%j, %k] extent [%nc, %kc]
+// CHECK:         role @compute warps(8) registers(232)
+// CHECK:           %[[A0:.*]], %[[B0:.*]] = mma.wait
+// CHECK-NEXT:      %[[T0:.*]] = mma.view %[[B0]] by affine_map<(d0, d1) -> (d1, d0)>
+// CHECK-NEXT:      %[[P0:.*]] = mma.mma_async %[[A0]], %[[T0]], %start
+// CHECK-NEXT:      scf.for {{.*}} iter_args(%[[P:.*]] = %[[P0]], %[[AB:.*]] = %[[A0]], %[[BB:.*]] = %[[B0]])
+// CHECK-NEXT:        mma.wait
+// CHECK-NEXT:        mma.view
+// CHECK-NEXT:        %[[Q:.*]] = mma.mma_async {{.*}}, %[[P]] {
+// CHECK-NEXT:        mma.await %[[Q]] in_flight 1
+// CHECK-NEXT:        mma.release %[[AB]], %[[BB]]
+// CHECK:           mma.await
+// CHECK-NEXT:      mma.release
+// CHECK-NEXT:      mma.store
+tile.kernel @gemm(%A : memref<?x?xbf16>, %B : memref<?x?xbf16>, %C : memref<?x?xf32>) {
+  %zero = arith.constant 0 : index
+  %f0 = arith.constant 0.0 : f32
+  %M = tile.dim %A, 0 : memref<?x?xbf16>
+  %K = tile.dim %A, 1 : memref<?x?xbf16>
+  %N = tile.dim %B, 0 : memref<?x?xbf16>
+  tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 128) {
+    %start = tile.splat %f0 : f32 -> !tile.tile<128x128xf32>
+    %sum = tile.for %k, %kc = %zero to %K step 64 iter_args(%acc = %start) -> (!tile.tile<128x128xf32>)
+        pipeline(4) role {
+      %aw = tile.window %A[%i, %k] extent [%mc, %kc] : memref<?x?xbf16> -> !tile.window<128x64xbf16>
+      %bw = tile.window %B by affine_map<(d0, d1)[s0, s1] -> (s0 + d1, s1 + d0)> [%j, %k] extent [%kc, %nc]
+          : memref<?x?xbf16> -> !tile.window<64x128xbf16>
+      %a = tile.stage %aw : !tile.window<128x64xbf16> -> !tile.buffer<128x64xbf16>
+      %b = tile.stage %bw : !tile.window<64x128xbf16> -> !tile.buffer<64x128xbf16>
+      %next = tile.contract %a, %b, %acc extent %kc
+          : !tile.buffer<128x64xbf16>, !tile.buffer<64x128xbf16> -> !tile.tile<128x128xf32>
+      tile.yield %next : !tile.tile<128x128xf32>
+    }
+    %cw = tile.window %C[%i, %j] extent [%mc, %nc] : memref<?x?xf32> -> !tile.window<128x128xf32>
+    tile.store %sum, %cw : !tile.tile<128x128xf32>, !tile.window<128x128xf32>
+  }
+}
