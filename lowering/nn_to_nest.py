@@ -181,7 +181,7 @@ def _lower_constant(op: elementwise.ConstantOp, lowering: Lowering) -> None:
 
 
 def _lower_contract(op: ContractOp, lowering: Lowering) -> None:
-    """A sum of products in the accumulator type; without a summed iterator, a product."""
+    """A sum of products in the accumulator type, rounded once to the result's; without a summed iterator, a product."""
     count = op.maps[0].num_dims
     kept = op.maps[2].used_dims()
     reduced = [position for position in range(count) if position not in kept]
@@ -198,11 +198,25 @@ def _lower_contract(op: ContractOp, lowering: Lowering) -> None:
     iterators = _iterators(op.iterator_names, reduced)
     if reduced:
         folding = ("add", accumulator, op.fastmath if op.fastmath.data else None)
-        nest = GenericOp(inputs, iterators, op.maps, body.finish(product), [op.result.type], *folding)
+        type_ = op.result.type
+        sums = TensorType(accumulator, type_.get_shape()) if is_float(accumulator) else type_
+        nest = GenericOp(inputs, iterators, op.maps, body.finish(product), [sums], *folding)
+        if sums != type_:
+            _insert(op, _rounded(lowering.insert(nest).results[0], type_), lowering)
+            return
     else:
         rounded = cast_scalar(body, product, tensor_of(op.result).element_type)
         nest = GenericOp(inputs, iterators, op.maps, body.finish(rounded), [op.result.type])
     _insert(op, nest, lowering)
+
+
+def _rounded(sums: SSAValue, type_: TensorType[Attribute]) -> GenericOp:
+    """``sums`` in a narrower type, rounded once: an epilogue, so that the sums stay those of an accumulator."""
+    rank = len(type_.get_shape())
+    body = ScalarBody(tensor_of(sums).element_type)
+    block = body.finish(cast_scalar(body, body.block.args[0], type_.element_type))
+    every = _dims(*range(rank), count=rank)
+    return GenericOp([sums], _iterators(iterator_names(rank)), [every, every], block, [type_])
 
 
 def _lower_conv2d(op: Conv2dOp, lowering: Lowering) -> None:

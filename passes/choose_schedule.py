@@ -12,7 +12,8 @@ A schedule that a person or a tuner wrote stays as it is. For a matrix product o
 The register tile follows from the number of vector registers: as many vectors of accumulators as hide the latency of
 the unit, plus a row of the right-hand side and one broadcast, must fit. The right-hand side is packed where enough rows
 reuse it, a panel of a quarter of L2 at a time, and read in place where not. Attention is blocked so that a block of
-scores stays in the nearest cache. Everything else is swept row by row, a few vectors at a time.
+scores stays in the nearest cache. Everything else is swept row by row, a few vectors at a time. A product whose results
+are narrower than its sums gets memory for those that wait between blocks of the reduction (``schedules/carried_sums``).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from xdsl.passes import ModulePass
 
 from crosstile.dialects.nest.attention_roles import attention_roles
 from crosstile.dialects.nest.axes import KernelAxes
-from crosstile.dialects.nest.contraction_roles import carrier, contraction_roles
+from crosstile.dialects.nest.contraction_roles import contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.schedule import (
     GuardedScheduleAttr,
@@ -33,6 +34,7 @@ from crosstile.dialects.nest.schedule import (
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.schedules.attention import attention_schedules
 from crosstile.passes.schedules.block_products import block_product_schedules
+from crosstile.passes.schedules.carried_sums import carry_sums
 from crosstile.passes.schedules.limits import check_schedules
 from crosstile.passes.schedules.packed import packed_positions, packed_schedules
 from crosstile.passes.schedules.products import contraction_schedules
@@ -48,7 +50,7 @@ def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAtt
     if (attention := attention_roles(axes)) is not None:
         return attention_schedules(attention, machine)
     roles = contraction_roles(axes)
-    if roles is not None and carrier(axes, kernel.yield_op.arguments, roles) is not None:
+    if roles is not None:
         windowed = any(is_window(axes, roles, position) for position in (roles.lhs, roles.rhs))
         widened = roles.factors != (str(roles.element),) * 2
         try:
@@ -76,8 +78,9 @@ class ChooseSchedulePass(ModulePass):
             chip = resolve_machine(self.target)
         except UnknownNameError as error:
             raise op_error(op, f"choose-schedule: {error}") from error
-        for kernel in op.walk():
-            if isinstance(kernel, KernelOp) and kernel.schedules is None:
+        for kernel in [each for each in op.walk() if isinstance(each, KernelOp)]:
+            if kernel.schedules is None:
                 kernel.schedules = ArrayAttr(schedules_for(kernel, chip))
-            elif isinstance(kernel, KernelOp):
+            else:
                 check_schedules(kernel, chip)
+            carry_sums(kernel)

@@ -31,8 +31,9 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 from xdsl.utils.hints import isa
 
+from crosstile.dialects.nest.attention_roles import attention_roles
 from crosstile.dialects.nest.axes import KernelAxes
-from crosstile.dialects.nest.contraction_roles import carrier, contraction_roles
+from crosstile.dialects.nest.contraction_roles import contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.schedule import GuardedScheduleAttr, ScheduleAttr
 from crosstile.dialects.nn.weights import weight_arguments
@@ -49,7 +50,7 @@ def kernel_layouts(kernel: KernelOp, machine: Machine) -> dict[int, PackedLayout
     """The layouts in which ``kernel`` would like its inputs, by their positions; only those of its product."""
     axes = KernelAxes(kernel)
     roles = contraction_roles(axes)
-    if roles is None or carrier(axes, kernel.yield_op.arguments, roles) is None:
+    if roles is None or attention_roles(axes) is not None:
         return {}
     guarded = schedules_for(kernel, machine) if kernel.schedules is None else list(kernel.schedules)
     schedules = [each.schedule.data for each in guarded]

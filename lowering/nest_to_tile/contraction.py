@@ -10,8 +10,8 @@
 
 Loops nest as the schedule lists them. Where edges may cut a register tile, this stands twice under a condition, for
 tiles that are whole, whose windows have no extents, and for the others. Between blocks of the reduction the
-accumulators live in the result, so each element is one sequential chain over k whatever the block sizes; the epilogue
-runs after the last block.
+accumulators live in the result, or in one of their own type that nobody reads, so each element is one sequential chain
+over k whatever the block sizes; the epilogue runs after the last block.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class ContractionKernel:
     roles: ContractionRoles
     schedule: Schedule
     outputs: Sequence[SSAValue]
+    unread: frozenset[SSAValue] = frozenset()
+    """Outputs that hold sums between blocks of the reduction and nothing in the end."""
     staged: dict[int, Staged] = field(default_factory=dict[int, Staged])
 
     def body(self, place: Place) -> None:
@@ -318,5 +320,7 @@ class ContractionKernel:
         result = self.roles.nest.results[0]
         place.tiles[result, axes.of_result(result), False] = product
         for output in self.outputs:
+            if output in self.unread:
+                continue
             along = axes.of_result(output)
             self.builder.store(place, self.builder.tile(place, output, along), output, along)

@@ -48,7 +48,7 @@ def lower_kernel_body(
         if schedule.grid:
             _grid(builder, schedule, outputs)
         else:
-            _parallel(builder, schedule, outputs)
+            _parallel(builder, schedule, outputs, _unread(op))
         lowering.insert(tile.ReturnOp())
     kernel = tile.KernelOp(name, block)
     kernel.location = op.location
@@ -97,7 +97,16 @@ def _innermost_step(schedule: Schedule, axis: Axis | None) -> int:
     return steps[-1] if steps else 1
 
 
-def _parallel(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue]) -> None:
+def _unread(op: KernelOp) -> frozenset[SSAValue]:
+    """The results that nobody reads, which only hold what waits between blocks; none if that would be all of them."""
+    pairs = zip(op.yield_op.arguments, op.results, strict=True)
+    found = frozenset(value for value, result in pairs if not result.uses)
+    return found if len(found) < len(op.results) else frozenset()
+
+
+def _parallel(
+    builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue], unread: frozenset[SSAValue]
+) -> None:
     """The outermost loop, split over workers, around the rest of the kernel."""
     axis = None if schedule.parallel is None else builder.axes.by_name(schedule.parallel)
     size = 1 if axis is None else builder.size(axis)
@@ -118,9 +127,9 @@ def _parallel(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAV
                 )
             parts = convolution_of(builder.axes, roles, schedule)
             if parts is None:
-                ContractionKernel(builder, roles, schedule, outputs).body(place)
+                ContractionKernel(builder, roles, schedule, outputs, unread).body(place)
             else:
-                ConvolutionKernel(builder, roles, schedule, outputs, parts=parts).body(place)
+                ConvolutionKernel(builder, roles, schedule, outputs, unread, parts=parts).body(place)
         else:
             sweep_body(builder, schedule, place, outputs)
         builder.lowering.insert(tile.YieldOp())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis, KernelAxes, axes_among
-from crosstile.dialects.nest.contraction_roles import ContractionRoles, carrier, contraction_roles
+from crosstile.dialects.nest.contraction_roles import ContractionRoles, contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.schedule import Schedule
 from crosstile.ir.diagnostics import CrosstileError, op_error
@@ -27,12 +27,12 @@ def check_schedules(kernel: KernelOp, machine: Machine) -> None:
     """Raise a CrosstileError for the first schedule of ``kernel`` that ``machine`` cannot run."""
     axes = KernelAxes(kernel)
     roles = contraction_roles(axes)
-    if roles is None or kernel.schedules is None or carrier(axes, kernel.yield_op.arguments, roles) is None:
+    if roles is None or kernel.schedules is None:
         return  # what has no matrix product of its own is refused where its tiles are placed
     for guarded in kernel.schedules:
         schedule = guarded.schedule.data
         row = next((row for row in machine.intrinsics if row.name == schedule.intrinsic), None)
-        if row is None or schedule.lane != roles.n.name:
+        if row is None or schedule.grid or schedule.lane != roles.n.name:
             continue
         problem = _registers(schedule, roles, row, machine) or _scratch(axes, schedule, roles, machine)
         if problem is not None:

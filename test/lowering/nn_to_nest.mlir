@@ -49,14 +49,17 @@ func.func @functions(%x: tensor<f32>) -> tensor<f32> {
   func.return %5 : tensor<f32>
 }
 
-// A contraction keeps its maps; operands are widened to the accumulator type first.
+// A contraction keeps its maps; operands are widened to the accumulator type first, and what is narrower than that is
+// rounded in a nest of its own, which becomes an epilogue.
 
 // CHECK-LABEL: func.func @contract
 // CHECK-NEXT:    nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
-// CHECK-SAME:      ins(%a (k, m), %b (n, k) : tensor<?x4xbf16>, tensor<8x?xbf16>) -> (m, n) : tensor<4x8xbf16> {
+// CHECK-SAME:      ins(%a (k, m), %b (n, k) : tensor<?x4xbf16>, tensor<8x?xbf16>) -> (m, n) : tensor<4x8xf32> {
 // CHECK:           arith.extf
 // CHECK:           arith.extf
 // CHECK:           arith.mulf {{.*}} : f32
+// CHECK:         nest.generic [i : parallel, j : parallel] ins(%{{.*}} (i, j) : tensor<4x8xf32>) -> (i, j) : tensor<4x8xbf16> {
+// CHECK:           arith.truncf
 func.func @contract(%a: tensor<?x4xbf16>, %b: tensor<8x?xbf16>) -> tensor<4x8xbf16> {
   %c = nn.contract [m, n, k] %a (k, m), %b (n, k) -> (m, n) accumulate f32 : tensor<?x4xbf16>, tensor<8x?xbf16> -> tensor<4x8xbf16>
   func.return %c : tensor<4x8xbf16>

@@ -1,5 +1,6 @@
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx512 | filecheck %s
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx2 | filecheck %s --check-prefix=AVX2
+// RUN: crosstile-opt %s --choose-schedule=target=x86-64-amx | filecheck %s --check-prefix=BF16
 
 // All sizes at run time: one variant for narrow results, one for a row and one for few, which do not pack, and the
 // general one, whose panel takes a quarter of L2 and its rows half of L3.
@@ -191,4 +192,49 @@ func.func @transposes(%x : tensor<?x?x?xf32>) -> tensor<?x?x?xf32> {
     nest.yield %r : tensor<?x?x?xf32>
   }
   func.return %y : tensor<?x?x?xf32>
+}
+
+// Results narrower than the sums: between blocks of k the sums wait in a result of their own type, which nobody reads.
+// Where one block is all of k they need not.
+
+// BF16-LABEL:  func.func @narrow
+// BF16:          %{{.*}}, %{{.*}} = nest.kernel @narrow ({{.*}}) -> (tensor<64x100xbf16>, tensor<64x100xf32>)
+// BF16-SAME:       k : 256 balanced 32
+// BF16:            nest.yield %{{.*}}, %{{.*}} : tensor<64x100xbf16>, tensor<64x100xf32>
+// BF16:            nest.kernel @short ({{.*}}) -> (tensor<64x100xbf16>) schedules
+func.func @narrow(%x : tensor<64x1000xbf16>, %w : tensor<1000x100xbf16>, %s : tensor<64x8xbf16>, %t : tensor<8x100xbf16>)
+    -> (tensor<64x100xbf16>, tensor<64x100xbf16>) {
+  %y = nest.kernel @narrow (%a = %x : tensor<64x1000xbf16>, %b = %w : tensor<1000x100xbf16>) -> (tensor<64x100xbf16>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (m, k), %b (k, n) : tensor<64x1000xbf16>, tensor<1000x100xbf16>) -> (m, n) : tensor<64x100xf32> {
+    ^bb0(%p : bf16, %q : bf16):
+      %f = arith.extf %p : bf16 to f32
+      %g = arith.extf %q : bf16 to f32
+      %h = arith.mulf %f, %g : f32
+      nest.yield %h : f32
+    }
+    %r = nest.generic [m : parallel, n : parallel] ins(%c (m, n) : tensor<64x100xf32>) -> (m, n) : tensor<64x100xbf16> {
+    ^bb0(%p : f32):
+      %f = arith.truncf %p : f32 to bf16
+      nest.yield %f : bf16
+    }
+    nest.yield %r : tensor<64x100xbf16>
+  }
+  %z = nest.kernel @short (%a = %s : tensor<64x8xbf16>, %b = %t : tensor<8x100xbf16>) -> (tensor<64x100xbf16>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (m, k), %b (k, n) : tensor<64x8xbf16>, tensor<8x100xbf16>) -> (m, n) : tensor<64x100xf32> {
+    ^bb0(%p : bf16, %q : bf16):
+      %f = arith.extf %p : bf16 to f32
+      %g = arith.extf %q : bf16 to f32
+      %h = arith.mulf %f, %g : f32
+      nest.yield %h : f32
+    }
+    %r = nest.generic [m : parallel, n : parallel] ins(%c (m, n) : tensor<64x100xf32>) -> (m, n) : tensor<64x100xbf16> {
+    ^bb0(%p : f32):
+      %f = arith.truncf %p : f32 to bf16
+      nest.yield %f : bf16
+    }
+    nest.yield %r : tensor<64x100xbf16>
+  }
+  func.return %y, %z : tensor<64x100xbf16>, tensor<64x100xbf16>
 }
