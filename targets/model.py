@@ -206,6 +206,66 @@ class Level:
 
 
 @dataclass(frozen=True)
+class MatrixMove:
+    """One instruction that moves a tile between scratch, where its rows lie anywhere, and the registers of a warp.
+
+    ``layout`` is that of the tile in registers; elements have ``element_bits``. ``store`` is the way to scratch.
+    Raises :class:`ModelError` for a layout that holds a place twice or not at all.
+    """
+
+    name: str
+    layout: Layout
+    element_bits: int
+    store: bool
+    feature: str
+    document: str
+
+    def __post_init__(self) -> None:
+        if not self.layout.is_onto or not self.layout.is_injective:
+            raise ModelError(f"{self.name}: layout {self.layout} must hold every place once")
+
+
+@dataclass(frozen=True)
+class BlockLimits:
+    """What a block of warps, and the unit (SM) that runs several of them, may have; memory in bytes.
+
+    ``register_granularity`` is what registers of a thread are rounded up to; each block takes ``scratch_reserved``
+    bytes beside its own ``scratch``. ``cluster`` is the number of blocks that may run as one, 1 without clusters.
+    """
+
+    threads: int
+    threads_per_unit: int
+    blocks_per_unit: int
+    registers_per_unit: int
+    registers_per_thread: int
+    register_granularity: int
+    scratch: int
+    scratch_reserved: int
+    scratch_per_unit: int
+    barriers: int
+    cluster: int
+
+    def __post_init__(self) -> None:
+        if self.threads > self.threads_per_unit or self.scratch + self.scratch_reserved > self.scratch_per_unit:
+            raise ModelError(f"{self!r}: one block has more than its unit")
+
+    def resident_blocks(self, threads: int, registers: int, scratch: int) -> int:
+        """How many blocks of ``threads``, of ``registers`` each and of ``scratch`` bytes, run on a unit at once.
+
+        0 if not even one may run.
+        """
+        if threads > self.threads or registers > self.registers_per_thread or scratch > self.scratch:
+            return 0
+        taken = -(-max(registers, 1) // self.register_granularity) * self.register_granularity
+        return min(
+            self.blocks_per_unit,
+            self.threads_per_unit // max(threads, 1),
+            self.registers_per_unit // (taken * max(threads, 1)),
+            self.scratch_per_unit // (scratch + self.scratch_reserved),
+        )
+
+
+@dataclass(frozen=True)
 class Machine:
     """One chip: what schedules are chosen from and code is generated for.
 
@@ -216,7 +276,8 @@ class Machine:
     and ``tile_registers`` registers of rows, which the layouts of a matrix unit's operands describe.
     ``clock`` is in Hz. ``store_fence`` is LLVM's intrinsic that puts stores past the caches in order with what follows,
     "" for a machine that keeps them in order. Where one thread copies whole blocks of memory (a copy engine), rows of
-    memory are multiples of ``block_copy_bytes``; 0 where none does.
+    memory are multiples of ``block_copy_bytes``; 0 where none does. ``moves`` are instructions that load or store the
+    fragments of matrix instructions, and ``limits`` what a block of warps may have, None for cores.
 
     Raises :class:`ModelError` for a memory of an unknown scope or an intrinsic whose feature is not listed.
     """
@@ -235,6 +296,8 @@ class Machine:
     tile_registers: int = 0
     store_fence: str = ""
     block_copy_bytes: int = 0
+    moves: tuple[MatrixMove, ...] = ()
+    limits: BlockLimits | None = None
 
     def __post_init__(self) -> None:
         if "." in self.name:

@@ -55,7 +55,10 @@ def test_every_machine_row_is_complete(name: str) -> None:
         assert row.peak(choice) > 0
         if "lane" in [level.name for level in row.levels] and choice.accumulator.layout is not None:
             lanes = choice.accumulator.layout.size("lane")
-            assert lanes * ELEMENT_BITS[choice.accumulator.element] == row.vector_bits
+            if row.warp_lanes is None:
+                assert lanes * ELEMENT_BITS[choice.accumulator.element] == row.vector_bits
+            else:  # a warp's instruction, or one that each lane executes by itself
+                assert lanes == (1 if choice.m == choice.n == 1 else row.warp_lanes)
 
 
 @pytest.mark.parametrize(
