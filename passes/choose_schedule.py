@@ -33,6 +33,7 @@ from crosstile.dialects.nest.schedule import (
 )
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.schedules.attention import attention_schedules
+from crosstile.passes.schedules.block_attention import block_attention_schedules
 from crosstile.passes.schedules.block_products import block_product_schedules
 from crosstile.passes.schedules.carried_sums import carry_sums
 from crosstile.passes.schedules.limits import check_schedules
@@ -48,6 +49,8 @@ def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAtt
     """The guarded schedules of ``kernel`` on ``machine``."""
     axes = KernelAxes(kernel)
     if (attention := attention_roles(axes)) is not None:
+        if machine.warp_lanes is not None:
+            return block_attention_schedules(attention, machine)
         return attention_schedules(attention, machine)
     roles = contraction_roles(axes)
     if roles is not None:

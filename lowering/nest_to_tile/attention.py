@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from math import inf
 
 from xdsl.dialects import arith, math, memref, scf
-from xdsl.dialects.builtin import FloatAttr, IndexType, f32
+from xdsl.dialects.builtin import FloatAttr, f32
 from xdsl.ir import Block, Region, SSAValue
 
 from crosstile.dialects import tile
@@ -43,6 +43,7 @@ from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.schedule import Schedule
 from crosstile.dialects.nest.visible_range import Bound, Mask, mask_of
 from crosstile.ir.index_math import Index
+from crosstile.lowering.nest_to_tile.grid import build_grid
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, Span, TileShape
 
@@ -69,7 +70,7 @@ class AttentionKernel:
 
     def build(self) -> None:
         """The grid over blocks of queries."""
-        roles, index, builder = self.roles, self.builder.index, self.builder
+        roles, builder = self.roles, self.builder
         wanted = [*roles.outer, roles.m]
         grid = [axis for name in self.schedule.grid if (axis := builder.axes.by_name(name)) is not None]
         if set(grid) != set(wanted) or any(self.schedule.steps(axis.name) != (1,) for axis in roles.outer):
@@ -78,25 +79,15 @@ class AttentionKernel:
                 f"attention runs on a grid of [{names}], one step of each but the last, got grid "
                 f"[{', '.join(self.schedule.grid)}]"
             )
-        count = len(grid)
-        lowers = [index.value(0)] * count
-        uppers = [index.value(builder.size(axis)) for axis in grid]
-        steps = [self.schedule.steps(axis.name)[0] for axis in grid]
-        block = Block(arg_types=[IndexType()] * (2 * count))
-        place = Place()
-        for position, (axis, step) in enumerate(zip(grid, steps, strict=True)):
-            start, extent = block.args[position], block.args[count + position]
-            start.name_hint, extent.name_hint = axis.name, f"{axis.name}_extent"
-            whole = step == 1 or (axis.size is not None and axis.size % step == 0)
-            place = place.inside(axis, start, step if whole else extent)
-        for axis in (roles.d, roles.e):
+        build_grid(builder, [(axis, self.schedule.steps(axis.name)[0]) for axis in grid], self._block)
+
+    def _block(self, place: Place) -> None:
+        """One block of queries; a head is whole in it."""
+        for axis in (self.roles.d, self.roles.e):
             if axis.size is None:
-                raise builder.lowering.error(f"the size of '{axis}', a dimension of a head, must be static")
+                raise self.builder.lowering.error(f"the size of '{axis}', a dimension of a head, must be static")
             place = Place({**place.spans, axis: Span((), axis.size)}, place.tiles)
-        with builder.lowering.at(block):
-            _QueryBlock(self).build(place)
-            builder.lowering.insert(tile.YieldOp())
-        builder.lowering.insert(tile.ParallelOp(lowers, uppers, block, steps))
+        _QueryBlock(self).build(place)
 
 
 class _QueryBlock:
@@ -173,7 +164,8 @@ class _QueryBlock:
         def keys(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
             return self._fold(inside, query, carried)
 
-        results = scores.loop(place, roles.n, self._range(place), self._step(roles.n), initial, keys)
+        step, pipeline = self._step(roles.n), self.schedule.pipeline
+        results = scores.loop(place, roles.n, self._range(place), step, initial, keys, pipeline=pipeline)
         for result, value in zip(roles.weighted.results, results, strict=True):
             place.tiles[result, self._axes.of_result(result), False] = value
         for output in self.outputs:
@@ -220,6 +212,8 @@ class _QueryBlock:
         new_total = self._reduce("add", place, weights, builder.combine(arith.MulfOp, total, rescale))
         kept = builder.combine(arith.MulfOp, weighted, rescale)
         value = self._factor(place, roles.weighted, roles.value, (roles.n, roles.e))
+        # Of the inputs that a schedule stages, those of the root nest come first, then the values.
+        value = self._staged(value, len(roles.scores.inputs))
         return new_maximum, new_total, self._product(weights, value, kept, self._length(place))
 
     def _length(self, place: Place) -> SSAValue | None:

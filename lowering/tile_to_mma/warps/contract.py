@@ -6,6 +6,7 @@
     ==> (scratch: wgmma)
     %p = mma.mma_async %a, %b, %acc     %next = mma.await %p
 
+A scalar instruction would take a whole row of a computed factor into each lane's registers, so that goes to scratch.
 Beyond the extent both factors are zero in scratch that a copy has filled; what reads memory reads zeros there.
 """
 
@@ -21,6 +22,7 @@ from crosstile.dialects.tile.types import capacity_type
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.places import Place, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.uses import same_index
+from crosstile.lowering.tile_to_mma.warps.layouts import is_scalar
 from crosstile.lowering.tile_to_mma.warps.stages import store_to_scratch, whole_place
 from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
 from crosstile.targets.layout import Layout
@@ -63,7 +65,7 @@ def _in_registers(op: tile.ContractOp, row: MmaIntrinsic, accumulator: SSAValue,
     m, k = capacity_type(op.lhs).get_shape()
     n = capacity_type(op.rhs).get_shape()[1]
     arrangement = lowering.arrangement
-    computed = [isinstance(value.type, tile.TileType) for value in (op.lhs, op.rhs)]
+    computed = [isinstance(value.type, tile.TileType) and not is_scalar(row) for value in (op.lhs, op.rhs)]
     depth = k if any(computed) else row.k
     layouts = arrangement.lhs(row, m, depth, n), arrangement.rhs(row, depth, n, m)
     if any(computed):
@@ -89,6 +91,8 @@ def _factor(op: tile.ContractOp, role: int, lowering: WarpLowering) -> Place:
         window = window_of(value, lowering)
         place = place_of_window(window, lowering)
         covered = same_index(window.extents_by_dim[along], op.extent)
+    elif isinstance(value.type, tile.TileType):
+        place, covered = whole_place(store_to_scratch(lowering.value(value), lowering)), False
     else:
         place = whole_place(lowering.value(value))
         stage = value.owner
