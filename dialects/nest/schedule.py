@@ -10,7 +10,7 @@
 - ``lane``: the iterator laid across vector lanes.
 - ``fold = h pitch 57``: steps of ``h`` and of the lane iterator are walked as one, rows of 57 places one after the
   other, so that lanes do not end with a row; a loop over the lane iterator then counts places.
-- ``stage``: the inputs of the root nest (by position) that are packed into scratch.
+- ``stage``: the inputs of the root nest (by position) that are packed into scratch; the values of attention come next.
 - ``intrinsic``: the matrix instruction, a row of the machine description.
 - ``keep``: room in scratch for so many elements of a row of each value that is kept from one sweep to the next.
 - ``prefetch``: how many bytes ahead at most what is read is fetched into the nearest cache.

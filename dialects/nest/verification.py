@@ -289,11 +289,11 @@ def _verify_schedule(kernel: KernelOp, root: GenericOp, guarded: GuardedSchedule
             raise VerifyException(
                 f"the schedule splits {kind.value} iterator '{name}' over workers: only parallel ones may be"
             )
+    # What a payload brings with it, the values of attention, is an input after the root's.
+    staged = len(root.inputs) + len(payload)
     for position in schedule.stage:
-        if position >= len(root.inputs):
-            raise VerifyException(
-                f"the schedule stages input {position}, but the root nest has {len(root.inputs)} inputs"
-            )
+        if position >= staged:
+            raise VerifyException(f"the schedule stages input {position}, but the root nest has {staged} inputs")
     if schedule.keep is not None and not _fits(root, guarded, schedule.keep):
         raise VerifyException(
             f"the schedule keeps {schedule.keep} elements of a row, but rows may be longer: expects the guard "

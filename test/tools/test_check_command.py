@@ -41,6 +41,7 @@ DIMS: dict[str, tuple[str, ...]] = {
     "attention.mlir": ("--dim", "B=2", *ROW_SIZES),
     "batch_matmul.mlir": ("--dim", "B=2", *ROW_SIZES),
     "broadcast_chain.mlir": ROW_SIZES,
+    "encoder.mlir": ("--dim", "S=13"),
     "conv2d.mlir": ("--dim", "N=1", "--dim", "H=3", "--dim", "W=17"),
     "gelu.mlir": ROW_SIZES,
     "layer_norm.mlir": ROW_SIZES,
