@@ -1,0 +1,232 @@
+"""How a kernel is launched: its grid, block, shared memory, parameters and tensor maps, from the arrays it is given.
+
+Level: run time. In: a :class:`KernelPlan`, which the compiler wrote as attributes of the kernel's function and which
+needs no compiler to be used, and the arrays on the device. Out: a :class:`Launch` for the driver or the simulator::
+
+    llvm.func @gemm(...) attributes {nvvm.kernel, nvvm.reqntid = array<i32: 384>, crosstile.target = "sm_90a",
+        crosstile.shared = 196608, crosstile.alignment = 16,
+        crosstile.grid = [{from = 0, to = [1, 1], step = 256}, ...],
+        crosstile.arguments = [[0, "pointer", 0], [0, "size", 0], ...],
+        crosstile.tensor_maps = [{argument = 0, element = bf16, sizes = [[0, 0], [0, 1]], box = [128, 64], ...}, ...]}
+
+    plan_of(function).launch([DeviceArray(...), ...], processors=132)
+    -> Launch("gemm", grid=(4, 8, 1), block=(384, 1, 1), shared_bytes=196608, arguments=(address, 1000, ...))
+
+A size is a number, or ``(argument, dimension)``: that size of that array, or with dimension -1 the argument itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from crosstile.ir.diagnostics import CrosstileError
+from crosstile.targets.nvidia.tensor_map import TensorMap
+
+if TYPE_CHECKING:
+    from xdsl.dialects.llvm import FuncOp
+
+Size = int | tuple[int, int]
+
+MOST_BLOCKS = ((1 << 31) - 1, 65535, 65535)
+"""Blocks of a grid along x, y and z (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability")."""
+
+_TENSOR_ELEMENTS = {
+    "bf16": "bf16",
+    "f16": "f16",
+    "f32": "f32",
+    "f64": "f64",
+    "i8": "u8",
+    "i16": "u16",
+    "i32": "s32",
+    "i64": "s64",
+    "f8E4M3FN": "u8",
+    "f8E5M2": "u8",
+}
+"""What tensor maps call MLIR's element types; copies move bits."""
+
+
+@dataclass(frozen=True)
+class DeviceArray:
+    """A memref on the device: the address of its first element, its sizes, and strides in elements."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    element_bytes: int
+
+
+Argument = DeviceArray | int | float
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch, ready for the driver; a :class:`TensorMap` among the arguments is passed by value."""
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared_bytes: int
+    arguments: tuple[int | float | TensorMap, ...]
+
+
+@dataclass(frozen=True)
+class GridDimension:
+    """As many blocks as steps are needed from ``begin`` to ``end``."""
+
+    begin: Size
+    end: Size
+    step: int
+
+
+@dataclass(frozen=True)
+class TensorMapRecipe:
+    """The tensor map of one array: sizes and box are outermost first, ``swizzle`` in bytes."""
+
+    argument: int
+    element: str
+    sizes: tuple[Size, ...]
+    box: tuple[int, ...]
+    swizzle: int
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """What is known of a kernel before its arguments are.
+
+    ``grid`` has up to three dimensions, x first; without any, a kernel shares its work among as many blocks as there
+    are processors. ``parameters`` are (argument, "pointer" | "size" | "stride" | "value", dimension), after which the
+    tensor maps follow. Addresses and strides in bytes must be multiples of ``alignment``.
+    """
+
+    name: str
+    target: str
+    threads: int
+    shared_bytes: int
+    alignment: int
+    grid: tuple[GridDimension, ...]
+    parameters: tuple[tuple[int, str, int], ...]
+    tensor_maps: tuple[TensorMapRecipe, ...]
+
+    def launch(self, arguments: Sequence[Argument], processors: int) -> Launch | None:
+        """The launch on ``arguments``, one per argument of the kernel; None if the grid is empty.
+
+        Raises :class:`CrosstileError` for an array that is not aligned as the kernel was compiled for, and for more
+        blocks than a grid may have.
+        """
+        counts = [self._blocks(dimension, arguments) for dimension in self.grid] or [processors]
+        if 0 in counts:
+            return None
+        for axis, count, most in zip("xyz", counts, MOST_BLOCKS, strict=False):
+            if count > most:
+                raise CrosstileError(
+                    f"kernel '{self.name}' needs {count} blocks along {axis}; a grid has {most} at most"
+                )
+        self._check_alignment(arguments)
+        values: list[int | float | TensorMap] = [self._parameter(*what, arguments) for what in self.parameters]
+        values += [self._tensor_map(recipe, arguments) for recipe in self.tensor_maps]
+        x, y, z = (*counts, 1, 1)[:3]
+        return Launch(self.name, (x, y, z), (self.threads, 1, 1), self.shared_bytes, tuple(values))
+
+    def _blocks(self, dimension: GridDimension, arguments: Sequence[Argument]) -> int:
+        extent = _size(dimension.end, arguments) - _size(dimension.begin, arguments)
+        return max(0, -(-extent // dimension.step))
+
+    def _check_alignment(self, arguments: Sequence[Argument]) -> None:
+        for number, array in enumerate(arguments):
+            if not isinstance(array, DeviceArray) or 0 in array.shape:
+                continue
+            steps = [
+                stride * array.element_bytes
+                for stride, size in zip(array.strides, array.shape, strict=True)
+                if size > 1
+            ]
+            for what, value in (("address", array.address), *(("stride", step) for step in steps[:-1])):
+                if value % self.alignment:
+                    raise CrosstileError(
+                        f"kernel '{self.name}' was compiled for arrays aligned to {self.alignment} bytes; argument "
+                        f"{number} has {'an' if what == 'address' else 'a'} {what} of {value} bytes"
+                    )
+
+    def _parameter(self, number: int, kind: str, dimension: int, arguments: Sequence[Argument]) -> int | float:
+        argument = arguments[number]
+        if not isinstance(argument, DeviceArray):
+            return argument
+        return {
+            "pointer": lambda: argument.address,
+            "size": lambda: argument.shape[dimension],
+            "stride": lambda: argument.strides[dimension],
+        }[kind]()
+
+    def _tensor_map(self, recipe: TensorMapRecipe, arguments: Sequence[Argument]) -> TensorMap:
+        array = arguments[recipe.argument]
+        assert isinstance(array, DeviceArray), f"{self.name}: a tensor map of what is no array"
+        sizes = [_size(size, arguments) for size in recipe.sizes]
+        # An array without elements is never copied, but no map has a size of 0; its strides are then 0 as well.
+        outer = [max(stride, 16) if 0 in sizes else stride for stride in array.strides[:-1]]
+        try:
+            return TensorMap.row_major(
+                _TENSOR_ELEMENTS[recipe.element],
+                array.address,
+                [max(1, size) for size in sizes],
+                [*outer, *array.strides[-1:]],
+                recipe.box,
+                swizzle=recipe.swizzle,
+            )
+        except CrosstileError as error:
+            raise error.with_note(f"it is of argument {recipe.argument} of kernel '{self.name}'") from error
+
+
+def _size(size: Size, arguments: Sequence[Argument]) -> int:
+    if isinstance(size, int):
+        return size
+    number, dimension = size
+    argument = arguments[number]
+    if isinstance(argument, DeviceArray):
+        return argument.shape[dimension]
+    return int(argument)
+
+
+def plan_of(function: FuncOp) -> KernelPlan:
+    """The plan that ``mma-to-nvvm`` left on a kernel's function, as in the module's docstring.
+
+    Raises :class:`CrosstileError` naming the attribute that is missing.
+    """
+    found = dict(function.attributes)
+    name = function.sym_name.data
+
+    def take(key: str) -> Any:
+        if key not in found:
+            raise CrosstileError(f"kernel '{name}' has no attribute '{key}'; is it the result of mma-to-nvvm?")
+        return _plain(found[key])
+
+    return KernelPlan(
+        name=name,
+        target=take("crosstile.target"),
+        threads=take("nvvm.reqntid")[0],
+        shared_bytes=take("crosstile.shared"),
+        alignment=take("crosstile.alignment"),
+        grid=tuple(GridDimension(row["from"], row["to"], row["step"]) for row in take("crosstile.grid")),
+        parameters=take("crosstile.arguments"),
+        tensor_maps=tuple(TensorMapRecipe(**row) for row in take("crosstile.tensor_maps")),
+    )
+
+
+def _plain(attribute: Any) -> Any:
+    """An attribute as Python numbers, strings, tuples and dictionaries; types are their text."""
+    from xdsl.dialects.builtin import ArrayAttr, DenseArrayBase, DictionaryAttr, IntegerAttr, StringAttr
+
+    match attribute:
+        case IntegerAttr():
+            return cast("IntegerAttr[Any]", attribute).value.data
+        case StringAttr():
+            return attribute.data
+        case ArrayAttr():
+            return tuple(_plain(element) for element in cast("ArrayAttr[Any]", attribute).data)
+        case DictionaryAttr():
+            return {key: _plain(value) for key, value in attribute.data.items()}
+        case DenseArrayBase():
+            return tuple(cast("DenseArrayBase[Any]", attribute).get_values())
+        case _:
+            return str(attribute)
