@@ -12,6 +12,7 @@
   other, so that lanes do not end with a row; a loop over the lane iterator then counts places.
 - ``stage``: the inputs of the root nest (by position) that are packed into scratch; the values of attention come next.
 - ``intrinsic``: the matrix instruction, a row of the machine description.
+- ``unroll``: so many steps of the product's loop over k are written out in whole register tiles.
 - ``keep``: room in scratch for so many elements of a row of each value that is kept from one sweep to the next.
 - ``prefetch``: how many bytes ahead at most what is read is fetched into the nearest cache.
 - ``pipeline = 4``: how many trips of the loop over a product's reduction are in flight, staging ahead; ``4 role``: by
@@ -71,6 +72,7 @@ class Schedule:
     lane: str | None = None
     stage: tuple[int, ...] = ()
     intrinsic: str | None = None
+    unroll: int | None = None
     fold: tuple[str, int] | None = None
     keep: int | None = None
     prefetch: int | None = None
@@ -98,6 +100,8 @@ class Schedule:
             parts.append(f"stage = [{', '.join(map(str, self.stage))}]")
         if self.intrinsic is not None:
             parts.append(f'intrinsic = "{self.intrinsic}"')
+        if self.unroll is not None:
+            parts.append(f"unroll = {self.unroll}")
         if self.keep is not None:
             parts.append(f"keep = {self.keep}")
         if self.prefetch is not None:
@@ -165,7 +169,7 @@ class ScheduleAttr(Data[Schedule]):
             raise VerifyException(f"fold = {schedule.fold[0]} needs a lane iterator to be folded into")
         if schedule.grain < 1:
             raise VerifyException(f"grain {schedule.grain} must be positive")
-        for part in ("keep", "prefetch", "stream", "pipeline"):
+        for part in ("unroll", "keep", "prefetch", "stream", "pipeline"):
             size: int | None = getattr(schedule, part)
             if size is not None and size < 1:
                 raise VerifyException(f"{part} {size} must be positive")
@@ -220,6 +224,7 @@ _PARTS: dict[str, Callable[[AttrParser], Any]] = {
     "fold": _parse_fold,
     "stage": _parse_positions,
     "intrinsic": lambda parser: parser.parse_str_literal(" for the name of an intrinsic"),
+    "unroll": _parse_positive,
     "keep": _parse_positive,
     "prefetch": _parse_positive,
     "stream": _parse_positive,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import AnyFloat, DenseArrayBase, IndexType, IntegerType, StringAttr, i64
+from xdsl.dialects.builtin import AnyFloat, DenseArrayBase, IndexType, IntegerAttr, IntegerType, StringAttr, i64
 from xdsl.ir import Attribute, Block, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -70,7 +70,8 @@ class ContractOp(IRDLOperation):
     ``lhs`` is [m, k] and ``rhs`` [k, n], each a window, buffer or tile; the result is ``accumulator`` [m, n] plus the
     products for k = 0 to extent - 1, added one after the other in this order, in the accumulator's type. Nothing
     beyond the extent is read (None means the whole capacity). ``intrinsic`` names the matrix instruction to use, and so
-    its arithmetic; without one a product and the sum are rounded separately.
+    its arithmetic; without one a product and the sum are rounded separately. ``unroll 2`` after it writes two steps of
+    the loop over k out one after the other, which changes no result.
     """
 
     name = "tile.contract"
@@ -79,6 +80,7 @@ class ContractOp(IRDLOperation):
     accumulator = operand_def(TileType)
     extent = opt_operand_def(IndexType)
     intrinsic = opt_prop_def(StringAttr)
+    unroll = opt_prop_def(IntegerAttr)
     result = result_def(TileType)
     traits = traits_def(MemoryReadEffect())
 
@@ -89,10 +91,14 @@ class ContractOp(IRDLOperation):
         accumulator: SSAValue,
         extent: SSAValue | None = None,
         intrinsic: str | None = None,
+        unroll: int | None = None,
     ):
         super().__init__(
             operands=[lhs, rhs, accumulator, extent],
-            properties={"intrinsic": None if intrinsic is None else StringAttr(intrinsic)},
+            properties={
+                "intrinsic": None if intrinsic is None else StringAttr(intrinsic),
+                "unroll": None if unroll is None else IntegerAttr(unroll, i64),
+            },
             result_types=[accumulator.type],
         )
 
@@ -109,6 +115,8 @@ class ContractOp(IRDLOperation):
             raise VerifyException(
                 f"shapes do not agree: {lhs} is [m, k], {rhs} is [k, n], {accumulator} must be [m, n]"
             )
+        if self.unroll is not None and self.unroll.value.data < 1:
+            raise VerifyException(f"unrolls {self.unroll.value.data} steps of k; legal is 1, a step at a time, or more")
         _verify_accumulator(lhs.element_type, rhs.element_type, accumulator.element_type)
 
     @classmethod
@@ -120,11 +128,12 @@ class ContractOp(IRDLOperation):
             operands.append(parser.parse_unresolved_operand())
         extent = parse_index(parser) if parser.parse_optional_keyword("extent") else None
         intrinsic = parser.parse_str_literal() if parser.parse_optional_keyword("intrinsic") else None
+        unroll = parser.parse_integer(allow_boolean=False) if parser.parse_optional_keyword("unroll") else None
         kinds = (WindowType, BufferType, TileType)
         lhs, rhs = parse_typed(parser, operands[:2], kinds, kinds)
         result_type = parse_result_type(parser)
         accumulator = parser.resolve_operand(operands[2], result_type)
-        return with_result_type(parser, cls(lhs, rhs, accumulator, extent, intrinsic), result_type)
+        return with_result_type(parser, cls(lhs, rhs, accumulator, extent, intrinsic, unroll), result_type)
 
     def print(self, printer: Printer) -> None:
         """Print the form of the class docstring."""
@@ -136,6 +145,8 @@ class ContractOp(IRDLOperation):
         if self.intrinsic is not None:
             printer.print_string(" intrinsic ")
             printer.print_string_literal(self.intrinsic.data)
+        if self.unroll is not None:
+            printer.print_string(f" unroll {self.unroll.value.data}")
         print_types(printer, [self.lhs, self.rhs], [self.result])
         printer.print_op_attributes(self.attributes)
 

@@ -9,9 +9,9 @@
           scf.if %last { epilogue; tile.store } else { tile.store %d }
 
 Loops nest as the schedule lists them. Where edges may cut a register tile, this stands twice under a condition, for
-tiles that are whole, whose windows have no extents, and for the others. Between blocks of the reduction the
-accumulators live in the result, or in one of their own type that nobody reads, so each element is one sequential chain
-over k whatever the block sizes; the epilogue runs after the last block.
+tiles that are whole, whose windows have no extents and whose loop over k is unrolled as the schedule says, and for the
+others. Between blocks of the reduction the accumulators live in the result, or in one of their own type that nobody
+reads, so each element is one sequential chain over k whatever the block sizes; the epilogue runs after the last block.
 """
 
 from __future__ import annotations
@@ -193,15 +193,15 @@ class ContractionKernel:
         """One register tile: a way without masks for whole ones, and one for those that an edge of the result cuts."""
         whole = self._is_whole(place)
         if whole is None:
-            self._product(place)
+            self._product(place, self.schedule.unroll)
             return
         steps = {axis: self._capacity(place, axis) for axis in (self.roles.m, self.roles.n) if axis is not None}
         spans = {axis: Span(place.spans[axis].starts, step) for axis, step in steps.items()}
         with self.builder.lowering.at(uncut := Block()):
-            self._product(Place({**place.spans, **spans}, dict(place.tiles)))
+            self._product(Place({**place.spans, **spans}, dict(place.tiles)), self.schedule.unroll)
             self.builder.lowering.insert(scf.YieldOp())
         with self.builder.lowering.at(cut := Block()):
-            self._product(place.branch())
+            self._product(place.branch(), None)
             self.builder.lowering.insert(scf.YieldOp())
         self.builder.lowering.insert(scf.IfOp(whole, [], Region(uncut), Region(cut)))
 
@@ -216,8 +216,11 @@ class ContractionKernel:
             whole = fits if whole is None else index.build(arith.AndIOp(whole, fits)).result
         return whole
 
-    def _product(self, place: Place) -> None:
-        """Contract one register tile over the current block of k, then run the epilogue if the block is the last."""
+    def _product(self, place: Place, unroll: int | None) -> None:
+        """Contract one register tile over the current block of k, then run the epilogue if the block is the last.
+
+        ``unroll``: so many steps of k are written out.
+        """
         builder, roles = self.builder, self.roles
         continued, last = self._position(place)
         home = carrier(builder.axes, self.outputs, roles)
@@ -234,7 +237,7 @@ class ContractionKernel:
             zero = literal_attribute(0, roles.element)
             accumulator = builder.lowering.insert(tile.LoadOp(window, continued, zero)).result
         lhs, rhs = self._operand(place, roles.lhs), self._operand(place, roles.rhs)
-        contract = tile.ContractOp(lhs, rhs, accumulator, self._chain_length(place), self.schedule.intrinsic)
+        contract = tile.ContractOp(lhs, rhs, accumulator, self._chain_length(place), self.schedule.intrinsic, unroll)
         product = builder.lowering.insert(contract).result
         if last is None or list(self.outputs) == [roles.nest.results[0]]:
             self._epilogue(place, product)

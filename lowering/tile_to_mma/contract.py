@@ -16,7 +16,8 @@ An instruction that takes words of G neighbours in k makes steps of G. What is l
 one more step, in which both factors are read as zero beyond the extent.
 
 Where k is several dimensions in one - ``d0 floordiv 9`` and ``d0 mod 9`` of a convolution's channels and places of the
-filter - the loop goes over the outermost of them, and what repeats in it is written out: no step of k divides.
+filter - the loop goes over the outermost of them, and what repeats in it is written out: no step of k divides. Where
+nothing repeats, ``unroll`` says how many steps are written out. What is left of k follows in a loop of single steps.
 """
 
 from __future__ import annotations
@@ -146,12 +147,12 @@ class Product:
         def repeats(count: Index, length: int, accumulator: SSAValue) -> SSAValue:
             def repeat(number: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
                 begin = Linear(0, (Term(number, length, 1),))
-                return [reduce(lambda sum_, at: step(left, right, begin + at, sum_), range(length), sums[0])]
+                return [reduce(lambda sum_, at: step(left, right, begin + at, sum_), range(0, length, row.k), sums[0])]
 
             return build_for(lowering, lowering.index.bounds(0, count, 1), [accumulator], repeat, "k")[0]
 
         result, begin = accumulator, 0
-        if (length := _repetition(left, right)) > 1 and row.k == 1:
+        if (length := self._written_out(left, right)) > row.k:
             count = lowering.index.floor_div(trips, length)
             result, begin = repeats(count, length, result), lowering.index.mul(count, length)
             if op.extent is not None and known_multiple(op.extent) % length == 0:
@@ -163,6 +164,12 @@ class Product:
             right_tail = right if filled else right.cut(lowering, 0, trips)
             result = steps(whole, trips, left.cut(lowering, 1, trips), right_tail, result)
         return result
+
+    def _written_out(self, left: Place, right: Place) -> int:
+        """How far k goes in one trip of the loop: what repeats, else as many steps as the program asks for."""
+        repetition = _repetition(left, right) if self.row.k == 1 else 1
+        unroll = 1 if self.op.unroll is None else self.op.unroll.value.data
+        return repetition if repetition > 1 else unroll * self.row.k
 
     def _trips(self, rows: SSAValue | None, lowering: TileLowering) -> Index:
         """How far k goes; not at all if rows are clamped to the last valid one and there is none."""

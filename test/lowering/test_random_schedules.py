@@ -1,4 +1,4 @@
-"""Any legal schedule of a matrix product gives the same bits: blocks, loop orders, packing, splits and threads."""
+"""Any legal schedule of a matrix product gives the same bits: blocks, orders, packing, unrolling, splits, threads."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def schedule(draw: Callable[[st.SearchStrategy[Any]], Any], chip: Machine, eleme
     loops = [*draw(st.permutations(outer)), *draw(st.permutations(inner))]
     stage = draw(st.sampled_from(["", ", stage = [1]", ", stage = [0, 1]"]))
     split = draw(st.sampled_from(["", f", parallel = m grain {rows}", f", parallel = n grain {columns}"]))
-    return f'schedules [#nest.schedule<loops = [{", ".join(loops)}]{split}, lane = n{stage}, intrinsic = "{row.name}">]'
+    unroll = draw(st.sampled_from(["", ", unroll = 2", ", unroll = 3"]))
+    parts = f'loops = [{", ".join(loops)}]{split}, lane = n{stage}, intrinsic = "{row.name}"{unroll}'
+    return f"schedules [#nest.schedule<{parts}>]"
 
 
 @settings(max_examples=30, deadline=None)

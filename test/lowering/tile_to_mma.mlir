@@ -26,6 +26,33 @@ tile.kernel @contract(%A : memref<?x?xf32>, %B : memref<?x?xf32>, %C : memref<?x
 
 // -----
 
+// Two steps are written out in a trip of the loop; the odd one left follows in a loop of its own.
+// CHECK-LABEL: mma.kernel @unrolled(
+// CHECK:         %[[PAIRS:.*]] = arith.divui %kc, %{{c2.*}} : index
+// CHECK:         %[[SUM:.*]] = scf.for %k = %{{c0.*}} to %[[PAIRS]] step %{{c1.*}} iter_args(%[[S0:.*]] = %acc)
+// CHECK:           %[[EVEN:.*]] = arith.muli %k, %{{c2.*}} : index
+// CHECK-NEXT:      mma.load %A by affine_map<{{.*}}>[%i, %[[EVEN]]]
+// CHECK-NEXT:      mma.load %B by affine_map<{{.*}}>[%[[EVEN]], %j]
+// CHECK-NEXT:      %[[S1:.*]] = mma.mma %{{.*}}, %{{.*}}, %[[S0]]
+// CHECK:           %[[ODD:.*]] = arith.addi %[[EVEN]], %{{c1.*}} : index
+// CHECK-NEXT:      mma.load %A by affine_map<{{.*}}>[%i, %[[ODD]]]
+// CHECK-NEXT:      mma.load %B by affine_map<{{.*}}>[%[[ODD]], %j]
+// CHECK-NEXT:      %[[S2:.*]] = mma.mma %{{.*}}, %{{.*}}, %[[S1]]
+// CHECK-NEXT:      scf.yield %[[S2]]
+// CHECK:         scf.for %{{.*}} = %{{.*}} to %kc step %{{c1.*}} iter_args(%{{.*}} = %[[SUM]])
+tile.kernel @unrolled(%A : memref<4x8xf32>, %B : memref<8x32xf32>, %C : memref<4x32xf32>, %i : index, %j : index,
+                      %kc : index) {
+  %aw = tile.window %A[%i, 0] : memref<4x8xf32> -> !tile.window<4x8xf32>
+  %bw = tile.window %B[0, %j] : memref<8x32xf32> -> !tile.window<8x32xf32>
+  %cw = tile.window %C[%i, %j] : memref<4x32xf32> -> !tile.window<4x32xf32>
+  %acc = tile.load %cw : !tile.window<4x32xf32> -> !tile.tile<4x32xf32>
+  %r = tile.contract %aw, %bw, %acc extent %kc unroll 2
+    : !tile.window<4x8xf32>, !tile.window<8x32xf32> -> !tile.tile<4x32xf32>
+  tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
+}
+
+// -----
+
 // k is channels and places of a filter in one dimension: a loop over channels, the places written out.
 // CHECK-LABEL: mma.kernel @places(
 // CHECK:         scf.for %k = %{{c0.*}} to %{{c8.*}} step %{{c1.*}} iter_args(%[[S0:.*]] = %acc)

@@ -6,7 +6,7 @@
 func.func @kernel(%x: tensor<?x64xf32>, %w: tensor<64x10xf32>) -> tensor<?x10xf32> {
   // CHECK: nest.kernel @matmul_relu (%a = %x : tensor<?x64xf32>, %b = %w : tensor<64x10xf32>) -> (tensor<?x10xf32>)
   // CHECK-SAME: schedules [N <= 16 and K mod 8 == 0 : #nest.schedule<loops = [n : 4096, k : 512 balanced 8, n : 16],
-  // CHECK-SAME: parallel = m grain 4, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">,
+  // CHECK-SAME: parallel = m grain 4, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2>,
   // CHECK-SAME: #nest.schedule<loops = [m : 8]>] {
   // GENERIC: kernel_name = "matmul_relu"
   // GENERIC-SAME: #nest.guarded_schedule<N <= 16 and K mod 8 == 0 : #nest.schedule<
@@ -14,7 +14,7 @@ func.func @kernel(%x: tensor<?x64xf32>, %w: tensor<64x10xf32>) -> tensor<?x10xf3
   %y = nest.kernel @matmul_relu (%a = %x : tensor<?x64xf32>, %b = %w : tensor<64x10xf32>) -> (tensor<?x10xf32>)
       schedules [
         N <= 16 and K mod 8 == 0 :
-          #nest.schedule<stage = [1], loops = [n : 4096, k : 512 balanced 8, n : 16], lane = n,
+          #nest.schedule<stage = [1], loops = [n : 4096, k : 512 balanced 8, n : 16], unroll = 2, lane = n,
                          intrinsic = "x86.avx512.fma.1x16x1.f32", parallel = m grain 4>,
         true : #nest.schedule<loops = [m : 8]>] {
     // CHECK: nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32 fastmath<reassoc>

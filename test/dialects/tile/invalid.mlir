@@ -289,6 +289,15 @@ tile.kernel @contract_shape(%f : f32) {
 
 // -----
 
+tile.kernel @contract_unroll(%f : f32) {
+  %a = tile.splat %f : f32 -> !tile.tile<4x4xf32>
+  // expected-error @+1 {{unrolls 0 steps of k; legal is 1, a step at a time, or more}}
+  %d = tile.contract %a, %a, %a unroll 0 : !tile.tile<4x4xf32>, !tile.tile<4x4xf32> -> !tile.tile<4x4xf32>
+  tile.return
+}
+
+// -----
+
 tile.kernel @contract_type(%f : f32, %g : bf16) {
   %a = tile.splat %f : f32 -> !tile.tile<4x4xf32>
   %c = tile.splat %g : bf16 -> !tile.tile<4x4xbf16>

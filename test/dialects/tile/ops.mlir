@@ -30,8 +30,8 @@ tile.kernel @workers(%A : memref<?x?xf32>, %B : memref<?x?xf32>, %C : memref<?x?
           %c = tile.window %C[%i + %i0, %j] extent [%mc, %nc] : memref<?x?xf32> -> !tile.window<8x32xf32>
           // CHECK: %c0 = tile.load %c if %later else 0.0 : !tile.window<8x32xf32> -> !tile.tile<8x32xf32>
           %c0 = tile.load %c if %later else 0.0 : !tile.window<8x32xf32> -> !tile.tile<8x32xf32>
-          // CHECK-NEXT: %c1 = tile.contract %a, %b, %c0 extent %kc intrinsic "x86.avx512.fma.1x16x1.f32" : !tile.window<8x512xf32>, !tile.window<512x32xf32> -> !tile.tile<8x32xf32>
-          %c1 = tile.contract %a, %b, %c0 extent %kc intrinsic "x86.avx512.fma.1x16x1.f32"
+          // CHECK-NEXT: %c1 = tile.contract %a, %b, %c0 extent %kc intrinsic "x86.avx512.fma.1x16x1.f32" unroll 2 : !tile.window<8x512xf32>, !tile.window<512x32xf32> -> !tile.tile<8x32xf32>
+          %c1 = tile.contract %a, %b, %c0 extent %kc intrinsic "x86.avx512.fma.1x16x1.f32" unroll 2
               : !tile.window<8x512xf32>, !tile.window<512x32xf32> -> !tile.tile<8x32xf32>
           // CHECK-NEXT: tile.store %c1, %c : !tile.tile<8x32xf32>, !tile.window<8x32xf32>
           tile.store %c1, %c : !tile.tile<8x32xf32>, !tile.window<8x32xf32>
