@@ -80,6 +80,12 @@ PASSES: tuple[PassRow, ...] = (
         "products around a softmax to one kernel with a running maximum",
     ),
     PassRow(
+        "fuse-factors",
+        "crosstile.passes.fuse_factors:FuseFactorsPass",
+        "nest",
+        "what computes a factor of a product into the product's kernel",
+    ),
+    PassRow(
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
     ),
     PassRow(

@@ -36,6 +36,7 @@ from crosstile.passes.schedules.attention import attention_schedules
 from crosstile.passes.schedules.block_attention import block_attention_schedules
 from crosstile.passes.schedules.block_products import block_product_schedules
 from crosstile.passes.schedules.carried_sums import carry_sums
+from crosstile.passes.schedules.computed import can_compute, computed_positions, computed_schedules
 from crosstile.passes.schedules.limits import check_schedules
 from crosstile.passes.schedules.packed import packed_positions, packed_schedules
 from crosstile.passes.schedules.products import contraction_schedules
@@ -53,7 +54,10 @@ def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAtt
             return block_attention_schedules(attention, machine)
         return attention_schedules(attention, machine)
     roles = contraction_roles(axes)
-    if roles is not None:
+    if roles is not None and computed_positions(roles):
+        if can_compute(axes, roles, machine):
+            return computed_schedules(axes, roles, machine)
+    elif roles is not None:
         windowed = any(is_window(axes, roles, position) for position in (roles.lhs, roles.rhs))
         widened = roles.factors != (str(roles.element),) * 2
         try:

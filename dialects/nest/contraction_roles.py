@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from xdsl.dialects.arith import ExtUIOp
 from xdsl.dialects.builtin import IntegerType
-from xdsl.ir import Attribute, BlockArgument, SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from crosstile.dialects.nest.analysis import element_type, is_contraction
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, AxisSum, KernelAxes, axes_among
@@ -45,11 +45,11 @@ class ContractionRoles:
 def contraction_roles(axes: KernelAxes) -> ContractionRoles | None:
     """The roles of the root nest's axes if it can run on a matrix unit, else None.
 
-    It can if its products, sums and result are of one element type, which the body widens the factors to, both inputs
-    come from memory, and the result's last axis belongs to one of them alone.
+    It can if its products, sums and result are of one element type, which the body widens the factors to, and the
+    result's last axis belongs to one of its inputs alone. Those come from memory or are computed by nests before it.
     """
     nest = axes.root
-    if not is_contraction(nest) or not all(isinstance(operand, BlockArgument) for operand in nest.inputs):
+    if not is_contraction(nest):
         return None
     (product,) = nest.yield_op.arguments
     element = product.type

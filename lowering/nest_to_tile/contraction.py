@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from math import lcm
 
 from xdsl.dialects import arith, scf
-from xdsl.ir import Block, Region, SSAValue
+from xdsl.ir import Block, BlockArgument, Region, SSAValue
 
 from crosstile.dialects import tile
 from crosstile.dialects.assembly import literal_attribute
@@ -30,6 +30,7 @@ from crosstile.dialects.nest.axes import Axis, AxisOrUnit, axes_among
 from crosstile.dialects.nest.contraction_roles import ContractionRoles, carrier
 from crosstile.dialects.nest.schedule import Loop, Schedule
 from crosstile.ir.index_math import Index
+from crosstile.lowering.nest_to_tile.computed_factors import ComputedFactor
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, Span
 
@@ -149,9 +150,13 @@ class ContractionKernel:
         lhs = position == self.roles.lhs
         rows, columns = (self.roles.m, self.roles.k) if lhs else (self.roles.k, self.roles.n)
         shape = (self._capacity(place, rows), self._capacity(place, columns))
-        window = self._operand_window(place, position, shape, rows, columns)
-        stage = self.builder.lowering.insert(tile.StageOp(window))
-        return Staged(stage.result, {axis: len(span.starts) for axis, span in place.spans.items()})
+        if isinstance(self.roles.nest.inputs[position], BlockArgument):
+            window = self._operand_window(place, position, shape, rows, columns)
+            buffer = self.builder.lowering.insert(tile.StageOp(window)).result
+        else:
+            assert self.schedule.intrinsic is not None
+            buffer = ComputedFactor(self.builder, self.roles, position, self.schedule.intrinsic).stage(place, shape)
+        return Staged(buffer, {axis: len(span.starts) for axis, span in place.spans.items()})
 
     def _capacity(self, place: Place, axis: Axis | None) -> int:
         """The step of the innermost open loop over ``axis``: how much of it a buffer must hold."""
@@ -184,6 +189,8 @@ class ContractionKernel:
         if position not in self.staged:
             return self._operand_window(place, position, shape, rows, columns)
         staged = self.staged[position]
+        if not lhs and not isinstance(self.roles.nest.inputs[position], BlockArgument):
+            place = ComputedFactor.filled(place, self.roles.n, shape[1])
         place_in_buffer = {axis: at for at, axis in enumerate((rows, columns)) if axis is not None}
         return self.builder.window(place, staged.buffer, (rows, columns), shape, place_in_buffer.get, staged.skip)
 
@@ -265,7 +272,7 @@ class ContractionKernel:
         last: SSAValue | None = None
         for axis in self.reduced:
             size = self.builder.size(axis)
-            if isinstance(size, int) and size <= self.schedule.steps(axis.name)[0]:
+            if isinstance(size, int) and size <= self.schedule.steps(axis.name)[-1]:
                 continue
             start = index.sum(place.spans[axis].starts)
             starts = index.add(starts, start)

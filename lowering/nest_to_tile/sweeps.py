@@ -63,7 +63,7 @@ def sweep_body(builder: KernelBuilder, schedule: Schedule, place: Place, outputs
         for nest in builder.axes.nests:
             if nest.combiner is not None:
                 compute_before(builder, inside, [nest], builder.axes.reduced(nest))
-                _sweep_reduction(builder, inside, nest, steps, shared)
+                sweep_reduction(builder, inside, nest, steps, shared)
                 builder.end_sweep()
         _sweep_results(builder, inside, outputs, steps, shared)
         return ()
@@ -124,7 +124,7 @@ def _steps(builder: KernelBuilder, schedule: Schedule) -> dict[Axis, int]:
     return {axis: counts.get(axis, 1) for axis in ordered}
 
 
-def _sweep_reduction(
+def sweep_reduction(
     builder: KernelBuilder, place: Place, nest: GenericOp, steps: dict[Axis, int], shared: Sequence[Axis]
 ) -> None:
     """Sweep the reduced axes of ``nest``; its result becomes a tile of ``place``."""

@@ -34,7 +34,7 @@ def carry_sums(kernel: KernelOp) -> KernelOp:
     if any(schedule.grid for schedule in schedules):
         return kernel  # blocks of a grid carry their sums in registers
     summed = [(axis, schedule) for axis in axes.reduced(roles.nest) for schedule in schedules if schedule.intrinsic]
-    if all(axis.size is not None and axis.size <= schedule.steps(axis.name)[0] for axis, schedule in summed):
+    if all(axis.size is not None and axis.size <= schedule.steps(axis.name)[-1] for axis, schedule in summed):
         return kernel
     sums = roles.nest.results[0]
     old = kernel.yield_op

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from crosstile.dialects.nest.analysis import element_type
-from crosstile.dialects.nest.axes import Axis, KernelAxes, axes_among
+from crosstile.dialects.nest.axes import Axis, AxisSum, KernelAxes, axes_among
 from crosstile.dialects.nest.contraction_roles import ContractionRoles
+from crosstile.dialects.nest.convolution_roles import convolution_roles
 from crosstile.dialects.nest.schedule import (
     Comparison,
     GuardAttr,
@@ -49,13 +50,16 @@ def staged_layout(
 ) -> PackedLayout | None:
     """The layout in which every one of ``schedules`` can read the factor at ``position``; None if there is none.
 
-    The right factor is worth packing however it is read, the left one where a schedule stages it.
+    The right factor is worth packing however it is read, the left one where a schedule stages it, and the filter of a
+    convolution, whose rows are far apart.
     """
     staging = [schedule for schedule in schedules if position in schedule.stage]
     along = axes.of_operand(roles.nest, position)
     cut = roles.n if position == roles.rhs else roles.m
     plain = [entry for entry in along if entry is None or isinstance(entry, Axis)]
-    if cut is None or len(plain) < len(along) or (position == roles.lhs and not staging):
+    if cut is None or len(plain) < len(along):
+        return None
+    if position == roles.lhs and not staging and convolution_roles(axes, roles) is None:
         return None
     source = (staging or list(schedules))[-1]
     width = source.steps(cut.name)[-1] if source.steps(cut.name) else 1
@@ -102,10 +106,13 @@ def packed_schedules(
                 guard = () if rows is not None or roles.m is None else (Comparison(roles.m.name, "<=", most),)
                 streaming = _streaming(axes, roles, widest, tile)
                 result.append(GuardedScheduleAttr(GuardAttr(guard), ScheduleAttr(streaming)))
+    windowed = any(
+        isinstance(entry, AxisSum) for at in (roles.lhs, roles.rhs) for entry in axes.of_operand(roles.nest, at)
+    )
     if not result or result[-1].guard.data:
         for guarded in base:
             schedule = guarded.schedule.data
-            if set(positions) <= set(schedule.stage) and _fits(axes, roles, schedule, positions):
+            if (windowed or set(positions) <= set(schedule.stage)) and _fits(axes, roles, schedule, positions):
                 stripped = ScheduleAttr(without_stages(schedule, positions))
                 result.append(GuardedScheduleAttr(guarded.guard, stripped))
     return result

@@ -94,6 +94,15 @@ def test_a_bound_filter_has_the_same_bits(strides: str):
         assert np.array_equal(function.bind(w=w)(image), function(image, w)), (n, c, y, x, f)
 
 
+@pytest.mark.parametrize("strides", ["1, 1", "2, 2"])
+def test_a_bound_filter_of_an_image_with_channels_last_has_the_same_bits(strides: str):
+    text = CONVOLUTION.replace("STRIDES", strides).replace("nchw", "nhwc").replace("?x?x3x3x", "3x3x?x?x")
+    function = crosstile.compile(text)
+    for n, c, y, x, f in ((1, 3, 5, 5, 7), (2, 17, 9, 19, 13), (1, 1, 1, 1, 1), (1, 4, 6, 33, 24), (1, 0, 3, 3, 2)):
+        image, w = numbers(n, n, y, x, c), numbers(f, 3, 3, c, f)
+        assert np.array_equal(function.bind(w=w)(image), function(image, w)), (n, c, y, x, f)
+
+
 @pytest.mark.parametrize("level", ["nest", "tile", "mma", "hardware"])
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 9, 20), (6, 11, 70), (2, 0, 3)])
 def test_every_level_computes_the_same(level: str, m: int, k: int, n: int):

@@ -1,0 +1,159 @@
+"""``fuse-factors``: what computes a factor of a matrix product moves into the product's kernel.
+
+Level: nest. In: kernels as ``fuse`` leaves them. Out: a kernel whose one result only a product reads, as one of its
+factors, and that product's kernel become one::
+
+    %a = nest.kernel @relu { max(x, 0) }                 %c = nest.kernel @relu_matmul {
+    %c = nest.kernel @matmul { product of %a, %w }  ==>    %a = max(x, 0)
+                                                           %c = product of %a and %w }
+
+The kernel computes blocks of the factor while it stages them in scratch, so the whole factor is never in memory. It may
+be elementwise (an activation, a scale, weights that are widened), and a left factor may need folds along the rows that
+the product sums over: a norm, or a softmax.
+
+A block is staged once for every block of the other side of the result, so a factor may be computed several times. Two
+kernels stay two if that costs more than an ``EIGHTH`` of what the product does with an element meanwhile; the blocks
+are those of the schedule for the machine called ``target``. So do products on tile units, which pack both factors their
+own way, products of words of several k, and kernels for which the file has schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.ir import Block, BlockArgument, SSAValue
+from xdsl.passes import ModulePass
+
+from crosstile.dialects.nest.analysis import is_contraction, is_plain_map
+from crosstile.dialects.nest.axes import KernelAxes
+from crosstile.dialects.nest.contraction_roles import contraction_roles
+from crosstile.dialects.nest.generic import GenericOp, YieldOp
+from crosstile.dialects.nest.kernel import KernelOp
+from crosstile.dialects.nest.kernel_names import KernelNames
+from crosstile.dialects.nest.merging import rename_iterators
+from crosstile.dialects.nest.shared_iterators import SharedIterators
+from crosstile.ir.diagnostics import fuse_locations, op_error
+from crosstile.passes.schedules.computed import can_compute, computed_positions, repeats, work_per_element
+from crosstile.targets.host import resolve_machine
+from crosstile.targets.model import Machine, UnknownNameError
+
+EIGHTH = 8
+"""What may be computed again takes at most one part of so many of the product's own work."""
+
+
+@dataclass(frozen=True)
+class FuseFactorsPass(ModulePass):
+    """Factors computed where they are staged, as far as that pays on the machine called ``target``."""
+
+    name = "fuse-factors"
+
+    target: str = "x86-64-avx512"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Fuse in every function of the module ``op``, in place."""
+        try:
+            machine = resolve_machine(self.target)
+        except UnknownNameError as error:
+            raise op_error(op, f"fuse-factors: {error}") from error
+        for kernel in list(op.walk()):
+            if isinstance(kernel, KernelOp):
+                for position in (0, 1):
+                    kernel = _fuse(kernel, position, machine, op)
+
+
+def _fuse(kernel: KernelOp, position: int, machine: Machine, module: ModuleOp) -> KernelOp:
+    """``kernel`` with what computes factor ``position`` of its product, if that is to be fused."""
+    producer = _producer(kernel, position)
+    if producer is None:
+        return kernel
+    joined = _join(producer, kernel)
+    if joined is None or not _pays(joined, machine):
+        if joined is not None:
+            joined.erase()
+        return kernel
+    names = KernelNames(module)
+    for old in (producer, kernel):
+        names.release(old)
+    joined.kernel_name = StringAttr(names.unique(f"{producer.kernel_name.data}_{kernel.kernel_name.data}"))
+    block = kernel.parent
+    assert block is not None
+    block.insert_op_before(joined, kernel)
+    for old, new in zip(kernel.results, joined.results, strict=True):
+        new.name_hint = old.name_hint
+        old.replace_all_uses_with(new)
+    for old in (kernel, producer):
+        old.detach()
+        old.erase()
+    return joined
+
+
+def _producer(kernel: KernelOp, position: int) -> KernelOp | None:
+    """The kernel that computes factor ``position`` of the product in ``kernel``, and nothing else that is used."""
+    products = [nest for nest in kernel.generics if is_contraction(nest)]
+    if len(products) != 1 or kernel.schedules is not None:
+        return None
+    factor = products[0].inputs[position]
+    if not isinstance(factor, BlockArgument) or len(list(factor.uses)) != 1:
+        return None
+    value = kernel.inputs[factor.index]
+    producer = value.owner
+    if not isinstance(producer, KernelOp) or producer.schedules is not None or producer.parent is not kernel.parent:
+        return None
+    alone = len(producer.results) == 1 and len(list(value.uses)) == 1
+    plain = all(is_plain_map(map_.data) for nest in producer.generics for map_ in nest.indexing_maps)
+    return producer if alone and plain and not any(map(is_contraction, producer.generics)) else None
+
+
+def _join(producer: KernelOp, kernel: KernelOp) -> KernelOp | None:
+    """One kernel of the nests of both, in no block yet; None if they cannot share loops."""
+    block = Block()
+    inputs: dict[SSAValue, BlockArgument] = {}
+    new: dict[SSAValue, SSAValue] = {}
+    nests: list[GenericOp] = []
+    for part in (producer, kernel):
+        for argument, value in zip(part.body.block.args, part.inputs, strict=True):
+            if value.owner is producer:
+                new[argument] = new[producer.yield_op.arguments[0]]
+                continue
+            if value not in inputs:
+                inputs[value] = block.insert_arg(argument.type, len(block.args))
+                inputs[value].name_hint = argument.name_hint
+            new[argument] = inputs[value]
+        for nest in part.generics:
+            clone = nest.clone(new)
+            for old, result in zip(nest.results, clone.results, strict=True):
+                result.name_hint = old.name_hint
+            block.add_op(clone)
+            nests.append(clone)
+    yielded = [new[value] for value in kernel.yield_op.arguments]
+    block.add_op(YieldOp(*yielded))
+    joined = KernelOp(kernel.kernel_name.data, list(inputs), [value.type for value in yielded], block)
+    joined.location = fuse_locations(producer.location, kernel.location)
+    if not _share_loops(nests):
+        joined.erase()
+        return None
+    axes = KernelAxes(joined)
+    for nest in nests:
+        rename_iterators(nest, [axis.name for axis in axes.of_nest(nest)])
+    return joined
+
+
+def _share_loops(nests: Sequence[GenericOp]) -> bool:
+    shared = SharedIterators(nests)
+    return shared.general is None and shared.conflict is None
+
+
+def _pays(kernel: KernelOp, machine: Machine) -> bool:
+    """Whether all computed factors can be staged block by block, and none is computed again for more than it saves."""
+    axes = KernelAxes(kernel)
+    roles = contraction_roles(axes)
+    if roles is None or not can_compute(axes, roles, machine):
+        return False
+    for position in computed_positions(roles):
+        times, block = repeats(axes, roles, machine, position)
+        if times > 1 and work_per_element(axes, roles, position) * EIGHTH > block:
+            return False
+    return True
