@@ -131,6 +131,12 @@ PASSES: tuple[PassRow, ...] = (
         "mma",
         "fragments to vector registers, kernels to functions",
     ),
+    PassRow(
+        "mma-to-nvvm",
+        "crosstile.lowering.mma_to_nvvm:MmaToNvvmPass",
+        "mma",
+        "fragments to registers of threads, kernels to functions for NVIDIA's GPUs",
+    ),
 )
 
 

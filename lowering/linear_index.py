@@ -70,6 +70,17 @@ class LinearBuilder:
 
     def __init__(self, index: Hoister):
         self.index = index
+        self.below: dict[SSAValue, int] = {}
+        """Values known to be at least 0 and below a number: the digits of a thread's number."""
+
+    def largest(self, terms: Sequence[Term]) -> int | None:
+        """The largest value of a sum of terms that is never negative, None where that is not known."""
+        total = 0
+        for value, factor, _ in terms:
+            if value not in self.below or factor < 0:
+                return None
+            total += factor * (self.below[value] - 1)
+        return total
 
     def of(self, old: SSAValue) -> Linear:
         """The new value of ``old``, an index on the level being lowered, taken apart as far as it is a sum."""
@@ -150,7 +161,8 @@ class LinearBuilder:
             else:
                 quotient = self._floor_div_value(self.index.value(self.index.mul(value, factor)), divisor)
                 result += Linear(0, (Term(quotient, 1, factor * multiple // divisor),))
-        if not rest:
+        largest = self.largest(rest)
+        if largest is not None and linear.constant % divisor + largest < divisor:
             return result + linear.constant // divisor
         remaining = self.index.value(self.value(Linear(linear.constant, tuple(rest))))
         return result + Linear(0, (Term(self._floor_div_value(remaining, divisor), 1, 1),))

@@ -10,7 +10,7 @@ A reduction combines registers in increasing order, then lanes in a butterfly: 8
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from xdsl.dialects import arith, vector
@@ -19,7 +19,6 @@ from xdsl.dialects.builtin import (
     DenseArrayBase,
     FloatAttr,
     IntegerAttr,
-    IntegerType,
     VectorType,
     i1,
     i64,
@@ -37,25 +36,10 @@ from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.mma_to_hardware import tiles
 from crosstile.lowering.mma_to_hardware.rolled_map import is_rolled, roll
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering, vector_type
+from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, identity
 from crosstile.lowering.vector_registers import Registers, registers_of
 
 INDEX_BITS = 64
-
-Combine = Callable[[SSAValue, SSAValue], Operation]
-
-COMBINE_FLOATS: dict[str, Combine] = {
-    "add": arith.AddfOp,
-    "mul": arith.MulfOp,
-    "max": arith.MaximumfOp,
-    "min": arith.MinimumfOp,
-}
-COMBINE_INTEGERS: dict[str, Combine] = {
-    "add": arith.AddiOp,
-    "mul": arith.MuliOp,
-    "max": arith.MaxSIOp,
-    "min": arith.MinSIOp,
-}
-
 
 DIVISIONS = (
     *(arith.DivUIOp, arith.DivSIOp, arith.RemUIOp, arith.RemSIOp),
@@ -151,7 +135,7 @@ def lower_reduce(op: mma.ReduceOp, lowering: HardwareLowering) -> None:
     combine = (COMBINE_FLOATS if isinstance(element, AnyFloat) else COMBINE_INTEGERS)[op.kind.data]
     dims = integer_list(op.dims)
     values = masked(
-        lowering, op.value, integer_list(op.extent_dims), op.extents, identity(op.kind.data, element, lowering)
+        lowering, op.value, integer_list(op.extent_dims), op.extents, identity(op.kind.data, element, INDEX_BITS)
     )
     source, result = _registers(op.value), registers_of(result_type.layout.data)
     crosses_lanes = len(value_type.get_shape()) - 1 in dims and not source.replicated and source.lanes > 1
@@ -167,16 +151,6 @@ def lower_reduce(op: mma.ReduceOp, lowering: HardwareLowering) -> None:
         if into:
             reduced = [lowering.insert(combine(a, b)).results[0] for a, b in zip(into, reduced, strict=True)]
     lowering.map_value(op.result, *reduced)
-
-
-def identity(kind: str, element: Attribute, lowering: HardwareLowering) -> float | int:
-    """What leaves every number as it is under a reduction of ``kind``."""
-    if kind in ("add", "mul"):
-        return int(kind == "mul")
-    if isinstance(element, AnyFloat):
-        return float("-inf") if kind == "max" else float("inf")
-    width = element.bitwidth if isinstance(element, IntegerType) else INDEX_BITS
-    return -(1 << width - 1) if kind == "max" else (1 << width - 1) - 1
 
 
 def butterfly(lowering: HardwareLowering, value: SSAValue, lanes: int, combine: Combine) -> SSAValue:

@@ -1,0 +1,117 @@
+"""8x8 matrices between shared memory and registers: which fragments ldmatrix can load, and the addresses it takes.
+
+Of each matrix lane l holds the two elements at row l div 4, columns 2 (l mod 4) and the next (PTX ISA, "ldmatrix").
+So a fragment of 16-bit elements qualifies if its lanes are an 8-digit of single steps along one dimension and a
+4-digit of steps of two along the other, in which register pairs are neighbours. Where memory is contiguous along the
+first dimension instead, the matrices are transposed on the way::
+
+    lane(8:16, 4:2), pairs 2:1 of tile(16, 16)      rows in memory along dimension 0: ldmatrix
+    lane(8:1, 4:256), pairs 2:128 of tile(16, 128)  rows in memory along dimension 0, columns the 8-digit: .trans
+
+For four matrices at once lane l gives the address of row l mod 8 of matrix l div 8, whose number is two binary digits,
+each worth a step of the fragment's registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xdsl.ir import SSAValue
+
+from crosstile.dialects import mma
+from crosstile.dialects.nvvm.matrices import LdmatrixOp
+from crosstile.lowering.linear_index import Linear, Term
+from crosstile.lowering.mma_to_nvvm.access import Place
+from crosstile.lowering.mma_to_nvvm.fragments import Digit, Registers, element_bits, packing, registers_of
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering, extract
+
+ROWS = 8
+"""Rows and columns of a matrix."""
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """How the words of a fragment are 8x8 matrices: ``rows`` is the dimension of the tile along their rows in memory,
+    ``columns`` the one along which a row is contiguous."""
+
+    rows: int
+    columns: int
+    transposed: bool
+    warps: tuple[Digit, ...]
+
+
+def matrices_of(place: Place, registers: Registers) -> Matrices | None:
+    """How the words of a fragment with these registers are matrices in memory at ``place``; None if they are not."""
+    lanes = sorted((digit for digit in registers.digits if digit.axis == "lane"), key=lambda digit: digit.weight)
+    warps = tuple(digit for digit in registers.digits if digit.axis == "warp")
+    if [(digit.weight, digit.size) for digit in lanes] != [(1, 4), (4, 8)] or len(registers.shape) != 2:
+        return None
+    low, high = lanes
+    if low.step != 2 or high.step != 1 or low.dim == high.dim:
+        return None
+    for even, odd in zip(registers.starts[::2], registers.starts[1::2], strict=True):
+        if [b - a for a, b in zip(even, odd, strict=True)] != [int(dim == low.dim) for dim in (0, 1)]:
+            return None
+    contiguous = place.contiguous()
+    if contiguous is None or place.extents or place.clip or place.is_global:
+        return None
+    if place.aligned(contiguous, ROWS) < ROWS:
+        return None
+    return Matrices(1 - contiguous, contiguous, contiguous != low.dim, warps)
+
+
+def load_matrices(lowering: NvvmLowering, place: Place, type_: mma.FragmentType) -> list[SSAValue] | None:
+    """The words of a fragment by ldmatrix; None if it cannot load them."""
+    registers = registers_of(type_.layout.data)
+    if element_bits(type_.element_type) != 16 or packing(type_) != 2:
+        return None
+    matrices = matrices_of(place, registers)
+    if matrices is None:
+        return None
+    starts = [registers.starts[number] for number in range(0, len(registers.starts), 2)]
+    if any(at % ROWS for start in starts for at in start):
+        return None
+    words: list[SSAValue] = []
+    while len(words) < len(starts):
+        count, steps = _together(starts[len(words) :])
+        words += _load(lowering, place, matrices, starts[len(words)], count, steps)
+    return words
+
+
+Start = tuple[int, ...]
+
+
+def _together(starts: Sequence[Start]) -> tuple[int, list[Start]]:
+    """How many of the first matrices one instruction loads, and the step that each binary digit of their number is."""
+    if len(starts) < 2:
+        return 1, []
+    first = _minus(starts[1], starts[0])
+    if len(starts) >= 4:
+        second = _minus(starts[2], starts[0])
+        if _minus(starts[3], starts[2]) == first and min(*first, *second) >= 0:
+            return 4, [first, second]
+    return (2, [first]) if min(first) >= 0 else (1, [])
+
+
+def _minus(lhs: Start, rhs: Start) -> Start:
+    return tuple(a - b for a, b in zip(lhs, rhs, strict=True))
+
+
+def _load(
+    lowering: NvvmLowering, place: Place, matrices: Matrices, start: Start, count: int, steps: Sequence[Start]
+) -> list[SSAValue]:
+    at = [Linear(coordinate) for coordinate in start]
+    row = lowering.digit(Digit("lane", 1, ROWS, matrices.rows, 1))
+    at[matrices.rows] += Linear(0, (Term(row, 1, 1),))
+    for number, step in enumerate(steps):
+        digit = lowering.digit(Digit("lane", ROWS << number, 2, 0, 1))
+        for dim, distance in enumerate(step):
+            if distance:
+                at[dim] += Linear(0, (Term(digit, distance, 1),))
+    for digit in matrices.warps:
+        if digit.step:
+            at[digit.dim] += Linear(0, (Term(lowering.digit(digit), digit.step, 1),))
+    pointer = place.pointer(at)
+    loaded = lowering.insert(LdmatrixOp(pointer, count, "col" if matrices.transposed else "row")).res
+    return [loaded] if count == 1 else [extract(lowering, loaded, number) for number in range(count)]

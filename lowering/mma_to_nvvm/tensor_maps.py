@@ -1,0 +1,168 @@
+"""Tensor maps: which copies are of whole boxes of a tensor, and what the host must encode for them.
+
+A copy into a ring is one of boxes if nothing is gathered or remapped, the memref's last dimension is contiguous, and
+what is valid is what lies inside the tensor. The extent says where that ends, which need not be the memref's own size::
+
+    mma.copy_async %B[%k, %j] extent [%kc, %nc] to %b     %kc = min(%K - %k, 64), %nc the extent of the grid's tile
+    ==> {argument = 1, sizes = [[0, 1], [1, 1]], box = [64, 64], swizzle = 128}      K is dimension 1 of argument 0
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdsl.dialects import arith, memref
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    DictionaryAttr,
+    IntegerAttr,
+    MemRefType,
+    NoneAttr,
+    StridedLayoutAttr,
+    i64,
+)
+from xdsl.ir import Attribute, Block, SSAValue, TypeAttribute
+from xdsl.ir.affine import (
+    AffineBinaryOpExpr,
+    AffineBinaryOpKind,
+    AffineConstantExpr,
+    AffineDimExpr,
+    AffineExpr,
+)
+from xdsl.utils.hints import isa
+
+from crosstile.dialects import mma
+from crosstile.dialects.mma.place import listed_extents
+from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.mma_to_nvvm.fragments import memory_bytes
+from crosstile.lowering.mma_to_nvvm.state import INDEX, NvvmLowering
+
+MOST_BOX = 256
+"""The largest size of a box (CUDA driver API, cuTensorMapEncodeTiled)."""
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Scratch as panels of ``width`` elements: rows along dimension ``rows``, their elements along ``inner``."""
+
+    inner: int
+    rows: int
+    width: int
+    panels: int
+    row_bytes: int
+    panel_bytes: int
+
+
+def panels_of(type_: mma.SlotType | mma.BufferType | mma.RingType) -> Panels | None:
+    """How two-dimensional scratch is stored, if it is in panels; None otherwise."""
+    shape, size = type_.get_shape(), memory_bytes(type_.element_type)
+    if len(shape) != 2:
+        return None
+    inner, rows, width = 1, 0, shape[1]
+    if not isinstance(type_.map, NoneAttr):
+        results = type_.map.data.results
+        last, above = results[-1], results[-2]
+        if not isinstance(above, AffineDimExpr):
+            return None
+        rows, inner = above.position, 1 - above.position
+        if len(results) == 2:
+            if last != AffineExpr.dimension(inner):
+                return None
+            width = shape[inner]
+        else:
+            width = _by(last, inner, AffineBinaryOpKind.Mod)
+            if len(results) != 3 or not width or _by(results[0], inner, AffineBinaryOpKind.FloorDiv) != width:
+                return None
+    count = -(-shape[inner] // width)
+    return Panels(inner, rows, width, count, width * size, width * size * shape[rows])
+
+
+def _by(expression: AffineExpr, dim: int, kind: AffineBinaryOpKind) -> int:
+    """The constant c of ``dim kind c``; 0 for another expression."""
+    match expression:
+        case AffineBinaryOpExpr(kind=found, lhs=AffineDimExpr(position=at), rhs=AffineConstantExpr(value=value)):
+            return value if found is kind and at == dim else 0
+        case _:
+            return 0
+
+
+def size_recipe(value: SSAValue) -> Attribute | None:
+    """A size as the host computes it: a number, or ``[argument, dimension]``; None for anything else."""
+    if (known := constant_value(value)) is not None:
+        return IntegerAttr(known, i64)
+    op = value.owner
+    if isinstance(op, memref.DimOp) and isinstance(op.source.owner, Block):
+        dim = constant_value(op.index)
+        if dim is not None:
+            return _pair(op.source.owner.args.index(op.source), dim)
+    if isinstance(op, Block) and isinstance(op.parent_op(), mma.KernelOp):
+        return _pair(op.args.index(value), -1)
+    return None
+
+
+def _pair(argument: int, dim: int) -> Attribute:
+    return ArrayAttr([IntegerAttr(argument, i64), IntegerAttr(dim, i64)])
+
+
+def valid_end(start: SSAValue, extent: SSAValue, capacity: int) -> SSAValue | None:
+    """The coordinate at which elements stop being valid, if extents are cut off at one coordinate for all tiles."""
+    owner = extent.owner
+    if isinstance(owner, Block):
+        parallel = owner.parent_op()
+        if isinstance(parallel, mma.ParallelOp) and parallel.is_grid:
+            rank = len(parallel.upper_bounds)
+            dim = owner.args.index(extent) - rank
+            if dim >= 0 and owner.args[dim] is start:
+                return parallel.upper_bounds[dim]
+        return None
+    if isinstance(owner, arith.MinSIOp):
+        for rest, most in ((owner.lhs, owner.rhs), (owner.rhs, owner.lhs)):
+            known = constant_value(most)
+            if known is not None and known >= capacity:
+                return valid_end(start, rest, capacity)
+        return None
+    if isinstance(owner, arith.SubiOp) and owner.rhs is start:
+        return owner.lhs
+    return None
+
+
+def tensor_map_recipe(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> Attribute | None:
+    """What the host encodes for ``op``; None if it is not a copy of boxes."""
+    type_, slot = op.source.type, op.slot_type
+    panels = panels_of(slot)
+    if not isa(type_, MemRefType) or not isinstance(op.source.owner, Block) or panels is None:
+        return None
+    rank, shape = type_.get_num_dims(), slot.get_shape()
+    if op.map is not None or op.clip is not None or rank > 5 or any(index.type != INDEX for index in op.indices):
+        return None
+    if isinstance(type_.layout, StridedLayoutAttr) and (type_.get_strides() or (0,))[-1] != 1:
+        return None
+    if panels.inner != 1 or panels.width > MOST_BOX or shape[0] > MOST_BOX:
+        return None
+    swizzle = slot.swizzle.data if isinstance(slot.swizzle, mma.SwizzleAttr) else 0
+    if panels.row_bytes % 16 or (swizzle and panels.row_bytes != swizzle):
+        return None
+    argument = op.source.owner.args.index(op.source)
+    sizes: list[Attribute] = [_pair(argument, dim) for dim in range(rank)]
+    extents = listed_extents(op.extents, op.extent_dims, len(shape))
+    for dim, extent in enumerate(extents):
+        if extent is None:
+            continue
+        at = rank - len(shape) + dim
+        end = valid_end(op.indices[at], extent, shape[dim])
+        recipe = None if end is None else size_recipe(end)
+        if recipe is None:
+            return None
+        sizes[at] = recipe
+    box = [1] * (rank - 2) + [shape[0], panels.width]
+    element = type_.get_element_type()
+    assert isinstance(element, TypeAttribute)
+    return DictionaryAttr(
+        {
+            "argument": IntegerAttr(argument, i64),
+            "element": element,
+            "sizes": ArrayAttr(sizes),
+            "box": ArrayAttr([IntegerAttr(size, i64) for size in box]),
+            "swizzle": IntegerAttr(swizzle, i64),
+        }
+    )

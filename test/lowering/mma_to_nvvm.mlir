@@ -1,0 +1,81 @@
+// RUN: crosstile-opt %s --split-input-file --mma-to-nvvm | filecheck %s
+
+!lhs = !mma.fragment<16x16xbf16, #mma.layout<tile(16, 16) register(2:8, 2:128, 2:1) lane(8:16, 4:2)>>
+!rhs = !mma.fragment<16x8xbf16, #mma.layout<tile(16, 8) register(2:64, 2:8) lane(8:1, 4:16)>>
+!acc = !mma.fragment<16x8xf32, #mma.layout<tile(16, 8) register(2:64, 2:1) lane(8:8, 4:2)>>
+
+// Two numbers of bf16 share a word. A swizzled tile is read by ldmatrix: rows of the left factor as they lie, the right
+// factor, of which columns are wanted and rows are contiguous, transposed. The result's neighbours are stored together
+// where they are aligned: N is a multiple of 4, as the rows of C are.
+// CHECK-LABEL: llvm.func @product(
+// CHECK-SAME:    %C: !llvm.ptr<1>, %C_1: i32, %C_2: i32) attributes {nvvm.kernel, nvvm.reqntid = array<i32: 32>
+// CHECK:         nvvm.ldmatrix %{{.*}} {layout = #nvvm.mma_layout<row>, num = 4 : i32}
+// CHECK:         nvvm.ldmatrix %{{.*}} {layout = #nvvm.mma_layout<col>, num = 2 : i32}
+// CHECK:         %[[D:.*]] = nvvm.mma.sync A[%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}] B[%{{.*}}, %{{.*}}] C[
+// CHECK-SAME:      shape = #nvvm.shape<m = 16, n = 8, k = 16>
+// CHECK-SAME:      (i32, i32, f32) -> !llvm.struct<(f32, f32, f32, f32)>
+// CHECK:         llvm.extractvalue %[[D]][0]
+// CHECK:         scf.if
+// CHECK:           llvm.store %{{.*}}, %{{.*}} : vector<2xf32>, !llvm.ptr<1>
+mma.kernel @product(%C: memref<?x?xf32>) target "sm_80" warps(1) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %M = memref.dim %C, %c0 : memref<?x?xf32>
+  %N = memref.dim %C, %c1 : memref<?x?xf32>
+  %zero = arith.constant 0.0 : f32
+  mma.parallel (%i, %j), (%mc, %nc) = (%c0, %c0) to (%M, %N) step (16, 8) {
+    %a = mma.alloc : !mma.buffer<16x32xbf16, #mma.swizzle<64>>
+    %b = mma.alloc : !mma.buffer<16x64xbf16, #mma.swizzle<128>>
+    %lhs = mma.load %a[%c0, %c0] : !mma.buffer<16x32xbf16, #mma.swizzle<64>> -> !lhs
+    %rhs = mma.load %b[%c0, %c0] : !mma.buffer<16x64xbf16, #mma.swizzle<128>> -> !rhs
+    %start = mma.splat %zero : f32 -> !acc
+    %sum = mma.mma %lhs, %rhs, %start {intrinsic = "nvidia.mma.m16n8k16.f32.bf16"} : !lhs, !rhs, !acc
+    mma.store %sum, %C[%i, %j] extent [%mc, %nc] : !acc, memref<?x?xf32>
+  }
+}
+
+// -----
+
+!tile = !mma.fragment<8x8xf32, #mma.layout<tile(8, 8) register(2:1) lane(8:8, 4:2)>>
+!row = !mma.fragment<8x1xf32, #mma.layout<tile(8, 1) lane(8:1, 4:0)>>
+
+// Inside a lane first, then lanes two apart and one apart; the running maximum comes last, on the left.
+// CHECK-LABEL: llvm.func @maximum(
+// CHECK:         %[[OWN:.*]] = arith.maximumf %{{.*}}, %{{.*}} : f32
+// CHECK:         %[[FAR:.*]] = nvvm.shfl.sync bfly %{{.*}}, %[[OWN]], %{{.*}}, %{{.*}} : f32 -> f32
+// CHECK-NEXT:    %[[PAIR:.*]] = arith.maximumf %[[OWN]], %[[FAR]] : f32
+// CHECK:         %[[NEAR:.*]] = nvvm.shfl.sync bfly %{{.*}}, %[[PAIR]], %{{.*}}, %{{.*}} : f32 -> f32
+// CHECK-NEXT:    %[[ALL:.*]] = arith.maximumf %[[PAIR]], %[[NEAR]] : f32
+// CHECK-NEXT:    arith.maximumf %{{.*}}, %[[ALL]] : f32
+mma.kernel @maximum(%X: memref<8x8xf32>, %Y: memref<8xf32>) target "sm_80" warps(1) {
+  %c0 = arith.constant 0 : index
+  %low = arith.constant -1.0 : f32
+  %before = mma.splat %low : f32 -> !row
+  %x = mma.load %X[%c0, %c0] : memref<8x8xf32> -> !tile
+  %max = mma.reduce max %x into %before dims [1] : !tile -> !row
+  mma.store %max, %Y by affine_map<(r, c)[s] -> (s + r)>[%c0] : !row, memref<8xf32>
+}
+
+// -----
+
+!ring = !mma.ring<4 x 32x32xbf16, #mma.swizzle<64>, groups>
+
+// Sixteen bytes a thread; what lies beyond the edge is filled up with zeros. The loop carries where the ring stands.
+// CHECK-LABEL: llvm.func @copies(
+// CHECK:         scf.for %{{.*}} iter_args(%[[AT:.*]] = %{{.*}}) -> (index) {
+// CHECK:           nvvm.cp.async.shared.global %{{.*}}, %{{.*}}, 16, cache = cg, %{{.*}} : !llvm.ptr<3>, !llvm.ptr<1>, i32
+// CHECK:           nvvm.cp.async.commit.group
+// CHECK:           scf.yield
+mma.kernel @copies(%A: memref<?x?xbf16>, %rows: index, %columns: index) target "sm_80" warps(4) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c4 = arith.constant 4 : index
+  %c32 = arith.constant 32 : index
+  %ring = mma.ring : !ring
+  scf.for %t = %c0 to %c4 step %c1 {
+    %k = arith.muli %t, %c32 : index
+    %slot = mma.acquire %ring : !ring
+    mma.copy_async %A[%c0, %k] extent [%rows, %columns] to %slot : memref<?x?xbf16> to !mma.slot<write 32x32xbf16, #mma.swizzle<64>>
+    mma.commit %slot : !mma.slot<write 32x32xbf16, #mma.swizzle<64>>
+  }
+}
