@@ -1,0 +1,140 @@
+"""Triton's kernels for the static comparison: what its tutorials and its users write, compiled without a GPU.
+
+``@triton.jit`` reads the source of a function, so these stand in a file. ``compile_kernel`` gives PTX, cubin and the
+bytes of shared memory for an architecture.
+"""
+
+# pyright: basic, reportMissingImports=false
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.compiler import compile as triton_compile
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What Triton makes of a kernel, the threads of a block, and the seconds it took."""
+
+    ptx: str
+    cubin: bytes
+    shared: int
+    threads: int
+    seconds: float
+
+
+@triton.jit
+def matmul(a, b, c, m, n, k, stride_a, stride_b, stride_c, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    """C = A B, whole blocks, pointers."""
+    program = tl.program_id(0)
+    columns = tl.cdiv(n, BN)
+    rm = program // columns * BM + tl.arange(0, BM)
+    rn = program % columns * BN + tl.arange(0, BN)
+    rk = tl.arange(0, BK)
+    pa = a + rm[:, None] * stride_a + rk[None, :]
+    pb = b + rk[:, None] * stride_b + rn[None, :]
+    total = tl.zeros((BM, BN), tl.float32)
+    for _ in range(0, tl.cdiv(k, BK)):
+        total = tl.dot(tl.load(pa), tl.load(pb), total)
+        pa += BK
+        pb += BK * stride_b
+    tl.store(c + rm[:, None] * stride_c + rn[None, :], total)
+
+
+@triton.jit
+def matmul_tma(a, b, c, m, n, k, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    """C = A B, tensor descriptors."""
+    program = tl.program_id(0)
+    columns = tl.cdiv(n, BN)
+    i = program // columns * BM
+    j = program % columns * BN
+    total = tl.zeros((BM, BN), tl.float32)
+    for step in range(0, tl.cdiv(k, BK)):
+        total = tl.dot(a.load([i, step * BK]), b.load([step * BK, j]), total)
+    c.store([i, j], total)
+
+
+@triton.jit
+def softmax(x, y, stride, columns, BLOCK: tl.constexpr):
+    """Rows of up to BLOCK elements."""
+    row = tl.program_id(0)
+    at = tl.arange(0, BLOCK)
+    values = tl.load(x + row * stride + at, mask=at < columns, other=-float("inf"))
+    weights = tl.exp(values - tl.max(values, axis=0))
+    tl.store(y + row * stride + at, weights / tl.sum(weights, axis=0), mask=at < columns)
+
+
+@triton.jit
+def attention(q, k, v, o, length, scale, BM: tl.constexpr, BN: tl.constexpr, D: tl.constexpr):
+    """One block of queries of one head of [heads, length, D], whole blocks of keys."""
+    head = tl.program_id(1) * length * D
+    rm = tl.program_id(0) * BM + tl.arange(0, BM)
+    rn = tl.arange(0, BN)
+    rd = tl.arange(0, D)
+    query = tl.load(q + head + rm[:, None] * D + rd[None, :])
+    pk = k + head + rn[None, :] * D + rd[:, None]
+    pv = v + head + rn[:, None] * D + rd[None, :]
+    most = tl.full((BM,), -float("inf"), tl.float32)
+    total = tl.zeros((BM,), tl.float32)
+    sums = tl.zeros((BM, D), tl.float32)
+    for _ in range(0, length, BN):
+        scores = tl.dot(query, tl.load(pk)) * scale
+        largest = tl.maximum(most, tl.max(scores, 1))
+        weights = tl.exp2(scores - largest[:, None])
+        rescale = tl.exp2(most - largest)
+        total = total * rescale + tl.sum(weights, 1)
+        sums = tl.dot(weights.to(tl.bfloat16), tl.load(pv), sums * rescale[:, None])
+        most = largest
+        pk += BN * D
+        pv += BN * D
+    tl.store(o + head + rm[:, None] * D + rd[None, :], sums / total[:, None])
+
+
+def _of(function: Any, types: dict[str, str], constants: dict[str, int]) -> Any:
+    signature = {**types, **dict.fromkeys(constants, "constexpr")}
+    attributes = {
+        (place,): [["tt.divisibility", 16]]
+        for place, type_ in enumerate(types.values())
+        if type_.startswith("*") or type_ == "i32"
+    }
+    return ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)
+
+
+def source(row: str) -> tuple[Any, dict[str, Any], int]:
+    """The source of a row of the table, Triton's options for it, and the architecture's number."""
+    sizes = {"m": "i32", "n": "i32", "k": "i32"}
+    match row:
+        case "gemm-sm80":
+            types = {"a": "*bf16", "b": "*bf16", "c": "*fp32", **sizes}
+            types |= {"stride_a": "i32", "stride_b": "i32", "stride_c": "i32"}
+            return _of(matmul, types, {"BM": 128, "BN": 128, "BK": 32}), {"num_warps": 4, "num_stages": 4}, 80
+        case "gemm-sm90":
+            types = {"a": "tensordesc<bf16[128, 64]>", "b": "tensordesc<bf16[64, 256]>"}
+            types |= {"c": "tensordesc<fp32[128, 256]>", **sizes}
+            return _of(matmul_tma, types, {"BM": 128, "BN": 256, "BK": 64}), {"num_warps": 8, "num_stages": 3}, 90
+        case "softmax-sm80" | "softmax-sm90":
+            types = {"x": "*fp32", "y": "*fp32", "stride": "i32", "columns": "i32"}
+            return _of(softmax, types, {"BLOCK": 4096}), {"num_warps": 4}, int(row[-2:])
+        case "attention-sm80" | "attention-sm90":
+            types = {**dict.fromkeys("qkv", "*bf16"), "o": "*fp32", "length": "i32", "scale": "fp32"}
+            options = {"num_warps": 4 if row.endswith("80") else 8, "num_stages": 2}
+            return _of(attention, types, {"BM": 128, "BN": 64, "D": 64}), options, int(row[-2:])
+        case _:
+            raise KeyError(row)
+
+
+def compile_kernel(row: str) -> Compiled:
+    """Compile the kernel of a row of the table."""
+    written, options, number = source(row)
+    begin = time.perf_counter()
+    kernel = triton_compile(written, target=GPUTarget("cuda", number, 32), options=options)
+    seconds = time.perf_counter() - begin
+    return Compiled(
+        kernel.asm["ptx"], kernel.asm["cubin"], kernel.metadata.shared, kernel.metadata.num_warps * 32, seconds
+    )
