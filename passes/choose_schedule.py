@@ -18,6 +18,7 @@ are narrower than its sums gets memory for those that wait between blocks of the
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from xdsl.context import Context
@@ -32,6 +33,7 @@ from crosstile.dialects.nest.schedule import (
     GuardedScheduleAttr,
 )
 from crosstile.ir.diagnostics import op_error
+from crosstile.passes.schedules.alignment import aligned_variants
 from crosstile.passes.schedules.attention import attention_schedules
 from crosstile.passes.schedules.block_attention import block_attention_schedules
 from crosstile.passes.schedules.block_products import block_product_schedules
@@ -49,9 +51,12 @@ from crosstile.targets.model import Machine, UnknownNameError
 def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAttr]:
     """The guarded schedules of ``kernel`` on ``machine``."""
     axes = KernelAxes(kernel)
+    return _for_core(axes, machine) if machine.warp_lanes is None else _for_blocks(axes, machine)
+
+
+def _for_core(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr]:
+    """Schedules for a core with vector registers and caches."""
     if (attention := attention_roles(axes)) is not None:
-        if machine.warp_lanes is not None:
-            return block_attention_schedules(attention, machine)
         return attention_schedules(attention, machine)
     roles = contraction_roles(axes)
     if roles is not None and computed_positions(roles):
@@ -60,15 +65,21 @@ def schedules_for(kernel: KernelOp, machine: Machine) -> list[GuardedScheduleAtt
     elif roles is not None:
         windowed = any(is_window(axes, roles, position) for position in (roles.lhs, roles.rhs))
         widened = roles.factors != (str(roles.element),) * 2
-        try:
-            if machine.warp_lanes is not None:
-                return block_product_schedules(axes, roles, machine)
+        with suppress(UnknownNameError):  # no unit for these types: products are swept like any other reduction
             if not (windowed and widened):
                 base = (window_schedules if windowed else contraction_schedules)(axes, roles, machine)
                 return packed_schedules(axes, roles, base) if packed_positions(roles) else base
-        except UnknownNameError:
-            pass  # no matrix unit for these types: the sum of products is swept like any other reduction
     return sweep_schedules(axes, machine)
+
+
+def _for_blocks(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr]:
+    """Schedules for blocks of warps that share scratch."""
+    if (attention := attention_roles(axes)) is not None:
+        return aligned_variants(axes, block_attention_schedules(attention, machine))
+    if (roles := contraction_roles(axes)) is not None:
+        with suppress(UnknownNameError):  # as on a core
+            return block_product_schedules(axes, roles, machine)
+    return aligned_variants(axes, sweep_schedules(axes, machine))
 
 
 @dataclass(frozen=True)

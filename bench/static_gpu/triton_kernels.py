@@ -40,7 +40,7 @@ def matmul(a, b, c, m, n, k, stride_a, stride_b, stride_c, BM: tl.constexpr, BN:
     pa = a + rm[:, None] * stride_a + rk[None, :]
     pb = b + rk[:, None] * stride_b + rn[None, :]
     total = tl.zeros((BM, BN), tl.float32)
-    for _ in range(0, tl.cdiv(k, BK)):
+    for _ in range(tl.cdiv(k, BK)):
         total = tl.dot(tl.load(pa), tl.load(pb), total)
         pa += BK
         pb += BK * stride_b
@@ -55,7 +55,7 @@ def matmul_tma(a, b, c, m, n, k, BM: tl.constexpr, BN: tl.constexpr, BK: tl.cons
     i = program // columns * BM
     j = program % columns * BN
     total = tl.zeros((BM, BN), tl.float32)
-    for step in range(0, tl.cdiv(k, BK)):
+    for step in range(tl.cdiv(k, BK)):
         total = tl.dot(a.load([i, step * BK]), b.load([step * BK, j]), total)
     c.store([i, j], total)
 

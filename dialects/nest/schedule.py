@@ -17,6 +17,7 @@
 - ``prefetch``: how many bytes ahead at most what is read is fetched into the nearest cache.
 - ``pipeline = 4``: how many trips of the loop over a product's reduction are in flight, staging ahead; ``4 role``: by
   warps of their own, which copy whole blocks.
+- ``aligned``: rows of every array are multiples of so many bytes, which the guard must say; for wide accesses.
 - ``stream``: how many bytes a result must have to be written past the caches.
 
 Every part may be left out. A kernel carries a list of them, each but the last with a guard over the sizes of the root
@@ -79,6 +80,7 @@ class Schedule:
     stream: int | None = None
     pipeline: int | None = None
     role: bool = False
+    aligned: int | None = None
 
     def steps(self, iterator: str) -> tuple[int, ...]:
         """The steps of the loops over ``iterator``, outermost first."""
@@ -110,6 +112,8 @@ class Schedule:
             parts.append(f"stream = {self.stream}")
         if self.pipeline is not None:
             parts.append(f"pipeline = {self.pipeline}" + (" role" if self.role else ""))
+        if self.aligned is not None:
+            parts.append(f"aligned = {self.aligned}")
         return ", ".join(parts)
 
 
@@ -169,7 +173,7 @@ class ScheduleAttr(Data[Schedule]):
             raise VerifyException(f"fold = {schedule.fold[0]} needs a lane iterator to be folded into")
         if schedule.grain < 1:
             raise VerifyException(f"grain {schedule.grain} must be positive")
-        for part in ("unroll", "keep", "prefetch", "stream", "pipeline"):
+        for part in ("unroll", "keep", "prefetch", "stream", "pipeline", "aligned"):
             size: int | None = getattr(schedule, part)
             if size is not None and size < 1:
                 raise VerifyException(f"{part} {size} must be positive")
@@ -229,6 +233,7 @@ _PARTS: dict[str, Callable[[AttrParser], Any]] = {
     "prefetch": _parse_positive,
     "stream": _parse_positive,
     "pipeline": _parse_positive,
+    "aligned": _parse_positive,
 }
 
 

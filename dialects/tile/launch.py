@@ -29,6 +29,9 @@ from xdsl.traits import (
 from xdsl.utils.exceptions import VerifyException
 from xdsl.utils.hints import isa
 
+ALIGNMENT = "crosstile.alignment"
+"""The attribute of a kernel whose arguments begin at multiples of so many bytes, and whose rows do."""
+
 KERNELS = ("tile.kernel", "mma.kernel")
 """What can be launched: a launch stays as it is while its kernel goes down the levels."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import IndexType, MemRefType, TensorType
+from xdsl.dialects.builtin import IndexType, IntegerAttr, MemRefType, TensorType, i64
 from xdsl.ir import Attribute, Block, SSAValue
 from xdsl.utils.hints import isa
 
@@ -21,6 +21,7 @@ from crosstile.dialects.nest.contraction_roles import contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.schedule import Schedule
 from crosstile.dialects.packing import memref_of_tensor
+from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.nest_to_tile.attention import AttentionKernel
 from crosstile.lowering.nest_to_tile.block_products import BlockProduct
@@ -52,6 +53,8 @@ def lower_kernel_body(
         lowering.insert(tile.ReturnOp())
     kernel = tile.KernelOp(name, block)
     kernel.location = op.location
+    if schedule.aligned is not None:
+        kernel.attributes[ALIGNMENT] = IntegerAttr(schedule.aligned, i64)
     return kernel
 
 

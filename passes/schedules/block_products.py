@@ -3,7 +3,7 @@
 Level: nest. In: a kernel whose root is a matrix product. Out: guarded schedules such as, for bf16 on sm_90a::
 
     #nest.schedule<loops = [m : 128, n : 256, k : 64], grid = [m, n], lane = n, stage = [0, 1],
-                   intrinsic = "nvidia.wgmma.m64n256k16.f32.bf16", pipeline = 4 role>
+                   intrinsic = "nvidia.wgmma.m64n256k16.f32.bf16", pipeline = 4 role, aligned = 16>
 
 A block of the result is as large as the registers of its warps hold, since each number of a factor is then used most
 often. Results with fewer rows or columns have smaller blocks, with the instruction that wastes least. A step of k is
@@ -12,11 +12,12 @@ one row of the widest swizzle, 128 bytes; as many steps are in flight as shared 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.contraction_roles import ContractionRoles
 from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
+from crosstile.passes.schedules.alignment import ALIGNMENT, rows_guard
 from crosstile.passes.schedules.register_tiles import round_up
 from crosstile.targets.model import ELEMENT_BITS, Machine, MmaIntrinsic, UnknownNameError
 
@@ -47,11 +48,11 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
     if roles.m is None or not rows:
         raise UnknownNameError(f"machine {machine.name} has no blocks for {roles.factors}")
     result: list[GuardedScheduleAttr] = []
-    for rows_guard, most_rows in _row_classes(roles.m):
+    for few, most_rows in _row_classes(roles.m):
         tile = _tile(roles, rows, most_rows)
-        for copy_guard, role in _copy_classes(axes, roles, machine):
-            schedule = _schedule(axes, roles, machine, tile, role)
-            result.append(GuardedScheduleAttr(GuardAttr((*rows_guard, *copy_guard)), ScheduleAttr(schedule)))
+        for copy_guard, aligned, role in _copy_classes(axes, roles, machine):
+            schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
+            result.append(GuardedScheduleAttr(GuardAttr((*few, *copy_guard)), ScheduleAttr(schedule)))
     return result
 
 
@@ -65,21 +66,18 @@ def _row_classes(m: Axis) -> list[tuple[Guard, int | None]]:
     return [((Comparison(m.name, "<=", FEW_ROWS),), FEW_ROWS), ((), None)]
 
 
-def _copy_classes(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[tuple[Guard, bool]]:
-    """Whether a role of its own copies whole blocks: where all rows of both factors are of whole units."""
-    guard: list[Comparison] = []
-    if not machine.block_copy_bytes:
-        return [((), False)]
-    for position, element in zip((roles.lhs, roles.rhs), roles.factors, strict=True):
-        along = axes.of_operand(roles.nest, position)
-        if not all(entry is None or isinstance(entry, Axis) for entry in along):
-            return [((), False)]
-        row, unit = along[-1], machine.block_copy_bytes * 8 // ELEMENT_BITS[element]
-        if not isinstance(row, Axis) or (row.size is not None and row.size % unit):
-            return [((), False)]
-        if row.size is None:
-            guard.append(Comparison(row.name, "==", 0, unit))
-    return [(tuple(guard), True), ((), False)] if guard else [((), True)]
+def _copy_classes(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[tuple[Guard, int | None, bool]]:
+    """What is known of rows: aligned, and copied in whole blocks by a role of its own if the machine can; or nothing.
+
+    A copy of a block walks along both factors' memory as it lies, so it cannot read through a window.
+    """
+    guard = rows_guard(axes, ALIGNMENT)
+    if guard is None:
+        return [((), None, False)]
+    along = [entry for position in (roles.lhs, roles.rhs) for entry in axes.of_operand(roles.nest, position)]
+    plain = all(entry is None or isinstance(entry, Axis) for entry in along)
+    aligned = (guard, ALIGNMENT, plain and machine.block_copy_bytes == ALIGNMENT)
+    return [aligned, ((), None, False)] if guard else [aligned]
 
 
 def _instructions(roles: ContractionRoles, machine: Machine) -> list[MmaIntrinsic]:
@@ -106,7 +104,7 @@ def _tile(roles: ContractionRoles, rows: list[MmaIntrinsic], most_rows: int | No
     return BlockTile(m, n, round_up(k, widest.k), max(fitting, key=lambda row: row.n))
 
 
-def _schedule(axes: KernelAxes, roles: ContractionRoles, machine: Machine, tile: BlockTile, role: bool) -> Schedule:
+def _schedule(axes: KernelAxes, roles: ContractionRoles, machine: Machine, tile: BlockTile) -> Schedule:
     assert roles.m is not None
     sides = {roles.m: tile.m, roles.n: tile.n, roles.k: tile.k}
     grid = [axis for axis in axes.of_result(roles.nest.results[0]) if isinstance(axis, Axis)]
@@ -120,5 +118,4 @@ def _schedule(axes: KernelAxes, roles: ContractionRoles, machine: Machine, tile:
         stage=tuple(sorted((roles.lhs, roles.rhs))),
         intrinsic=tile.intrinsic.name,
         pipeline=max(1, min(MOST_IN_FLIGHT, room)),
-        role=role,
     )

@@ -46,12 +46,12 @@ def assemble(ptx: str, architecture: str) -> tuple[bytes, str]:
         return result.read_bytes(), remarks
 
 
-def disassemble(cubin: bytes) -> str:
-    """The SASS of a cubin, as nvdisasm prints it; raises :class:`CrosstileError` with its errors."""
+def disassemble(cubin: bytes, encodings: bool = False) -> str:
+    """The SASS of a cubin, as nvdisasm prints it, if wanted with ``encodings``; raises :class:`CrosstileError`."""
     with tempfile.TemporaryDirectory(prefix="crosstile-") as folder:
         source = Path(folder, "kernel.cubin")
         source.write_bytes(cubin)
-        return _run(find_tool("nvdisasm"), str(source))
+        return _run(find_tool("nvdisasm"), *(["-hex", "-c"] if encodings else []), str(source))
 
 
 def _run(tool: Path, *arguments: str) -> str:

@@ -34,7 +34,9 @@ def lower_kernel(op: tile.KernelOp, lowering: WarpLowering) -> None:
     with lowering.index.function(block):
         lowering.lower_ops(op.body.block)
     warps = lowering.warps + (COPYING_WARPS if lowering.has_roles else 0)
-    lowering.insert(mma.KernelOp(op.sym_name.data, Region(block), lowering.machine.name, warps))
+    kernel = mma.KernelOp(op.sym_name.data, Region(block), lowering.machine.name, warps)
+    kernel.attributes.update(op.attributes)
+    lowering.insert(kernel)
 
 
 def lower_staged(op: tile.StageOp, lowering: WarpLowering) -> None:
