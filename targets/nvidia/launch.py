@@ -62,13 +62,17 @@ Argument = DeviceArray | int | float
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch, ready for the driver; a :class:`TensorMap` among the arguments is passed by value."""
+    """One launch, ready for the driver.
+
+    ``types`` are those of the arguments: ``ptr``, ``i32``, ``f32`` ..., and ``tensor_map`` for one passed by value.
+    """
 
     kernel: str
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     shared_bytes: int
     arguments: tuple[int | float | TensorMap, ...]
+    types: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class KernelPlan:
     """What is known of a kernel before its arguments are.
 
     ``grid`` has up to three dimensions, x first; without any, a kernel shares its work among as many blocks as there
-    are processors. ``parameters`` are (argument, "pointer" | "size" | "stride" | "value", dimension), after which the
+    are processors. ``parameters`` are (argument, "pointer" | "size" | "stride" | "value", dimension) of ``types``; the
     tensor maps follow. Addresses and strides in bytes must be multiples of ``alignment``.
     """
 
@@ -107,6 +111,7 @@ class KernelPlan:
     alignment: int
     grid: tuple[GridDimension, ...]
     parameters: tuple[tuple[int, str, int], ...]
+    types: tuple[str, ...]
     tensor_maps: tuple[TensorMapRecipe, ...]
 
     def launch(self, arguments: Sequence[Argument], processors: int) -> Launch | None:
@@ -127,7 +132,8 @@ class KernelPlan:
         values: list[int | float | TensorMap] = [self._parameter(*what, arguments) for what in self.parameters]
         values += [self._tensor_map(recipe, arguments) for recipe in self.tensor_maps]
         x, y, z = (*counts, 1, 1)[:3]
-        return Launch(self.name, (x, y, z), (self.threads, 1, 1), self.shared_bytes, tuple(values))
+        types = (*self.types, *["tensor_map"] * len(self.tensor_maps))
+        return Launch(self.name, (x, y, z), (self.threads, 1, 1), self.shared_bytes, tuple(values), types)
 
     def _blocks(self, dimension: GridDimension, arguments: Sequence[Argument]) -> int:
         extent = _size(dimension.end, arguments) - _size(dimension.begin, arguments)
@@ -208,9 +214,16 @@ def plan_of(function: FuncOp) -> KernelPlan:
         shared_bytes=take("crosstile.shared"),
         alignment=take("crosstile.alignment"),
         grid=tuple(GridDimension(row["from"], row["to"], row["step"]) for row in take("crosstile.grid")),
-        parameters=take("crosstile.arguments"),
+        parameters=(parameters := take("crosstile.arguments")),
+        types=tuple(map(_type_name, list(function.function_type.inputs)[: len(parameters)])),
         tensor_maps=tuple(TensorMapRecipe(**row) for row in take("crosstile.tensor_maps")),
     )
+
+
+def _type_name(type_: object) -> str:
+    """``ptr`` for an address, else the type's text."""
+    text = str(type_)
+    return "ptr" if text.startswith("!llvm.ptr") else text
 
 
 def _plain(attribute: Any) -> Any:

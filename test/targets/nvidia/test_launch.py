@@ -35,8 +35,11 @@ PLAN = KernelPlan(
     alignment=16,
     grid=(GridDimension(0, (0, 1), 256), GridDimension(0, (0, 0), 128)),
     parameters=((0, "pointer", 0), (0, "size", 0), (0, "size", 1), (1, "value", 0)),
+    types=("ptr", "i32", "i32", "f32"),
     tensor_maps=(TensorMapRecipe(0, "bf16", ((0, 0), (0, 1)), (128, 64), 128),),
 )
+
+TYPES = ("ptr", "i32", "i32", "f32", "tensor_map")
 
 
 def array(rows: int, columns: int, address: int = 4096) -> DeviceArray:
@@ -55,7 +58,7 @@ def test_a_plan_is_read_from_the_attributes_of_a_kernel() -> None:
 def test_a_launch_follows_from_the_arrays() -> None:
     launch = PLAN.launch([array(1000, 520), 0.5], processors=132)
     tensor_map = TensorMap("bf16", 4096, (520, 1000), (1040,), (64, 128), swizzle=128)
-    assert launch == Launch("gemm", (3, 8, 1), (384, 1, 1), 98304, (4096, 1000, 520, 0.5, tensor_map))
+    assert launch == Launch("gemm", (3, 8, 1), (384, 1, 1), 98304, (4096, 1000, 520, 0.5, tensor_map), TYPES)
 
 
 def test_an_empty_grid_launches_nothing() -> None:
@@ -63,13 +66,14 @@ def test_an_empty_grid_launches_nothing() -> None:
 
 
 def test_without_a_grid_every_processor_gets_a_block() -> None:
-    plan = KernelPlan("row_sums", "sm_80", 128, 0, 2, (), ((0, "pointer", 0), (0, "stride", 0)), ())
-    assert plan.launch([array(3, 5)], processors=108) == Launch("row_sums", (108, 1, 1), (128, 1, 1), 0, (4096, 5))
+    plan = KernelPlan("row_sums", "sm_80", 128, 0, 2, (), ((0, "pointer", 0), (0, "stride", 0)), ("ptr", "i64"), ())
+    launch = Launch("row_sums", (108, 1, 1), (128, 1, 1), 0, (4096, 5), ("ptr", "i64"))
+    assert plan.launch([array(3, 5)], processors=108) == launch
 
 
 def test_sizes_may_be_arguments_and_maps_of_nothing_have_no_zero() -> None:
     grid = (GridDimension(0, (1, -1), 64),)
-    plan = KernelPlan("k", "sm_90a", 128, 0, 16, grid, ((1, "value", 0),), PLAN.tensor_maps)
+    plan = KernelPlan("k", "sm_90a", 128, 0, 16, grid, ((1, "value", 0),), ("i32",), PLAN.tensor_maps)
     launch = plan.launch([array(8, 0), 200], processors=132)
     assert launch is not None and launch.grid == (4, 1, 1) and launch.arguments[0] == 200
     tensor_map = launch.arguments[1]

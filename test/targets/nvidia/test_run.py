@@ -32,7 +32,9 @@ func.func @main(%x: memref<?x?xf32>, %y: memref<?x?xf32>) attributes {
 }
 """
 PARAMETERS = ((0, "pointer", 0), (0, "size", 0), (0, "size", 1), (1, "pointer", 0))
-PLAN = KernelPlan("twice", "sm_80", 128, 0, 4, (GridDimension(0, (0, 0), 2),), PARAMETERS, ())
+PLAN = KernelPlan(
+    "twice", "sm_80", 128, 0, 4, (GridDimension(0, (0, 0), 2),), PARAMETERS, ("ptr", "i32", "i32", "ptr"), ()
+)
 
 
 class FakeDevice:
