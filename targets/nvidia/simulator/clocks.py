@@ -1,0 +1,63 @@
+"""Who knows of whose work: vector clocks over the warps of a cluster and its asynchronous engines.
+
+Level: the simulator. In: releases and acquires (barriers, mbarriers, atomics, proxy fences). Out: whether an access of
+one warp happens before one of another. Every warp counts its releases; ``known[w, 0, u]`` is the newest count of ``u``
+whose work warp ``w`` may see, ``known[w, 1, u]`` the same behind a proxy fence: what ``u`` wrote with ordinary stores up
+to there may be read by TMA and wgmma on behalf of ``w``. Agents beyond the warps are mbarriers, for the copies that
+report to them. Source: Lamport 1978; Flanagan and Freund, FastTrack, PLDI 2009; PTX ISA, "Memory Consistency Model".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Knowledge = NDArray[np.int32]
+"""What one warp knows, [2, agents]: plain, and behind a proxy fence."""
+
+
+class Clocks:
+    """The knowledge of all warps of a cluster."""
+
+    def __init__(self, warps: int):
+        self.warps = warps
+        self.readers = warps + warps // 4
+        """Warps, and behind them their warpgroups, in whose name wgmma reads."""
+        self.agents = self.readers
+        self.known: NDArray[np.int32] = np.zeros((warps, 2, self.readers + 32), np.int32)
+        self.known[np.arange(warps), 0, np.arange(warps)] = 1
+
+    def new_agent(self) -> int:
+        """The number of one more asynchronous engine."""
+        if self.agents == self.known.shape[2]:
+            self.known = np.concatenate([self.known, np.zeros_like(self.known)], axis=2)
+        self.agents += 1
+        return self.agents - 1
+
+    def release(self, warp: int) -> Knowledge:
+        """What ``warp`` knows now, to be handed on; its own work from here on is newer."""
+        given = self.known[warp].copy()
+        self.known[warp, 0, warp] += 1
+        return given
+
+    def acquire(self, warp: int, given: Knowledge) -> None:
+        """Warp ``warp`` knows what was handed on, too."""
+        width = given.shape[1]
+        own = self.known[warp, :, :width]
+        np.maximum(own, given, out=own)
+
+    def fence_proxy(self, warp: int) -> None:
+        """What ``warp`` knows of ordinary writes may now be read asynchronously."""
+        np.maximum(self.known[warp, 1], self.known[warp, 0], out=self.known[warp, 1])
+
+
+def join(first: Knowledge | None, second: Knowledge) -> Knowledge:
+    """Both together."""
+    if first is None:
+        return second.copy()
+    if first.shape[1] < second.shape[1]:
+        first, second = second, first
+    joined = first.copy()
+    own = joined[:, : second.shape[1]]
+    np.maximum(own, second, out=own)
+    return joined
