@@ -1,8 +1,8 @@
 """Runs PTX without a GPU: the text that was emitted, block after block, with everything checked.
 
 Level: how the NVIDIA targets run where there is no NVIDIA. In: PTX text (ours or anybody's), a kernel's name, a launch.
-Out: global memory as the kernel leaves it and a report of what it did; a race, a deadlock, a missing wait, an access out
-of bounds or of something nobody wrote is a :class:`SimulatedFault` with the PTX line and the operation it came from::
+Out: global memory as the kernel leaves it and a report of what it did; a race, a deadlock, a missing wait, an access
+out of bounds or of what nobody wrote is a :class:`SimulatedFault` with the PTX line and the operation it came from::
 
     memory = GlobalMemory()
     x, y = memory.allocate(np.ones(1000, np.float32)), memory.empty((1000,), np.float32)
@@ -29,8 +29,9 @@ from crosstile.targets.nvidia.simulator.block import Cluster, Launch, Three
 from crosstile.targets.nvidia.simulator.counts import Counts
 from crosstile.targets.nvidia.simulator.faults import SimulatedFault, Trouble
 from crosstile.targets.nvidia.simulator.global_memory import GlobalMemory
-from crosstile.targets.nvidia.simulator.program import Program, parameter_layout
+from crosstile.targets.nvidia.simulator.program import parameter_layout
 from crosstile.targets.nvidia.simulator.report import Report
+from crosstile.targets.nvidia.simulator.rules import decode
 from crosstile.targets.nvidia.simulator.scheduler import run_cluster
 from crosstile.targets.nvidia.tensor_map import TensorMap
 
@@ -62,7 +63,7 @@ def simulate(
     shape = _three(block, "block")
     _check_block(found, shape)
     _check_arguments(found, arguments)
-    program = Program(module, found)
+    program = decode(module, found)
     parameters, maps = _parameters(found, arguments)
     counts = Counts(len(found.body))
     launch = Launch(
@@ -130,7 +131,9 @@ def _check_arguments(kernel: Kernel, arguments: Sequence[Argument]) -> None:
     if len(arguments) != len(kernel.parameters):
         raise CrosstileError(
             f"kernel '{kernel.name}' has {len(kernel.parameters)} parameters, not {len(arguments)}: "
-            + ", ".join(f"{one.name} (.{one.type}{f'[{one.count}]' if one.count > 1 else ''})" for one in kernel.parameters)
+            + ", ".join(
+                f"{one.name} (.{one.type}{f'[{one.count}]' if one.count > 1 else ''})" for one in kernel.parameters
+            )
         )
 
 

@@ -1,7 +1,7 @@
 """Reads and writes of memory by the active lanes of a gang, in every state space.
 
-Level: the simulator. In: addresses over lanes, a width. Out: the data, with bounds, alignment, initialisation, races and
-bank conflicts looked after. Instructions that touch memory go through :func:`load` and :func:`store`.
+Level: the simulator. In: addresses over lanes, a width. Out: the data, with bounds, alignment, initialisation, races
+and bank conflicts looked after. Instructions that touch memory go through :func:`load` and :func:`store`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crosstile.targets.nvidia.ptx.module import Address, Immediate, Instruction, Operand, Register, Symbol
+from crosstile.targets.nvidia.ptx.module import Address, Immediate, Instruction, Operand, Symbol
 from crosstile.targets.nvidia.simulator import global_races
 from crosstile.targets.nvidia.simulator.block import RANK_SHIFT, Block
 from crosstile.targets.nvidia.simulator.clocks import join
@@ -70,7 +70,7 @@ def address_reader(program: Program, instruction: Instruction, operand: Operand)
     if isinstance(base, Immediate):
         constant = np.array([base.value + offset], np.int64)
         return lambda gang: constant
-    is_wide = isinstance(base, Register) and program.kernel.registers.get(base.name, "b64")[1:] == "64"
+    is_wide = program.kernel.registers.get(base.name, "b64")[1:] == "64"
     read = reader(program, instruction, base, "u64" if is_wide else "u32")
     if offset == 0:
         return lambda gang: read(gang).astype(np.int64)
@@ -106,13 +106,17 @@ def store(gang: Gang, space: str, addresses: Lanes, lanes: Lanes | None, values:
         data = values[part.rows]
         part.check_write(lambda part=part, data=data: part.view[part.indices] == data)
         part.view[part.indices] = data
+        if (wrong := part.view[part.indices] != data).any():
+            lane = int(part.lanes[wrong.any(axis=1)][0])
+            raise Trouble("race", f"writes different values to one place, thread {lane} and another", access.site)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The lanes ``rows`` (of the active ones) of an access that lie in one array."""
+    """The lanes ``rows`` (of the active ones; threads ``lanes``) of an access that lie in one array."""
 
     rows: Any
+    lanes: Lanes
     view: Lanes
     indices: Lanes
     check_read: Callable[[], None] | None
@@ -130,7 +134,7 @@ def _parts(gang: Gang, space: str, addresses: Lanes, lanes: Lanes | None, access
                 name = "shared::cluster" if name == "shared" else name
                 inner = addresses[rows] - WINDOWS[name.split("::")[0]]
                 for part in _parts(gang, name, inner, own, access):
-                    yield Part(rows[part.rows], part.view, part.indices, part.check_read, part.check_write)
+                    yield Part(rows[part.rows], part.lanes, part.view, part.indices, part.check_read, part.check_write)
     elif space in ("global", "const"):
         yield from _global_parts(gang, addresses, lanes, access)
     elif space == "shared":
@@ -140,10 +144,8 @@ def _parts(gang: Gang, space: str, addresses: Lanes, lanes: Lanes | None, access
         for rank in np.unique(ranks):
             rows = np.flatnonzero(ranks == rank)
             own = rows if lanes is None else lanes[rows]
-            part = _shared_part(
-                gang, addresses[rows] & (1 << RANK_SHIFT) - 1, own, access, gang.block.peer(int(rank))
-            )
-            yield Part(rows[part.rows], part.view, part.indices, part.check_read, part.check_write)
+            part = _shared_part(gang, addresses[rows] & (1 << RANK_SHIFT) - 1, own, access, gang.block.peer(int(rank)))
+            yield Part(rows[part.rows], part.lanes, part.view, part.indices, part.check_read, part.check_write)
     elif space == "local":
         yield _local_part(gang, addresses, lanes, access)
     else:
@@ -225,7 +227,8 @@ def _global_part(
             allocation.written[offsets[:, np.newaxis] + np.arange(access.width)] = True
 
     view = allocation.bytes.view(f"u{access.size}")
-    return Part(rows, view, indices, check_read, check_write)
+    threads = gang.thread if lanes is None else gang.thread[lanes]
+    return Part(rows, threads, view, indices, check_read, check_write)
 
 
 def _shared_part(gang: Gang, addresses: Lanes, lanes: Lanes | None, access: Access, owner: Block) -> Part:
@@ -248,14 +251,17 @@ def _shared_part(gang: Gang, addresses: Lanes, lanes: Lanes | None, access: Acce
         block.launch.counts.add_shared(access.site, addresses, warp, lane, access.width)
         per = access.size // shared.granule
         same = (lambda: np.repeat(is_same(), per, axis=1)) if per > 1 else is_same
-        if owner.mbarriers and any(((addresses <= at) & (at < addresses + access.width)).any() for at in owner.mbarriers):
+        if owner.mbarriers and any(
+            ((addresses <= at) & (at < addresses + access.width)).any() for at in owner.mbarriers
+        ):
             raise Trouble("barrier", "writes to an mbarrier object with an ordinary store")
         shared.note_write(granules, column, access.site, kind=kind, is_same=same)
         if access.strong:
             _release(gang, addresses)
 
     view = shared.views[access.size]
-    return Part(slice(None), view, element_indices(addresses, access), check_read, check_write)
+    threads = gang.thread if lanes is None else gang.thread[lanes]
+    return Part(slice(None), threads, view, element_indices(addresses, access), check_read, check_write)
 
 
 def _local_part(gang: Gang, addresses: Lanes, lanes: Lanes | None, access: Access) -> Part:
@@ -272,7 +278,7 @@ def _local_part(gang: Gang, addresses: Lanes, lanes: Lanes | None, access: Acces
     def count(name: str) -> None:
         counts.add_bytes(name, len(addresses) * access.width)
 
-    return Part(slice(None), flat, indices, lambda: count("local load"), lambda is_same: count("local store"))
+    return Part(slice(None), thread, flat, indices, lambda: count("local load"), lambda is_same: count("local store"))
 
 
 def _parameter_part(gang: Gang, addresses: Lanes, access: Access) -> Part:
@@ -284,7 +290,8 @@ def _parameter_part(gang: Gang, addresses: Lanes, access: Access) -> Part:
     def refuse(is_same: Callable[[], Lanes]) -> None:
         raise Trouble("bounds", f"{access.does} a parameter of the kernel")
 
-    return Part(slice(None), data.view(f"u{access.size}"), element_indices(addresses, access), None, refuse)
+    view = data.view(f"u{access.size}")
+    return Part(slice(None), gang.thread, view, element_indices(addresses, access), None, refuse)
 
 
 # What strong accesses order, per location.

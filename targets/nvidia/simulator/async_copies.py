@@ -9,6 +9,7 @@ PTX ISA, "Data Movement: asynchronous copy".
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from crosstile.targets.nvidia.ptx.module import Immediate, Instruction, Register
 from crosstile.targets.nvidia.simulator.access import Access, active_lanes, address_reader, load, space_of, spread
 from crosstile.targets.nvidia.simulator.barriers import active_warps
-from crosstile.targets.nvidia.simulator.block import AsyncCopy, Block, BulkState
+from crosstile.targets.nvidia.simulator.block import AsyncCopy, Block, BulkState, SharedBarrier
 from crosstile.targets.nvidia.simulator.bulk import bulk_copy, bulk_tensor_copy
 from crosstile.targets.nvidia.simulator.faults import Trouble, not_simulated
 from crosstile.targets.nvidia.simulator.gang import Gang
@@ -79,7 +80,8 @@ def _copy(program: Program, instruction: Instruction, site: int) -> Execute:
             block.shared.start_copy(granules[rows], warp, site)
             block.shared.views[unit][words[rows]] = POISON * 0x01010101
             copy = AsyncCopy(words[rows], data[rows], granules[rows], site)
-            block.states[warp - block.first_warp].open.append(copy)
+            state = block.states[int(warp) - block.first_warp]
+            state.open.append(copy)
 
     return run
 
@@ -89,6 +91,11 @@ def _deliver(block: Block, warp: int, copies: list[AsyncCopy]) -> None:
         block.shared.views[4][copy.addresses] = copy.data
         clock = int(block.clocks.known[warp, 0, warp])
         block.shared.finish_copy(copy.granules, warp, clock, copy.site, GENERIC)
+
+
+def _deliver_and_arrive(gang: Gang, warp: int, lanes: Lanes, copies: list[AsyncCopy], barrier: SharedBarrier) -> None:
+    _deliver(gang.block, warp, copies)
+    barrier.change(partial(barrier.machine.arrive, len(lanes)), knowledge_of(gang, lanes))
 
 
 def _commit(program: Program, instruction: Instruction, site: int) -> Execute:
@@ -145,12 +152,7 @@ def _arrive_on_copies(program: Program, instruction: Instruction, site: int) -> 
             if not keeps_count:
                 barrier.machine.pending += len(own)
 
-            def deliver(warp: int = warp, own: Lanes = own, copies: list[AsyncCopy] = copies) -> None:
-                _deliver(block, warp, copies)
-                given = knowledge_of(gang, own)
-                barrier.change(lambda: barrier.machine.arrive(len(own)), given)
-
-            barrier.deliveries.append(deliver)
+            barrier.deliveries.append(partial(_deliver_and_arrive, gang, warp, own, copies, barrier))
 
     return run
 
@@ -230,4 +232,3 @@ def finish_block(block: Block) -> None:
 
 
 RULES: dict[str, Callable[[Program, Instruction, int], Execute]] = {"cp": _cp}
-

@@ -30,7 +30,7 @@ def active_warps(gang: Gang) -> list[int]:
     """The warps (numbers in the cluster) that have active lanes."""
     if gang.mask is None:
         return [warp + gang.block.first_warp for warp in gang.warps]
-    rows = gang.warp_rows().any(axis=1)
+    rows: list[bool] = np.asarray(gang.warp_rows().any(axis=1)).tolist()
     return [warp + gang.block.first_warp for warp, here in zip(gang.warps, rows, strict=True) if here]
 
 

@@ -28,7 +28,7 @@ Lanes = NDArray[Any]
 Three = tuple[int, int, int]
 
 RANK_SHIFT = 24
-"""An address in shared::cluster space is the block's rank in the cluster above these bits, and its own address below."""
+"""An address in shared::cluster is the block's rank in the cluster above these bits, and its own address below."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Launch:
     symbols: dict[str, int]
 
 
-@dataclass
+@dataclass(eq=False)
 class NamedBarrier:
     """One of the 16 barriers of a block: threads expected in this use, and what those who arrived know."""
 
@@ -61,7 +61,7 @@ class NamedBarrier:
     site: int = -1
 
 
-@dataclass
+@dataclass(eq=False)
 class SharedBarrier:
     """An mbarrier object in shared memory, what its arrivals know, and the copies that will report to it.
 
@@ -92,7 +92,7 @@ class SharedBarrier:
         return result
 
 
-@dataclass
+@dataclass(eq=False)
 class AsyncCopy:
     """Ordinary cp.async of one warp: where its bytes go, what they are and which instruction issued it."""
 
@@ -102,7 +102,7 @@ class AsyncCopy:
     site: int
 
 
-@dataclass
+@dataclass(eq=False)
 class WarpState:
     """Asynchronous copies that one warp has issued: not yet committed, and committed groups, oldest first."""
 
@@ -110,7 +110,7 @@ class WarpState:
     groups: list[list[AsyncCopy]] = field(default_factory=list[list[AsyncCopy]])
 
 
-@dataclass
+@dataclass(eq=False)
 class BulkState:
     """Bulk copies out of shared memory that one thread has issued: not yet committed, and committed groups."""
 
@@ -118,7 +118,7 @@ class BulkState:
     groups: list[list[BulkStore]] = field(default_factory=list[Any])
 
 
-@dataclass
+@dataclass(eq=False)
 class BulkStore:
     """A bulk copy from shared to global memory: ``finish_read`` ends its use of the source, ``finish`` writes."""
 
@@ -128,7 +128,7 @@ class BulkStore:
     has_read: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class WarpGroup:
     """wgmma of one warpgroup: what ends with those not yet committed, and with each committed group, oldest first."""
 

@@ -1,8 +1,8 @@
 """cp.async.bulk and cp.async.bulk.tensor: one copy per active lane.
 
-Level: the simulator's rules. In: decoded instructions. Out: closures. Copies into shared memory report to an mbarrier of
-the block that they write, copies out of it belong to the issuing thread's bulk groups. Which bytes go where is said by
-:mod:`tensor_copy`.
+Level: the simulator's rules. In: decoded instructions. Out: closures. Copies into shared memory report to an mbarrier
+of the block that they write, copies out of it belong to the issuing thread's bulk groups. :mod:`tensor_copy` says which
+bytes go where.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def bulk_tensor_copy(program: Program, instruction: Instruction, site: int) -> E
     places = [reader(program, instruction, one, "s32") for one in source.rest[0].elements]
     shared = address_reader(program, instruction, to)
     if mbarrier is None:
-        operation = next((one for one in modifiers if one in ("add", "min", "max", "inc", "dec", "and", "or", "xor")), "")
+        operation = next(
+            (one for one in modifiers if one in ("add", "min", "max", "inc", "dec", "and", "or", "xor")), ""
+        )
         return _tensor_store(where, places, shared, operation, site)
     barrier = address_reader(program, instruction, mbarrier)
     mask = None if mask_operand is None else reader(program, instruction, mask_operand, "b16")
@@ -92,7 +94,9 @@ def bulk_tensor_copy(program: Program, instruction: Instruction, site: int) -> E
                 blocks = [gang.block.peer(rank) for rank in range(16) if bits >> rank & 1]
             copy = box_copy(tensor_map, tuple(int(one) for one in coordinates[row]), inner)
             size = tensor_map.transaction_bytes
-            gang.block.launch.counts.add_bytes("global to shared, asynchronous", int(copy.inside.sum()) * copy.element_bytes)
+            gang.block.launch.counts.add_bytes(
+                "global to shared, asynchronous", int(copy.inside.sum()) * copy.element_bytes
+            )
             for block in blocks:
                 rank = block.rank << RANK_SHIFT
                 _start_load(
@@ -165,9 +169,7 @@ def _tensor_store(where: Read, places: list[Read], shared: Read, operation: str,
             bytes_ = copy.shared_addresses[:, np.newaxis] + np.arange(copy.element_bytes)
             targets = copy.global_addresses[copy.inside]
             element = tensor_map.element if operation else ""
-            _start_store(
-                gang, int(lane), bytes_, copy.inside, targets, copy.element_bytes, operation, element, site
-            )
+            _start_store(gang, int(lane), bytes_, copy.inside, targets, copy.element_bytes, operation, element, site)
 
     return run
 
@@ -222,7 +224,7 @@ def bulk_copy(program: Program, instruction: Instruction, site: int) -> Execute:
     target, where = address_reader(program, instruction, to), address_reader(program, instruction, source)
     count = reader(program, instruction, size, "u32")
     is_load = _is_load(instruction)
-    if is_load and "global" not in instruction.modifiers or instruction.modifiers[0] == "reduce":
+    if (is_load and "global" not in instruction.modifiers) or instruction.modifiers[0] == "reduce":
         raise not_simulated(instruction, f"form '{instruction.name}' of bulk copies")
     barrier = address_reader(program, instruction, instruction.operands[3]) if is_load else None
 
@@ -253,5 +255,3 @@ def bulk_copy(program: Program, instruction: Instruction, site: int) -> Execute:
                 _start_store(gang, int(lane), bytes_, inside, end + offsets, 16, "", "", site)
 
     return run
-
-

@@ -2,8 +2,8 @@
 
 Level: the simulator. In: releases and acquires (barriers, mbarriers, atomics, proxy fences). Out: whether an access of
 one warp happens before one of another. Every warp counts its releases; ``known[w, 0, u]`` is the newest count of ``u``
-whose work warp ``w`` may see, ``known[w, 1, u]`` the same behind a proxy fence: what ``u`` wrote with ordinary stores up
-to there may be read by TMA and wgmma on behalf of ``w``. Agents beyond the warps are mbarriers, for the copies that
+whose work warp ``w`` may see, ``known[w, 1, u]`` the same behind a proxy fence: what ``u`` wrote with ordinary stores
+up to there may be read by TMA and wgmma on behalf of ``w``. Agents beyond the warps are mbarriers, for the copies that
 report to them. Source: Lamport 1978; Flanagan and Freund, FastTrack, PLDI 2009; PTX ISA, "Memory Consistency Model".
 """
 

@@ -16,6 +16,7 @@ from crosstile.targets.fma import flush
 from crosstile.targets.nvidia.ptx.module import Instruction, Pair
 from crosstile.targets.nvidia.simulator.integer import elementwise
 from crosstile.targets.nvidia.simulator.operands import DTYPES, reader, writer
+from crosstile.targets.nvidia.simulator.rounding import where
 
 if TYPE_CHECKING:
     from crosstile.targets.nvidia.simulator.gang import Gang
@@ -78,9 +79,9 @@ def _set_predicate(program: Program, instruction: Instruction, site: int) -> Exe
 
     def run(gang: Gang) -> None:
         result, other = compared(gang)
-        values = [result, ~result]
+        values: list[Any] = [result, ~result]
         if combine is not None and other is not None:
-            values = [combine(value, other) for value in values]
+            values = [np.asarray(combine(value, other)) for value in values]
         for write, value in zip(writes, values, strict=False):
             write(gang, value)
 
@@ -99,19 +100,19 @@ def _set(program: Program, instruction: Instruction, site: int) -> Execute:
         result, other = compared(gang)
         if combine is not None and other is not None:
             result = combine(result, other)
-        write(gang, np.where(result, one, dtype.type(0)))
+        write(gang, where(result, one, dtype.type(0)))
 
     return run
 
 
 def _select(program: Program, instruction: Instruction, site: int) -> Execute:
     kind = instruction.modifiers[-1]
-    return elementwise(program, instruction, lambda a, b, p: np.where(p, a, b), (kind, kind, "pred"))
+    return elementwise(program, instruction, lambda a, b, p: where(p, a, b), (kind, kind, "pred"))
 
 
 def _select_by_sign(program: Program, instruction: Instruction, site: int) -> Execute:
     kind, sign = instruction.modifiers[-2:]
-    return elementwise(program, instruction, lambda a, b, c: np.where(c >= 0, a, b), (kind, kind, sign))
+    return elementwise(program, instruction, lambda a, b, c: where(c >= 0, a, b), (kind, kind, sign))
 
 
 RULES: dict[str, Callable[[Program, Instruction, int], Execute]] = {

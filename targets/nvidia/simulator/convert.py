@@ -19,13 +19,13 @@ from crosstile.targets.nvidia.ptx.module import Instruction
 from crosstile.targets.nvidia.simulator.faults import not_simulated
 from crosstile.targets.nvidia.simulator.integer import elementwise, is_integer
 from crosstile.targets.nvidia.simulator.operands import DTYPES
-from crosstile.targets.nvidia.simulator.rounding import round_to
+from crosstile.targets.nvidia.simulator.rounding import round_to, where
 
 if TYPE_CHECKING:
     from crosstile.targets.nvidia.simulator.program import Execute, Program
 
 Lanes = NDArray[Any]
-Function = Callable[..., Lanes]
+Function = Callable[[Any], Any]
 
 _INTEGRAL: dict[str, Function] = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 _FLOAT8 = {"e4m3x2": np.dtype(ml_dtypes.float8_e4m3fn), "e5m2x2": np.dtype(ml_dtypes.float8_e5m2)}
@@ -83,9 +83,9 @@ def _float_to_integer(to: str, modifiers: tuple[str, ...]) -> Function:
             a = flush(a)
         wide = rounding(a.astype(np.float64))
         low, high = wide <= float(limits.min), wide >= float(limits.max)
-        inside = np.where(low | high | np.isnan(wide), 0.0, wide).astype(dtype)
-        result = np.where(low, dtype.type(limits.min), np.where(high, dtype.type(limits.max), inside))
-        return np.where(np.isnan(wide), np.array(if_nan, f"u{dtype.itemsize}").astype(dtype), result).astype(dtype)
+        inside = where(low | high | np.isnan(wide), 0.0, wide).astype(dtype)
+        result = where(low, dtype.type(limits.min), where(high, dtype.type(limits.max), inside))
+        return where(np.isnan(wide), np.array(if_nan, f"u{dtype.itemsize}").astype(dtype), result).astype(dtype)
 
     return convert
 
@@ -94,17 +94,17 @@ def _integer_to_float(to: str, modifiers: tuple[str, ...]) -> Function:
     dtype, mode = DTYPES[to], _mode(modifiers)
 
     def convert(a: Lanes) -> Lanes:
-        if a.dtype.itemsize < 8 or dtype == np.float64 and mode == "rn":
+        if a.dtype.itemsize < 8 or (dtype == np.float64 and mode == "rn"):
             return round_to(a.astype(np.float64), dtype, mode)
         if dtype == np.float64:
             raise ValueError(f".{mode}.f64")
         # 64 bits do not fit float64: the low ones are folded into the last one kept, which rounds to odd.
-        magnitude = np.where(a < 0, -a, a).astype(np.uint64) if a.dtype.kind == "i" else a
+        magnitude = where(a < 0, -a, a).astype(np.uint64) if a.dtype.kind == "i" else a
         large = magnitude >= np.uint64(1 << 53)
         odd = magnitude >> np.uint64(11) << np.uint64(11)
-        odd |= np.where(odd != magnitude, np.uint64(1 << 11), np.uint64(0))
-        wide = np.where(large, odd, magnitude).astype(np.float64)
-        return round_to(np.where(a < 0, -wide, wide), dtype, mode)
+        odd |= where(odd != magnitude, np.uint64(1 << 11), np.uint64(0))
+        wide = where(large, odd, magnitude).astype(np.float64)
+        return round_to(where(a < 0, -wide, wide), dtype, mode)
 
     return convert
 
@@ -125,9 +125,9 @@ def _float_to_float(to: str, source: str, modifiers: tuple[str, ...]) -> Functio
         if ftz and dtype == np.float32:
             result = flush(result)
         if saturate:
-            result = np.where(result > 0, np.minimum(result, dtype.type(1)), dtype.type(0))
+            result = where(result > 0, np.minimum(result, dtype.type(1)), dtype.type(0))
         if relu:
-            result = np.where(result <= 0, dtype.type(0), result)
+            result = where(result <= 0, dtype.type(0), result)
         if to == source == "f64" or (to, source) == ("f64", "f32"):
             return result
         return result.astype(dtype, copy=False)
@@ -140,16 +140,16 @@ def _pack(program: Program, instruction: Instruction) -> Execute:
     to, source = instruction.modifiers[-2:]
     dtype, mode, relu = _PACKED[to], _mode(instruction.modifiers), "relu" in instruction.modifiers
     saturate = "satfinite" in instruction.modifiers
+    most = 65504.0 if to == "f16x2" else float.fromhex("0x1.fep127")
     if source != "f32" or len(instruction.operands) != 3:
         raise not_simulated(instruction, f"conversion to .{to} from .{source}")
 
-    def half(a: Lanes) -> Lanes:
+    def half(a: Any) -> Any:
         result = round_to(a.astype(np.float64), dtype, mode)
         if saturate:
-            most = ml_dtypes.finfo(dtype).max
-            result = np.where(np.isnan(a), result, np.clip(result.astype(np.float32), -most, most).astype(dtype))
+            result = where(np.isnan(a), result, np.clip(result.astype(np.float32), -most, most).astype(dtype))
         if relu:
-            result = np.where(result.astype(np.float32) <= 0, dtype.type(0), result)
+            result = where(result.astype(np.float32) <= 0, dtype.type(0), result)
         return result.astype(dtype).view(np.uint16).astype(np.uint32)
 
     return elementwise(program, instruction, lambda a, b: half(a) << np.uint32(16) | half(b), (source, source))
@@ -161,9 +161,9 @@ def _to_float8(program: Program, instruction: Instruction) -> Execute:
 
     def narrow(wide: Lanes) -> Lanes:
         if relu:
-            wide = np.where(wide <= 0, 0.0, wide)
+            wide = where(wide <= 0, 0.0, wide)
         bits = np.clip(wide, -most, most).astype(np.float32).astype(dtype).view(np.uint8)
-        return np.where(np.isnan(wide), np.uint8(0x7F), bits).astype(np.uint16)
+        return where(np.isnan(wide), np.uint8(0x7F), bits).astype(np.uint16)
 
     if source == "f32":
 
@@ -186,7 +186,7 @@ def _from_float8(source: str, half: np.dtype[Any], relu: bool) -> Function:
     def convert(a: Lanes) -> Lanes:
         wide = np.ascontiguousarray(a).view(dtype).reshape(-1, 2).astype(np.float64)
         if relu:
-            wide = np.where(wide <= 0, 0.0, wide)
+            wide = where(wide <= 0, 0.0, wide)
         return np.ascontiguousarray(round_to(wide, half, "rn")).view(np.uint32).reshape(-1)
 
     return convert
@@ -198,14 +198,14 @@ def _to_tf32(modifiers: tuple[str, ...]) -> Function:
     def convert(a: Lanes) -> Lanes:
         bits = np.ascontiguousarray(a).view(np.uint32)
         if "relu" in modifiers:
-            bits = np.where(a <= 0, np.uint32(0), bits)
+            bits = where(a <= 0, np.uint32(0), bits)
         step = np.uint32(0)
         if "rna" in modifiers:
             step = np.uint32(0x1000)
         elif "rn" in modifiers:
             step = np.uint32(0xFFF) + (bits >> np.uint32(13) & np.uint32(1))
         rounded = bits + step & np.uint32(0xFFFFE000)
-        return np.where(np.isnan(a), np.uint32(0x7FFFFFFF), np.where(np.isinf(a), bits, rounded))
+        return where(np.isnan(a), np.uint32(0x7FFFFFFF), where(np.isinf(a), bits, rounded))
 
     return convert
 

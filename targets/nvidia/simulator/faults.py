@@ -51,9 +51,7 @@ class NotSimulated(CrosstileError):
 
 def not_simulated(instruction: Instruction, what: str) -> NotSimulated:
     """The error for something in ``instruction`` that has no rule, to be raised by the caller."""
-    return NotSimulated(
-        f"the simulator has no {what}", attribute(instruction.location), (Note(_line(instruction)),)
-    )
+    return NotSimulated(f"the simulator has no {what}", attribute(instruction.location), (Note(_line(instruction)),))
 
 
 def _line(instruction: Instruction) -> str:

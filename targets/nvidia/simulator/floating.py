@@ -1,9 +1,9 @@
 """Floating point arithmetic: f16, bf16, f32, f64 and the packed pairs.
 
 Level: the simulator's rules. In: decoded instructions. Out: one closure each. PTX ISA, "Floating Point Instructions",
-"Half Precision Floating Point Instructions". add, sub, mul, fma, div.rn, rcp.rn and sqrt.rn are rounded once, exactly as
-the mode says; the ``.approx`` and ``.full`` functions are computed in float64 and rounded to nearest, which lies inside
-the errors that the PTX ISA documents but is not the bits of any chip.
+"Half Precision Floating Point Instructions". add, sub, mul, fma, div.rn, rcp.rn and sqrt.rn are rounded once, exactly
+as the mode says; the ``.approx`` and ``.full`` functions are computed in float64 and rounded to nearest, which lies
+inside the errors that the PTX ISA documents but is not the bits of any chip.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from crosstile.targets.nvidia.simulator.program import Execute, Program
 
 Lanes = NDArray[Any]
-Function = Callable[..., Lanes]
+Function = Callable[..., Any]
+Unary = Callable[[Any], Any]
 
 _HALVES = {"f16x2": np.dtype(np.float16), "bf16x2": np.dtype(ml_dtypes.bfloat16), "f32x2": np.dtype(np.float32)}
 
@@ -85,6 +86,13 @@ def _nan_or(function: Function) -> Function:
     return propagate
 
 
+def _of_three(function: Function) -> Function:
+    def three(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
+        return function(function(a, b), c)
+
+    return three
+
+
 def _xor_sign(function: Function) -> Function:
     def magnitude(a: Lanes, b: Lanes) -> Lanes:
         kind = f"u{a.dtype.itemsize}"
@@ -118,7 +126,9 @@ def _finish(instruction: Instruction, function: Function, dtype: np.dtype[Any], 
         if ftz:
             result = flush(result)
         if saturate:
-            result = np.where(result != result, result.dtype.type(0), np.clip(result, 0, 1).astype(dtype)) + dtype.type(0)
+            result = np.where(result != result, result.dtype.type(0), np.clip(result, 0, 1).astype(dtype)) + dtype.type(
+                0
+            )
         if relu:
             result = np.where(result <= 0, dtype.type(0), result)
         return result if keeps_nan else canonical(result if result.flags.writeable else result.copy())
@@ -143,10 +153,14 @@ def _mode(instruction: Instruction) -> str:
 def _arithmetic(program: Program, instruction: Instruction, site: int) -> Execute:
     """add, sub, mul, mad, fma, min, max, neg and abs of every type."""
     kind, opcode = instruction.modifiers[-1], instruction.opcode
-    if opcode in INTEGER and (is_integer(kind) or kind in ("u16x2", "s16x2") or kind[0] == "b" and kind[1:].isdigit()):
+    if opcode in INTEGER and (
+        is_integer(kind) or kind in ("u16x2", "s16x2") or (kind[0] == "b" and kind[1:].isdigit())
+    ):
         return INTEGER[opcode](program, instruction)
     half = _HALVES.get(kind)
-    dtype = half or np.dtype({"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f64": np.float64}[kind])
+    dtype = half or np.dtype(
+        {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f64": np.float64}[kind]
+    )
     mode = _mode(instruction)
     keeps_nan = False
     if opcode in ("neg", "abs"):
@@ -158,8 +172,7 @@ def _arithmetic(program: Program, instruction: Instruction, site: int) -> Execut
         if "abs" in instruction.modifiers:
             function = _xor_sign(function)
         if len(instruction.operands) == 4:
-            two = function
-            function = lambda a, b, c: two(two(a, b), c)  # noqa: E731
+            function = _of_three(function)
     elif mode == "rn":
         function = _EXACT[opcode]
     elif dtype == np.float32:
@@ -187,7 +200,7 @@ def _tanh(x: Lanes) -> Lanes:
     return np.tanh(x)
 
 
-_FUNCTIONS: dict[str, Function] = {
+_FUNCTIONS: dict[str, Unary] = {
     "rcp": lambda x: 1.0 / x,
     "sqrt": np.sqrt,
     "rsqrt": lambda x: 1.0 / np.sqrt(x),
@@ -203,7 +216,9 @@ def _function(program: Program, instruction: Instruction, site: int) -> Execute:
     """Functions of one argument, in float64 and rounded once."""
     kind = instruction.modifiers[-1]
     half = _HALVES.get(kind)
-    dtype = half or np.dtype({"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f64": np.float64}[kind])
+    dtype = half or np.dtype(
+        {"f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f64": np.float64}[kind]
+    )
     exact, mode = _FUNCTIONS[instruction.opcode], _mode(instruction)
     if dtype == np.float64 and mode != "rn":
         raise not_simulated(instruction, f"rounding '.{mode}' of '{instruction.opcode}.f64'")
@@ -221,7 +236,7 @@ def _copysign(program: Program, instruction: Instruction, site: int) -> Execute:
     return elementwise(program, instruction, lambda sign, value: np.copysign(value, sign), (kind, kind))
 
 
-_TESTS: dict[str, Function] = {
+_TESTS: dict[str, Unary] = {
     "finite": np.isfinite,
     "infinite": np.isinf,
     "number": lambda x: ~np.isnan(x),

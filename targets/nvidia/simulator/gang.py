@@ -1,9 +1,9 @@
 """Warps that run in lockstep: one register file of arrays over their lanes.
 
-Level: the simulator. In: the warps of a block. Out: :class:`Gang`, which instructions read and write. Warps are contexts
-of their own: a gang is only how they are stored while they do the same, and splits when they part. Lanes of one warp
-that part are *strands* of the gang, each with a program counter and a mask; the scheduler runs the one that is furthest
-behind and joins strands that meet. Register arrays are never changed in place, so that they may be shared.
+Level: the simulator. In: the warps of a block. Out: :class:`Gang`, which instructions read and write. Warps are
+contexts of their own: a gang is only how they are stored while they do the same, and splits when they part. Lanes of
+one warp that part are *strands* of the gang, each with a program counter and a mask; the scheduler runs the one that is
+furthest behind and joins strands that meet. Register arrays are never changed in place, so that they may be shared.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Mask = NDArray[np.bool_]
 LANES = 32
 
 
-@dataclass
+@dataclass(eq=False)
 class Wait:
     """Why a strand does not go on: until ``ready``, and then ``resume`` once; ``what`` is for the report of a deadlock.
 
-    ``barriers`` are the mbarriers whose copies would help, ``give_up`` lets a test that may answer "not yet" do so when nothing else can run; ``meets`` waits for other lanes of
-    the same warps to arrive at the same instruction.
+    ``barriers`` are the mbarriers whose copies would help, ``give_up`` lets a test that may answer "not yet" do so when
+    nothing else can run; ``meets`` waits for other lanes of the same warps to arrive at the same instruction.
     """
 
     ready: Callable[[], bool]
@@ -42,7 +42,7 @@ class Wait:
     barriers: tuple[object, ...] = ()
 
 
-@dataclass
+@dataclass(eq=False)
 class Strand:
     """Lanes of a gang at one place: ``mask`` is None for all of them."""
 
@@ -52,7 +52,7 @@ class Strand:
     wait: Wait | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Pending:
     """Registers that an asynchronous wgmma may still read or write: ``site`` issued it."""
 
@@ -61,7 +61,7 @@ class Pending:
     issue: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Gang:
     """Some warps of a block; ``watched`` has the registers that are not simply readable and why."""
 
@@ -88,7 +88,7 @@ class Gang:
     # Registers.
 
     def unusual(self, index: int) -> Lanes:
-        """A register that is undefined, in part undefined, or in use by wgmma; raises :class:`Trouble` if it is read."""
+        """A register that is undefined, in part undefined, or in use by wgmma, if that does no harm."""
         found = self.watched.get(index)
         name = self.block.program.register_names[index]
         value = self.registers[index]

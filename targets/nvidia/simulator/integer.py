@@ -15,30 +15,36 @@ from numpy.typing import NDArray
 from crosstile.targets.nvidia.ptx.module import Immediate, Instruction
 from crosstile.targets.nvidia.simulator.faults import not_simulated
 from crosstile.targets.nvidia.simulator.operands import DTYPES, reader, writer
+from crosstile.targets.nvidia.simulator.rounding import where
 
 if TYPE_CHECKING:
     from crosstile.targets.nvidia.simulator.program import Execute, Program
 
 Lanes = NDArray[Any]
-Function = Callable[..., Lanes]
+Function = (
+    Callable[[Any], Any]
+    | Callable[[Any, Any], Any]
+    | Callable[[Any, Any, Any], Any]
+    | Callable[[Any, Any, Any, Any], Any]
+)
+"""What an instruction does to its sources, arrays over the lanes."""
 
 
 def elementwise(program: Program, instruction: Instruction, function: Function, kinds: tuple[str, ...]) -> Execute:
     """Applies ``function`` to the sources, read as types ``kinds``, and writes what it gives to the destination."""
+    apply: Any = function
     write = writer(program, instruction, instruction.operands[0])
-    reads = [
-        reader(program, instruction, one, kind) for one, kind in zip(instruction.operands[1:], kinds, strict=True)
-    ]
+    reads = [reader(program, instruction, one, kind) for one, kind in zip(instruction.operands[1:], kinds, strict=True)]
     if len(reads) == 1:
         (first,) = reads
-        return lambda gang: write(gang, function(first(gang)))
+        return lambda gang: write(gang, apply(first(gang)))
     if len(reads) == 2:
         first, second = reads
-        return lambda gang: write(gang, function(first(gang), second(gang)))
+        return lambda gang: write(gang, apply(first(gang), second(gang)))
     if len(reads) == 3:
         first, second, third = reads
-        return lambda gang: write(gang, function(first(gang), second(gang), third(gang)))
-    return lambda gang: write(gang, function(*(read(gang) for read in reads)))
+        return lambda gang: write(gang, apply(first(gang), second(gang), third(gang)))
+    return lambda gang: write(gang, apply(*(read(gang) for read in reads)))
 
 
 def is_integer(kind: str) -> bool:
@@ -121,28 +127,28 @@ def _packed(operation: Any, kind: str) -> Function:
 
 def _quotient(a: Lanes, b: Lanes) -> Lanes:
     zero = b == 0
-    safe = np.where(zero, np.ones_like(b), b)
+    safe = where(zero, np.ones_like(b), b)
     result = a // safe
     if a.dtype.kind == "i":
         result = result + ((a % safe != 0) & ((a < 0) != (safe < 0)))
-    return np.where(zero, np.full_like(result, -1 if a.dtype.kind == "i" else np.iinfo(a.dtype).max), result)
+    return where(zero, np.full_like(result, -1 if a.dtype.kind == "i" else np.iinfo(a.dtype).max), result)
 
 
 def _remainder(a: Lanes, b: Lanes) -> Lanes:
-    return np.where(b == 0, a, a - _quotient(a, b) * b)
+    return where(b == 0, a, a - _quotient(a, b) * b)
 
 
-def shift_left(a: Lanes, amount: Lanes) -> Lanes:
+def shift_left(a: Any, amount: Any) -> Any:
     """``shl``: amounts of the width or more give zero."""
     bits = 8 * a.dtype.itemsize
-    return np.where(amount >= bits, a.dtype.type(0), a << np.minimum(amount, bits - 1).astype(a.dtype))
+    return where(amount >= bits, a.dtype.type(0), a << np.minimum(amount, bits - 1).astype(a.dtype))
 
 
-def shift_right(a: Lanes, amount: Lanes) -> Lanes:
+def shift_right(a: Any, amount: Any) -> Any:
     """``shr``: amounts of the width or more give zero, or the sign."""
     bits = 8 * a.dtype.itemsize
     limited = np.minimum(amount, bits - 1).astype(a.dtype)
-    return a >> limited if a.dtype.kind == "i" else np.where(amount >= bits, a.dtype.type(0), a >> limited)
+    return a >> limited if a.dtype.kind == "i" else where(amount >= bits, a.dtype.type(0), a >> limited)
 
 
 def _shift(program: Program, instruction: Instruction) -> Execute:
@@ -188,8 +194,8 @@ def _permute(program: Program, instruction: Instruction) -> Execute:
         for place in range(4):
             choice = selector >> np.uint32(4 * place) & np.uint32(15)
             byte = both >> ((choice & np.uint32(7)).astype(np.uint64) * np.uint64(8)) & np.uint64(255)
-            sign = np.where(byte & np.uint64(128), np.uint64(255), np.uint64(0))
-            result |= np.where(choice & np.uint32(8), sign, byte) << np.uint64(8 * place)
+            sign = where(byte & np.uint64(128), np.uint64(255), np.uint64(0))
+            result |= where(choice & np.uint32(8), sign, byte) << np.uint64(8 * place)
         return result.astype(np.uint32)
 
     return elementwise(program, instruction, permute, ("b32", "b32", "b32"))
@@ -199,19 +205,21 @@ def _extract(program: Program, instruction: Instruction) -> Execute:
     kind = instruction.modifiers[-1]
     bits = DTYPES[kind].itemsize * 8
 
-    def extract(a: Lanes, position: Lanes, length: Lanes) -> Lanes:
+    def extract(a: Any, position: Any, length: Any) -> Any:
         start, count = (x.astype(np.int64) & 255 for x in (position, length))
         start, count, values = np.broadcast_arrays(start, count, a)
-        unsigned = values.view(f"u{a.dtype.itemsize}") if values.flags.c_contiguous else values.astype(f"u{a.dtype.itemsize}")
+        unsigned = (
+            values.view(f"u{a.dtype.itemsize}") if values.flags.c_contiguous else values.astype(f"u{a.dtype.itemsize}")
+        )
         field = shift_right(unsigned, start)
         kept = np.minimum(count, bits)
-        mask = np.where(kept >= bits, ~field.dtype.type(0), shift_left(np.ones_like(field), kept) - field.dtype.type(1))
+        mask = where(kept >= bits, ~field.dtype.type(0), shift_left(np.ones_like(field), kept) - field.dtype.type(1))
         field = field & mask
         if kind[0] == "u":
             return field
         last = np.minimum(np.maximum(start + count - 1, 0), bits - 1)
         sign = (shift_right(unsigned, last) & field.dtype.type(1)) * (count > 0)
-        return np.where(sign != 0, field | ~mask, field).astype(unsigned.dtype).view(a.dtype)
+        return where(sign != 0, field | ~mask, field).astype(unsigned.dtype).view(a.dtype)
 
     return elementwise(program, instruction, extract, (kind, "u32", "u32"))
 
@@ -220,10 +228,10 @@ def _insert(program: Program, instruction: Instruction) -> Execute:
     kind = instruction.modifiers[-1]
     bits = DTYPES[kind].itemsize * 8
 
-    def insert(a: Lanes, b: Lanes, position: Lanes, length: Lanes) -> Lanes:
+    def insert(a: Any, b: Any, position: Any, length: Any) -> Any:
         start, count = (x.astype(np.int64) & 255 for x in (position, length))
         one = np.ones(np.broadcast_shapes(a.shape, b.shape, start.shape, count.shape), a.dtype)
-        mask = np.where(count >= bits, ~a.dtype.type(0), shift_left(one, np.minimum(count, bits)) - a.dtype.type(1))
+        mask = where(count >= bits, ~a.dtype.type(0), shift_left(one, np.minimum(count, bits)) - a.dtype.type(1))
         mask = shift_left(mask, start)
         return b & ~mask | shift_left(a + np.zeros_like(one), start) & mask
 
@@ -232,15 +240,17 @@ def _insert(program: Program, instruction: Instruction) -> Execute:
 
 def _reverse(a: Lanes) -> Lanes:
     data = np.ascontiguousarray(a).view(np.uint8).reshape(len(a), -1)
-    return np.packbits(np.unpackbits(data, axis=1, bitorder="little")[:, ::-1], axis=1, bitorder="little").view(
-        a.dtype
-    ).reshape(-1)
+    return (
+        np.packbits(np.unpackbits(data, axis=1, bitorder="little")[:, ::-1], axis=1, bitorder="little")
+        .view(a.dtype)
+        .reshape(-1)
+    )
 
 
 def _leading_zeros(a: Lanes) -> Lanes:
     bits = 8 * a.dtype.itemsize
     data = np.unpackbits(np.ascontiguousarray(a).view(np.uint8).reshape(len(a), -1), axis=1, bitorder="little")[:, ::-1]
-    return np.where(data.any(axis=1), data.argmax(axis=1), bits).astype(np.uint32)
+    return where(data.any(axis=1), data.argmax(axis=1), bits).astype(np.uint32)
 
 
 def _find_leading(program: Program, instruction: Instruction) -> Execute:
@@ -248,11 +258,11 @@ def _find_leading(program: Program, instruction: Instruction) -> Execute:
     is_shift = "shiftamt" in instruction.modifiers
 
     def find(a: Lanes) -> Lanes:
-        values = np.where(a < 0, ~a, a) if kind[0] == "s" else a
+        values = where(a < 0, ~a, a) if kind[0] == "s" else a
         zeros = _leading_zeros(np.ascontiguousarray(values).view(f"u{a.dtype.itemsize}"))
         bits = 8 * a.dtype.itemsize
         found = zeros if is_shift else np.uint32(bits - 1) - zeros
-        return np.where(zeros == bits, np.uint32(0xFFFFFFFF), found)
+        return where(zeros == bits, np.uint32(0xFFFFFFFF), found)
 
     return elementwise(program, instruction, find, (kind,))
 
@@ -261,7 +271,9 @@ def _dot4(program: Program, instruction: Instruction) -> Execute:
     kinds = instruction.modifiers
 
     def parts(values: Lanes, kind: str) -> Lanes:
-        return np.ascontiguousarray(values).view(np.int8 if kind[0] == "s" else np.uint8).reshape(-1, 4).astype(np.int32)
+        return (
+            np.ascontiguousarray(values).view(np.int8 if kind[0] == "s" else np.uint8).reshape(-1, 4).astype(np.int32)
+        )
 
     def dot(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
         return (parts(a, kinds[0]) * parts(b, kinds[1])).sum(axis=1, dtype=np.int32) + c.view(np.int32)
@@ -306,7 +318,7 @@ RULES: dict[str, Callable[[Program, Instruction, int], Execute]] = {
     "sad": lambda program, instruction, site: elementwise(
         program,
         instruction,
-        lambda a, b, c: np.where(a < b, b - a, a - b) + c,
+        lambda a, b, c: where(a < b, b - a, a - b) + c,
         (instruction.modifiers[-1],) * 3,
     ),
 }
@@ -317,15 +329,9 @@ INTEGER: dict[str, Callable[[Program, Instruction], Execute]] = {
     "sub": add,
     "mul": multiply,
     "mad": multiply_add,
-    "div": lambda program, instruction: elementwise(
-        program, instruction, _quotient, (instruction.modifiers[-1],) * 2
-    ),
-    "min": lambda program, instruction: elementwise(
-        program, instruction, np.minimum, (instruction.modifiers[-1],) * 2
-    ),
-    "max": lambda program, instruction: elementwise(
-        program, instruction, np.maximum, (instruction.modifiers[-1],) * 2
-    ),
+    "div": lambda program, instruction: elementwise(program, instruction, _quotient, (instruction.modifiers[-1],) * 2),
+    "min": lambda program, instruction: elementwise(program, instruction, np.minimum, (instruction.modifiers[-1],) * 2),
+    "max": lambda program, instruction: elementwise(program, instruction, np.maximum, (instruction.modifiers[-1],) * 2),
     "abs": lambda program, instruction: elementwise(program, instruction, np.abs, (instruction.modifiers[-1],)),
     "neg": lambda program, instruction: elementwise(program, instruction, np.negative, (instruction.modifiers[-1],)),
 }

@@ -1,8 +1,8 @@
 """ldmatrix, stmatrix, mma.sync and wgmma.
 
-Level: the simulator's rules. In: decoded instructions. Out: one closure each; the arithmetic and the fragments are those
-of :mod:`matrix_units`, the layouts of :mod:`fragments` and :mod:`descriptors`. wgmma computes at issue, and its result,
-its accumulators, its A registers and its operands in shared memory stay out of bounds until wgmma.wait_group: any use
+Level: the simulator's rules. In: decoded instructions. Out: one closure each; the arithmetic and the fragments are
+those of :mod:`matrix_units`, the layouts of :mod:`fragments` and :mod:`descriptors`. wgmma computes at issue, and its
+result, its A registers and its operands in shared memory stay out of bounds until wgmma.wait_group: any use
 of them before is a fault. PTX ISA, "Matrix Multiply-Accumulate Instructions", "Asynchronous Warpgroup Level Matrix
 Instructions".
 """
@@ -148,7 +148,7 @@ def _warpgroups(gang: Gang) -> list[int]:
         if warp % 4 == 0 or warp - warp % 4 not in place:
             first = warp - warp % 4
             lanes = [place.get(first + number) for number in range(4)]
-            if None in lanes or [lane for lane in lanes] != list(range(place[first], place[first] + 4)):
+            if None in lanes or lanes != list(range(place[first], place[first] + 4)):
                 raise Trouble("convergence", "needs the four warps of a warpgroup together")
             starts.append(place[first])
     return starts
@@ -223,7 +223,7 @@ def _wgmma_multiply(program: Program, instruction: Instruction, site: int) -> Ex
     b_descriptor = reader(program, instruction, b, "b64")
     keep = reader(program, instruction, scale, "pred")
     numbers = [one.value for one in flags if isinstance(one, Immediate)]
-    negate_a, negate_b = (numbers + [1, 1])[0] == -1, (numbers + [1, 1])[1] == -1
+    negate_a, negate_b = numbers[:1] == [-1], numbers[1:2] == [-1]
     transposed = numbers[2:]
     transpose_a = bool(transposed[0]) if transposed and not a_is_fragment else False
     transpose_b = bool(transposed[-1]) if transposed else False
@@ -281,7 +281,9 @@ def _wgmma_multiply(program: Program, instruction: Instruction, site: int) -> Ex
                 results = np.zeros((len(found), gang.size), found.dtype)
             results[:, lanes] = found
             group.issued += 1
-            block.launch.counts.add_bytes("shared load, wgmma", sum(one.size for one in descriptors) * element_of(types[1]).size)
+            block.launch.counts.add_bytes(
+                "shared load, wgmma", sum(one.size for one in descriptors) * element_of(types[1]).size
+            )
             _mark(gang, accumulators, number, Pending(site, True, group.issued))
             _mark(gang, a_registers, number, Pending(site, False, group.issued))
         assert results is not None

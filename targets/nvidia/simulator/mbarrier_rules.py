@@ -1,12 +1,13 @@
 """mbarrier.*: arrivals, transaction counts and waits on objects in shared memory.
 
-Level: the simulator's rules. In: decoded instructions. Out: one closure each; :mod:`mbarrier` is the state machine. Every
-active lane arrives for itself. What arrivals know goes to those who wait. PTX ISA, "mbarrier".
+Level: the simulator's rules. In: decoded instructions. Out: one closure each; :mod:`mbarrier` is the state machine.
+Every active lane arrives for itself. What arrivals know goes to those who wait. PTX ISA, "mbarrier".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,9 +126,8 @@ def _arrive(program: Program, instruction: Instruction, site: int) -> Execute:
             transactions = count * lanes if expects else 0
             given = knowledge_of(gang, members)
             machine = barrier.machine
-            tokens[members] = barrier.change(
-                lambda: machine.arrive(arrivals, transactions, drop=drop, complete=complete), given
-            )
+            arrive = partial(machine.arrive, arrivals, transactions, drop=drop, complete=complete)
+            tokens[members] = barrier.change(arrive, given)
             gang.block.cluster.progress += 1
         write(gang, tokens)
 
@@ -146,7 +146,7 @@ def _expect(program: Program, instruction: Instruction, site: int) -> Execute:
         ):
             barrier = barrier_at(gang, address, space, members)
             total, machine = count * len(members), barrier.machine
-            barrier.change(lambda: (machine.complete_tx if completes else machine.expect_tx)(total), None)
+            barrier.change(partial(machine.complete_tx if completes else machine.expect_tx, total), None)
             gang.block.cluster.progress += 1
 
     return run

@@ -27,6 +27,7 @@ from crosstile.targets.nvidia.simulator.access import (
 )
 from crosstile.targets.nvidia.simulator.faults import not_simulated
 from crosstile.targets.nvidia.simulator.operands import DTYPES, reader, writer
+from crosstile.targets.nvidia.simulator.rounding import where
 
 if TYPE_CHECKING:
     from crosstile.targets.nvidia.simulator.gang import Gang
@@ -52,12 +53,12 @@ def _load(program: Program, instruction: Instruction, site: int) -> Execute:
     dtype = DTYPES[kind]
     strong = bool(_STRONG & set(instruction.modifiers))
     access = Access(site, type_bits(kind) // 8, len(elements), "reads", strong)
-    where = address_reader(program, instruction, source)
+    locate = address_reader(program, instruction, source)
     writes = [writer(program, instruction, one) for one in elements]
 
     def run(gang: Gang) -> None:
         lanes = active_lanes(gang)
-        found = load(gang, space, spread(gang, where(gang), lanes), lanes, access)
+        found = load(gang, space, spread(gang, locate(gang), lanes), lanes, access)
         for place, write in enumerate(writes):
             column = np.ascontiguousarray(found[:, place])
             if lanes is not None:
@@ -76,7 +77,7 @@ def _store(program: Program, instruction: Instruction, site: int) -> Execute:
     elements = _elements(source)
     strong = bool(_STRONG & set(instruction.modifiers))
     access = Access(site, bits // 8, len(elements), "writes", strong)
-    where = address_reader(program, instruction, target)
+    locate = address_reader(program, instruction, target)
     # Bits are moved as they are, only constants need the type.
     reads = [reader(program, instruction, one, kind) for one in elements]
 
@@ -84,7 +85,7 @@ def _store(program: Program, instruction: Instruction, site: int) -> Execute:
         lanes = active_lanes(gang)
         columns = [spread(gang, read(gang), lanes).view(f"u{bits // 8}") for read in reads]
         values = columns[0][:, np.newaxis] if len(columns) == 1 else np.stack(columns, axis=1)
-        store(gang, space, spread(gang, where(gang), lanes), lanes, values, access)
+        store(gang, space, spread(gang, locate(gang), lanes), lanes, values, access)
 
     return run
 
@@ -93,11 +94,11 @@ def _store(program: Program, instruction: Instruction, site: int) -> Execute:
 
 
 def _increment(old: Any, limit: Any) -> Any:
-    return np.where(old >= limit, 0, old + 1).astype(old.dtype)
+    return where(old >= limit, 0, old + 1).astype(old.dtype)
 
 
 def _decrement(old: Any, limit: Any) -> Any:
-    return np.where((old == 0) | (old > limit), limit, old - 1).astype(old.dtype)
+    return where((old == 0) | (old > limit), limit, old - 1).astype(old.dtype)
 
 
 _ATOMICS: dict[str, Callable[[Any, Any], Any]] = {
@@ -128,7 +129,7 @@ def _atomic(program: Program, instruction: Instruction, site: int) -> Execute:
         return _vector_reduction(program, instruction, site)
     reads = [reader(program, instruction, one, kind) for one in values[: 2 if name == "cas" else 1] if one is not None]
     write = writer(program, instruction, target) if target is not None else None
-    where = address_reader(program, instruction, source)
+    locate = address_reader(program, instruction, source)
     access = Access(site, size, 1, "changes", True)
     half = _HALVES.get(kind)
     dtype = DTYPES[kind]
@@ -136,7 +137,7 @@ def _atomic(program: Program, instruction: Instruction, site: int) -> Execute:
 
     def apply(old: Lanes, operands: list[Lanes]) -> Lanes:
         if name == "cas":
-            return np.where(old == operands[0], operands[1], old)
+            return where(old == operands[0], operands[1], old)
         if half is not None:
             parts = [np.ascontiguousarray(one).view(half) for one in (old, operands[0])]
             return _ATOMICS[name](*parts).astype(half).view(dtype)
@@ -145,7 +146,7 @@ def _atomic(program: Program, instruction: Instruction, site: int) -> Execute:
 
     def run(gang: Gang) -> None:
         lanes = active_lanes(gang)
-        addresses = spread(gang, where(gang), lanes)
+        addresses = spread(gang, locate(gang), lanes)
         given = [spread(gang, read(gang), lanes) for read in reads]
         number = np.arange(gang.size) if lanes is None else lanes
         before = np.empty(len(addresses), dtype)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crosstile.targets.nvidia.ptx.module import Instruction, Register, Symbol, Vector, type_bits
 from crosstile.targets.nvidia.simulator.faults import not_simulated
 from crosstile.targets.nvidia.simulator.integer import elementwise
-from crosstile.targets.nvidia.simulator.operands import RAW, reader, writer
+from crosstile.targets.nvidia.simulator.operands import RAW, guard, reader, writer
 from crosstile.targets.nvidia.simulator.program import (
     LOCAL_WINDOW,
     PARAMETER_WINDOW,
@@ -142,7 +142,7 @@ def _branch(program: Program, instruction: Instruction, site: int) -> Execute:
     label = program.label(instruction, target.name)
     if instruction.predicate is None:
         return lambda gang: label
-    read = program.predicate(instruction)
+    read = guard(program, instruction)
 
     def run(gang: Gang) -> Signal | int | None:
         taken = read(gang)
@@ -162,7 +162,7 @@ def _exit(program: Program, instruction: Instruction, site: int) -> Execute:
     end = len(program.kernel.body)
     if instruction.predicate is None:
         return lambda gang: Exit()
-    read = program.predicate(instruction)
+    read = guard(program, instruction)
 
     def run(gang: Gang) -> Signal | int | None:
         leaving = read(gang) & gang.active()
@@ -195,5 +195,7 @@ RULES: dict[str, Callable[[Program, Instruction, int], Execute]] = {
     "exit": _exit,
     "trap": _trap,
     "brkpt": _trap,
-    **dict.fromkeys(("pmevent", "nanosleep", "prefetch", "prefetchu", "griddepcontrol", "discard", "applypriority"), _nothing),
+    **dict.fromkeys(
+        ("pmevent", "nanosleep", "prefetch", "prefetchu", "griddepcontrol", "discard", "applypriority"), _nothing
+    ),
 }

@@ -37,11 +37,24 @@ Read = Callable[["Gang"], Lanes]
 Write = Callable[["Gang", Lanes], None]
 
 DTYPES: dict[str, np.dtype[Any]] = {
-    **{f"{kind}{bits}": np.dtype(f"{'i' if kind == 's' else 'u'}{bits // 8}") for kind in "sub" for bits in (8, 16, 32, 64)},
-    **{"f16": np.dtype(np.float16), "f32": np.dtype(np.float32), "f64": np.dtype(np.float64), "pred": np.dtype(bool)},
-    **{"f16x2": np.dtype("u4"), "bf16x2": np.dtype("u4"), "u16x2": np.dtype("u4"), "s16x2": np.dtype("u4")},
-    **{"bf16": np.dtype(ml_dtypes.bfloat16), "tf32": np.dtype("u4"), "f32x2": np.dtype("u8")},
-    **{"e4m3x2": np.dtype("u2"), "e5m2x2": np.dtype("u2")},
+    **{
+        f"{kind}{bits}": np.dtype(f"{'i' if kind == 's' else 'u'}{bits // 8}")
+        for kind in "sub"
+        for bits in (8, 16, 32, 64)
+    },
+    "f16": np.dtype(np.float16),
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+    "pred": np.dtype(bool),
+    "f16x2": np.dtype("u4"),
+    "bf16x2": np.dtype("u4"),
+    "u16x2": np.dtype("u4"),
+    "s16x2": np.dtype("u4"),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+    "tf32": np.dtype("u4"),
+    "f32x2": np.dtype("u8"),
+    "e4m3x2": np.dtype("u2"),
+    "e5m2x2": np.dtype("u2"),
 }
 """How NumPy holds a value of each PTX type; packed types as their bits."""
 RAW: dict[int, np.dtype[Any]] = {1: np.dtype(bool), **{bits: np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)}}
@@ -130,7 +143,7 @@ def immediate(operand: Immediate, dtype: np.dtype[Any]) -> Lanes:
 
 
 def writer(program: Program, instruction: Instruction, operand: Operand) -> Write:
-    """What writes to ``operand``, a register or ``_``, values of any dtype; narrower ones are extended by their sign."""
+    """What writes to ``operand``, a register or ``_``, values of any dtype; narrower ones are extended."""
     if isinstance(operand, Sink):
         return lambda gang, values: None
     if not isinstance(operand, Register) or operand.name not in program.register_index:
@@ -152,3 +165,10 @@ def writer(program: Program, instruction: Instruction, operand: Operand) -> Writ
         gang.write(index, values)
 
     return write
+
+
+def guard(program: Program, instruction: Instruction) -> Read:
+    """What reads the predicate that guards ``instruction``."""
+    assert instruction.predicate is not None
+    positive = reader(program, instruction, Register(instruction.predicate.register), "pred")
+    return (lambda gang: ~positive(gang)) if instruction.predicate.negated else positive

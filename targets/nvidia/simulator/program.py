@@ -1,4 +1,4 @@
-"""A kernel decoded for execution: one closure per instruction, and where its variables lie.
+"""A kernel ready for execution: one closure per instruction, and where its variables lie.
 
 Level: the simulator. In: a parsed kernel. Out: :class:`Program`; ``code[pc](gang)`` runs one instruction for the active
 lanes and says where to go on: None for the next instruction, an index for a jump, or a :class:`Signal`.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,12 @@ from numpy.typing import NDArray
 from crosstile.ir.registry import did_you_mean
 from crosstile.targets.nvidia.ptx.module import Instruction, Kernel, Module, Register, Symbol, Variable, Vector
 from crosstile.targets.nvidia.simulator.block import RANK_SHIFT, Block
-from crosstile.targets.nvidia.simulator.faults import NotSimulated, not_simulated
+from crosstile.targets.nvidia.simulator.faults import not_simulated
 from crosstile.targets.nvidia.simulator.gang import Gang, Mask, Wait
-from crosstile.targets.nvidia.simulator.operands import Read, reader
 from crosstile.targets.nvidia.simulator.shared_memory import RESERVED
 
-if TYPE_CHECKING:
-    from crosstile.targets.nvidia.simulator.rules import Rule
-
 Lanes = NDArray[Any]
+Read = Callable[[Gang], Lanes]
 
 SHARED_WINDOW = 1 << 46
 LOCAL_WINDOW = 1 << 45
@@ -53,7 +50,7 @@ Execute = Callable[[Gang], "Signal | int | None"]
 
 
 class Program:
-    """Decodes ``kernel``; raises :class:`NotSimulated` for what no rule knows, naming instruction and line."""
+    """The names of ``kernel`` and where they lie."""
 
     def __init__(self, module: Module, kernel: Kernel):
         self.module = module
@@ -71,31 +68,8 @@ class Program:
         self.wgmma_registers = _wgmma_registers(self)
         self.synchronises_globally = any(_is_global_synchronisation(one) for one in kernel.body)
         self.sites = kernel.body
-        from crosstile.targets.nvidia.simulator.rules import RULES
-
-        self.code: list[Execute] = [
-            self._decode(site, instruction, RULES) for site, instruction in enumerate(kernel.body)
-        ]
-
-    def _decode(self, site: int, instruction: Instruction, rules: dict[str, Rule]) -> Execute:
-        rule = rules.get(instruction.opcode)
-        if rule is None:
-            raise not_simulated(
-                instruction, f"rule for '{instruction.opcode}'{did_you_mean(instruction.opcode, list(rules))}"
-            )
-        try:
-            execute = rule(self, instruction, site)
-        except (KeyError, IndexError, ValueError) as error:
-            raise not_simulated(instruction, f"form '{instruction.name}' of '{instruction.opcode}' ({error})") from error
-        if instruction.predicate is None or instruction.opcode in ("bra", "ret", "exit"):
-            return execute
-        return _guarded(self.predicate(instruction), execute)
-
-    def predicate(self, instruction: Instruction) -> Read:
-        """What reads the guard of ``instruction``."""
-        assert instruction.predicate is not None
-        positive = reader(self, instruction, Register(instruction.predicate.register), "pred")
-        return (lambda gang: ~positive(gang)) if instruction.predicate.negated else positive
+        self.code: list[Execute] = []
+        """What runs each instruction, from :func:`~crosstile.targets.nvidia.simulator.rules.decode`."""
 
     def label(self, instruction: Instruction, name: str) -> int:
         """The index of the instruction behind a label."""
@@ -139,24 +113,6 @@ class Program:
             return found.astype(dtype)
 
         return read
-
-
-def _guarded(read: Read, execute: Execute) -> Execute:
-    def guarded(gang: Gang) -> Signal | int | None:
-        chosen = read(gang)
-        saved = gang.mask
-        mask = chosen if saved is None else saved & chosen
-        if saved is None and mask.all():
-            return execute(gang)
-        if not mask.any():
-            return None
-        gang.mask = mask
-        try:
-            return execute(gang)
-        finally:
-            gang.mask = saved
-
-    return guarded
 
 
 def _place(variables: list[Variable] | tuple[Variable, ...]) -> tuple[dict[str, int], int]:
@@ -267,6 +223,3 @@ _SPECIAL: dict[str, Callable[[Gang], Any]] = {
     "%dynamic_smem_size": lambda gang: gang.block.launch.shared_bytes,
     "%total_smem_size": lambda gang: gang.block.shared.size - RESERVED,
 }
-
-
-__all__ = ["Branch", "Execute", "Exit", "NotSimulated", "Program", "Signal", "parameter_layout", "special_register"]

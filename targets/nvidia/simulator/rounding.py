@@ -1,17 +1,21 @@
 """Rounding to a float type in PTX's modes, and NVIDIA's NaN.
 
-Level: the simulator's arithmetic. In: float64 values, exact or rounded to odd. Out: values of the narrower type. A value
-rounded to odd in float64 rounds to f32, bf16 and f16 in every mode as the exact one does (see targets/fma.py).
+Level: the simulator's arithmetic. In: float64 values, exact or rounded to odd. Out: values of the narrower type. A
+value rounded to odd in float64 rounds to f32, bf16 and f16 in every mode as the exact one does (see targets/fma.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Lanes = NDArray[Any]
+
+where: Callable[..., Any] = np.where
+"""np.where, for operands of any type."""
 
 CANONICAL = {2: 0x7FFF, 4: 0x7FFFFFFF}
 """The bits of the NaN that arithmetic gives, by size; f64 keeps payloads."""
@@ -32,18 +36,18 @@ def round_to(values: NDArray[np.float64], dtype: np.dtype[Any], mode: str) -> La
     rounded = np.atleast_1d(_nearest(values, dtype))
     if mode != "rn":
         back = rounded.astype(np.float64)
-        bits = rounded.view(f"i{dtype.itemsize}")
+        bits: Any = rounded.view(f"i{dtype.itemsize}")
         one = bits.dtype.type(1)
         if mode == "rz":
             bits -= (np.abs(back) > np.abs(values)) * one
         elif mode == "rm":
             # One step down is one more in magnitude for negative numbers and for +0.
             wrong = back > values
-            bits += np.where(wrong, np.where(back > 0, -one, one), 0 * one)
+            bits += where(wrong, np.where(back > 0, -one, one), 0 * one)
             bits[wrong & (back == 0)] = np.iinfo(bits.dtype).min + 1
         elif mode == "rp":
             wrong = back < values
-            bits += np.where(wrong, np.where(back < 0, -one, one), 0 * one)
+            bits += where(wrong, np.where(back < 0, -one, one), 0 * one)
             bits[wrong & (back == 0)] = 1
         else:
             raise ValueError(f"rounding mode '.{mode}'")

@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.targets.nvidia.simulator.block import Block, Cluster
+from crosstile.targets.nvidia.simulator.block import Cluster
 from crosstile.targets.nvidia.simulator.faults import SimulatedFault, Trouble
 from crosstile.targets.nvidia.simulator.gang import LANES, Gang, Mask, Strand, Wait, merge
-from crosstile.targets.nvidia.simulator.program import Branch, Exit
+from crosstile.targets.nvidia.simulator.program import Branch, Exit, Signal
 
 QUANTUM = 20_000
 """Instructions after which another strand has its turn, should this one wait for it in a loop of its own."""
@@ -56,7 +56,10 @@ class _Scheduler:
             first = min(ready, key=lambda strand: strand.pc)
             if (met := self.join(first)) is not None:
                 first = met
-            self.step(first)
+            if first.pc >= len(self.program.code):
+                self.exit(first)
+            else:
+                self.step(first)
 
     def strands(self) -> list[Strand]:
         return [strand for gangs in self.gangs.values() for gang in gangs for strand in gang.strands]
@@ -87,7 +90,7 @@ class _Scheduler:
         gang.mask = strand.mask
         warps = len(gang.warps) if strand.mask is None else int(gang.warp_rows().any(axis=1).sum())
         pc, budget, end = strand.pc, QUANTUM, len(code)
-        result = None
+        result: Signal | int | None = None
         try:
             while budget:
                 budget -= 1
@@ -95,7 +98,7 @@ class _Scheduler:
                 result = code[pc](gang)
                 if result is None:
                     pc += 1
-                elif result.__class__ is int:
+                elif isinstance(result, int):
                     if result <= pc:
                         block.launch.counts.jumps[pc] += warps
                     pc = result
@@ -173,8 +176,8 @@ class _Scheduler:
         remaining: Mask = np.zeros(gang.size, np.bool_)
         for other in gang.strands:
             remaining |= np.ones(gang.size, np.bool_) if other.mask is None else other.mask
-        rows = ended.reshape(-1, LANES).any(axis=1) & ~remaining.reshape(-1, LANES).any(axis=1)
-        block.exited_threads += int(rows.sum()) * LANES
+        rows: list[bool] = (_any_lane(ended) & ~_any_lane(remaining)).tolist()
+        block.exited_threads += sum(rows) * LANES
         self.cluster.progress += 1
         from crosstile.targets.nvidia.simulator.barriers import warps_ended
 
@@ -260,16 +263,21 @@ class _Scheduler:
 
     def deadlock(self) -> SimulatedFault:
         waiting = self.strands()
-        lines = []
+        lines: list[str] = []
         for strand in waiting:
             assert strand.wait is not None
-            rows = _mask(strand).reshape(-1, LANES).any(axis=1)
+            rows: list[bool] = _any_lane(_mask(strand)).tolist()
             warps = ", ".join(str(warp) for warp, here in zip(strand.gang.warps, rows, strict=True) if here)
             lines.append(f"warps {warps} of block {strand.gang.block.index} wait for {strand.wait.what}")
         sites = dict.fromkeys(strand.wait.site for strand in waiting if strand.wait is not None)
         return SimulatedFault(
             "deadlock", "deadlock: " + "; ".join(lines), *(self.program.sites[site] for site in sites)
         )
+
+
+def _any_lane(mask: Mask) -> Mask:
+    """Which warps have a lane in ``mask``."""
+    return np.asarray(mask.reshape(-1, LANES).any(axis=1))
 
 
 def _mask(strand: Strand) -> Mask:

@@ -38,9 +38,7 @@ class SharedMemory:
         self.name = name
         padded = -(-self.size // 16) * 16
         self.bytes: NDArray[np.uint8] = np.full(padded, POISON, np.uint8)
-        self.views: dict[int, Array] = {
-            width: self.bytes.view(f"u{width}") for width in (1, 2, 4, 8)
-        }
+        self.views: dict[int, Array] = {width: self.bytes.view(f"u{width}") for width in (1, 2, 4, 8)}
         count = padded // granule
         self.writer: NDArray[np.int32] = np.full(count, -1, np.int32)
         self.writer_clock: NDArray[np.int32] = np.zeros(count, np.int32)
@@ -121,11 +119,6 @@ class SharedMemory:
         self.check_write(granules, warp, kind=kind, is_same=is_same)
         warps = np.broadcast_to(warp, granules.shape)
         self.writer[granules] = warps
-        if (other := self.writer[granules] != warps).any() and kind != ATOMIC:
-            same = is_same() if is_same is not None else np.zeros_like(other)
-            if (other & ~same).any():
-                at = self._where(granules, other & ~same)
-                raise Trouble("race", f"writes different values to {at} from several warps at once", site)
         self.writer_clock[granules] = self.clocks.known[warps, 0, warps]
         self.writer_site[granules] = site
         self.writer_kind[granules] = kind
@@ -151,7 +144,7 @@ class SharedMemory:
         unseen = self.reader_clock[:, granules] > seen
         if unseen.any() and (is_same is None or (unseen & ~is_same()).any()):
             reader = unseen.argmax(axis=0)
-            late = unseen.any(axis=0)
+            late = np.asarray(unseen.any(axis=0))
             sites = self.reader_site[reader, granules]
             raise self._race(granules, late, warp, "writes", "read", reader, sites, True)
 
@@ -209,7 +202,11 @@ class SharedMemory:
         sites_are_gathered: bool = False,
     ) -> Trouble:
         warps = np.broadcast_to(warp, late.shape)
-        at, own, them = self._where(granules, late), int(warps[late][0]), int(np.broadcast_to(other, late.shape)[late][0])
+        at, own, them = (
+            self._where(granules, late),
+            int(warps[late][0]),
+            int(np.broadcast_to(other, late.shape)[late][0]),
+        )
         sites = sites if sites_are_gathered else sites[granules]
         who = f"warp {them}" if them < self.clocks.warps else "an asynchronous operation"
         message = f"data race: warp {own} {does} {at}, which {who} {did} without a barrier between"

@@ -229,4 +229,3 @@ RULES: dict[str, Callable[[Program, Instruction, int], Execute]] = {
     "elect": _elect,
     "activemask": _active_mask,
 }
-
