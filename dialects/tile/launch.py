@@ -35,6 +35,9 @@ ALIGNMENT = "crosstile.alignment"
 KERNELS = ("tile.kernel", "mma.kernel")
 """What can be launched: a launch stays as it is while its kernel goes down the levels."""
 
+DEVICE_KERNEL = "nvvm.kernel"
+"""What marks a function that is a kernel of a device."""
+
 
 @irdl_op_definition
 class LaunchOp(IRDLOperation):
@@ -61,6 +64,8 @@ class LaunchOp(IRDLOperation):
         if self.stage is not None and self.stage.value.data < 0:
             raise VerifyException(f"stage must not be negative, found {self.stage.value.data}")
         kernel = SymbolTable.lookup_symbol(self, self.kernel)
+        if kernel is not None and DEVICE_KERNEL in kernel.attributes:
+            return  # it takes pointers and sizes, which its own attributes explain
         if kernel is None or kernel.name not in KERNELS:
             found = "nothing" if kernel is None else f"a '{kernel.name}'"
             raise VerifyException(f"{self.kernel} must name a {' or '.join(map(repr, KERNELS))}, found {found}")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from xdsl.context import Context
-from xdsl.dialects import affine, arith, llvm, memref, scf
+from xdsl.dialects import affine, arith, func, llvm, memref, scf
 from xdsl.dialects.builtin import IntAttr, IntegerType, ModuleOp
 from xdsl.ir import Operation
 
@@ -31,8 +31,9 @@ from crosstile.lowering.mma_to_nvvm import arithmetic, control, copies, memory, 
 from crosstile.lowering.mma_to_nvvm.state import SHARED_ALIGNMENT, SHARED_MEMORY, NvvmLowering
 
 RULES: Mapping[type[Operation], Rule] = {
-    **dict.fromkeys(Arith.operations, control.lower_scalar),
+    **dict.fromkeys((*Arith.operations, arith.CmpiOp), control.lower_scalar),
     arith.CeilDivSIOp: control.lower_ceildiv,
+    func.FuncOp: control.lower_host,
     mma.KernelOp: control.lower_kernel,
     mma.ReturnOp: control.lower_return,
     mma.ParallelOp: control.lower_parallel,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects import affine, arith, llvm, memref, scf
+from xdsl.dialects import affine, arith, func, llvm, memref, scf
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     ArrayAttr,
@@ -73,6 +73,8 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
         raise lowering.error('has no target; a kernel for a GPU says which, as in target "sm_80"')
     kernel = KernelState(machine(op.target.data), op.warp_count)
     lowering.enter_kernel(kernel)
+    if isinstance(aligned := op.attributes.get(ALIGNMENT), IntegerAttr):
+        lowering.alignment = aligned.value.data
     block = Block()
     described: list[Attribute] = []
     arguments = list(op.body.block.args)
@@ -181,6 +183,11 @@ def _tensor_map_arguments(block: Block, lowering: NvvmLowering) -> list[Attribut
     return recipes
 
 
+def lower_host(op: func.FuncOp, lowering: NvvmLowering) -> None:
+    """What runs on the host stays as it is, and so do its launches."""
+    lowering.insert(op.clone())
+
+
 def lower_return(op: mma.ReturnOp, lowering: NvvmLowering) -> None:
     """The end of the function."""
     lowering.insert(llvm.ReturnOp())
@@ -212,18 +219,36 @@ def lower_parallel(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
 
 
 def _lower_grid(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
+    """Blocks are counted along x and y in the two innermost dimensions, along z in all others together."""
     index, steps = lowering.index, integer_list(op.steps)
     rank = len(steps)
-    if rank > 3:
-        raise lowering.error(f"a grid of {rank} dimensions; a GPU has 3")
-    for dim, register in zip(reversed(range(rank)), (BlockIdXOp, BlockIdYOp, BlockIdZOp), strict=False):
-        at = _index(index.build(register()).result, lowering)
-        lower, upper = (_bound(bound, lowering) for bound in (op.lower_bounds[dim], op.upper_bounds[dim]))
+    bounds = [
+        tuple(_bound(bound, lowering) for bound in pair) for pair in zip(op.lower_bounds, op.upper_bounds, strict=True)
+    ]
+    for dim, at in enumerate(_block_numbers(bounds, steps, lowering)):
+        lower, upper = bounds[dim]
         start = index.add(lower, index.mul(at, steps[dim]))
         extent: Index = 1 if steps[dim] == 1 else index.minimum(index.sub(upper, start), steps[dim])
         lowering.map_value(op.body.block.args[dim], index.value(start))
         lowering.map_value(op.body.block.args[rank + dim], index.value(extent))
     _lower_body(op.body.block, lowering)
+
+
+def _block_numbers(bounds: Sequence[tuple[Index, ...]], steps: Sequence[int], lowering: NvvmLowering) -> list[SSAValue]:
+    """The number of this block along each dimension of its grid."""
+    index, rank = lowering.index, len(steps)
+    registers = (BlockIdXOp, BlockIdYOp, BlockIdZOp)[: min(rank, 3)]
+    numbers = [_index(index.build(register()).result, lowering) for register in registers]
+    if rank <= 3:
+        return numbers[::-1]
+    *inner, rest = numbers
+    outer: list[SSAValue] = []
+    for dim in range(rank - 3, 0, -1):
+        lower, upper = bounds[dim]
+        blocks = index.value(index.floor_div(index.add(index.sub(upper, lower), steps[dim] - 1), steps[dim]))
+        outer.insert(0, lowering.insert(arith.RemUIOp(rest, blocks)).result)
+        rest = lowering.insert(arith.DivUIOp(rest, blocks)).result
+    return [rest, *outer, *inner[::-1]]
 
 
 def _lower_range(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
@@ -234,7 +259,8 @@ def _lower_range(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
     blocks = index.floor_div(index.add(distance, grain - 1), grain)
     part = _index(index.build(BlockIdXOp()).result, lowering)
     parts = _index(index.build(GridDimXOp()).result, lowering)
-    share = lowering.insert(arith.CeilDivUIOp(index.value(blocks), parts)).result
+    total = index.value(index.add(blocks, index.sub(parts, 1)))
+    share = lowering.insert(arith.DivUIOp(total, parts)).result
     begin = index.minimum(upper, index.add(lower, index.mul(index.mul(part, share), grain)))
     end = index.minimum(upper, index.add(begin, index.mul(share, grain)))
     for argument, value in zip(op.body.block.args, (begin, end), strict=True):

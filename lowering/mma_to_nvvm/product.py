@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xdsl.dialects import arith, llvm
+from xdsl.dialects import arith, llvm, math
 from xdsl.dialects.builtin import VectorType, f16, i32, i64
 from xdsl.dialects.llvm import LLVMStructType
 from xdsl.ir import SSAValue
@@ -76,7 +76,7 @@ def words_of(lowering: NvvmLowering, old: SSAValue, numbers: Sequence[int]) -> l
 
 
 def lower_product(op: mma.MmaOp, lowering: NvvmLowering) -> None:
-    """One instruction per block of the accumulator and step of k."""
+    """One instruction per block of the accumulator and step of k; an fma if every lane multiplies by itself."""
     row = find_intrinsic(op.intrinsic.data)
     if not isinstance(op.lhs.type, mma.FragmentType) or not isinstance(op.rhs.type, mma.FragmentType):
         raise lowering.error(f"{row.name}: both factors of a product that is waited for are in registers")
@@ -91,6 +91,9 @@ def lower_product(op: mma.MmaOp, lowering: NvvmLowering) -> None:
             a = _operands(lowering, words_of(lowering, op.lhs, lhs[i, k]), row.lhs.element)
             b = _operands(lowering, words_of(lowering, op.rhs, rhs[k, j]), row.rhs.element)
             c = [values[number] for number in numbers]
+            if row.m == row.n == row.k == 1:
+                values[numbers[0]] = lowering.insert(math.FmaOp(a[0], b[0], c[0])).result
+                continue
             struct = LLVMStructType.from_type_list([value.type for value in c])
             product = lowering.insert(MmaSyncOp(a, b, c, MmaShape(row.m, row.n, row.k), types, struct)).res
             for place, number in enumerate(numbers):

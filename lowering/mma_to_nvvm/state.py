@@ -373,7 +373,7 @@ class NvvmLowering(Lowering):
             return size
         rank = type_.get_num_dims()
         element: Attribute = type_.get_element_type()
-        return self.alignment // memory_bytes(element) if rank > 1 and dim == rank - 1 else 1
+        return max(1, self.alignment // memory_bytes(element)) if rank > 1 and dim == rank - 1 else 1
 
 
 def extract(lowering: NvvmLowering, struct: SSAValue, place: int) -> SSAValue:

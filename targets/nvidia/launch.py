@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 from crosstile.ir.diagnostics import CrosstileError
@@ -123,6 +124,7 @@ class KernelPlan:
         counts = [self._blocks(dimension, arguments) for dimension in self.grid] or [processors]
         if 0 in counts:
             return None
+        counts = [*counts[:2], prod(counts[2:])]  # all dimensions but the two innermost are counted along z
         for axis, count, most in zip("xyz", counts, MOST_BLOCKS, strict=False):
             if count > most:
                 raise CrosstileError(

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from xdsl.dialects import affine, scf
+from xdsl.dialects.builtin import IntegerAttr, i64
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.mma.attributes import projected
+from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.lowering.driver import Rule, keep
 from crosstile.lowering.tile_to_mma import arithmetic, control, places
@@ -35,7 +37,7 @@ def lower_kernel(op: tile.KernelOp, lowering: WarpLowering) -> None:
         lowering.lower_ops(op.body.block)
     warps = lowering.warps + (COPYING_WARPS if lowering.has_roles else 0)
     kernel = mma.KernelOp(op.sym_name.data, Region(block), lowering.machine.name, warps)
-    kernel.attributes.update(op.attributes)
+    kernel.attributes.update({ALIGNMENT: IntegerAttr(1, i64), **op.attributes})
     lowering.insert(kernel)
 
 
