@@ -343,9 +343,29 @@ class Machine:
             )
         return max(rows, key=lambda row: row.operations * row.rate)
 
+    def choose_widening(self, lhs: str, rhs: str, accumulator: str) -> MmaIntrinsic:
+        """:meth:`choose`, or where there is no such row the one for factors of the accumulator's type.
+
+        The factors are then widened first, which loses nothing. Raises :class:`UnknownNameError`.
+        """
+        try:
+            return self.choose(lhs, rhs, accumulator)
+        except UnknownNameError:
+            if not all(_holds(accumulator, factor) for factor in (lhs, rhs)):
+                raise
+            return self.choose(accumulator, accumulator, accumulator)
+
     def peak(self, row: MmaIntrinsic) -> float:
         """Operations per second of the whole machine running nothing but ``row``."""
         return row.operations * row.rate * self.clock * self.levels[0].count
+
+
+WIDENED = {"f32": ("f16", "bf16"), "f64": ("f32", "f16", "bf16")}
+"""Per type of floats those whose numbers are all numbers of it too."""
+
+
+def _holds(wide: str, element: str) -> bool:
+    return element == wide or element in WIDENED.get(wide, ())
 
 
 @cache

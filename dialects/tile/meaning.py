@@ -163,6 +163,8 @@ def stage(interpreter: Interpreter, op: StageOp, operands: Sequence[Any]) -> Seq
             buffer = np.array(buffer)
     else:
         buffer = np.array(source)
+    dtype = dtype_of(op.result.type.element_type)
+    buffer = buffer if buffer.dtype == dtype else buffer.astype(dtype)
     buffer.flags.writeable = False
     return (buffer,)
 
@@ -190,6 +192,9 @@ def contract(interpreter: Interpreter, op: ContractOp, operands: Sequence[Any]) 
     try:
         row = intrinsic(op.intrinsic.data)
         surplus = -k % row.k
+        # What is narrower than an instruction takes that multiplies numbers of the accumulator's type is widened.
+        if row.lhs.element == row.rhs.element == row.accumulator.element:
+            lhs, rhs = (factor.astype(accumulator.dtype, copy=False) for factor in (lhs, rhs))
         # Up to the intrinsic's own k both operands are zero.
         padded = np.pad(lhs, ((0, 0), (0, surplus))), np.pad(rhs, ((0, surplus), (0, 0)))
         return (execute(row, *padded, accumulator),)

@@ -7,7 +7,7 @@ tile.store %r, %w : !tile.tile<8x32xf32>, !tile.window<8x32xf32>
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import FloatAttr, IntegerAttr, i1
+from xdsl.dialects.builtin import AnyFloat, FloatAttr, IntegerAttr, i1
 from xdsl.ir import Attribute, SSAValue
 from xdsl.ir.affine import AffineDimExpr
 from xdsl.irdl import (
@@ -46,6 +46,14 @@ def _verify_same_shape(source: Attribute, result: Attribute) -> None:
     assert isinstance(source, CapacityType) and isinstance(result, CapacityType)
     if (source.get_shape(), source.element_type) != (result.get_shape(), result.element_type):
         raise VerifyException(f"{source} and {result} must have the same capacity and element type")
+
+
+def _is_widened(source: WindowType, result: BufferType) -> bool:
+    """Whether ``result`` holds floats of a wider type than the window it is filled from."""
+    narrow, wide = source.element_type, result.element_type
+    if not isinstance(narrow, AnyFloat) or not isinstance(wide, AnyFloat):
+        return False
+    return source.get_shape() == result.get_shape() and narrow.bitwidth < wide.bitwidth
 
 
 @irdl_op_definition
@@ -193,6 +201,7 @@ class StoreOp(IRDLOperation):
 class StageOp(IRDLOperation):
     """Put a window, or a tile computed on the way, into scratch: ``%b = tile.stage %w pad 0.0 : window -> buffer``.
 
+    A buffer of floats may be of a wider type than the window: its elements are widened on the way, which is exact.
     The buffer is read-only, lives for the enclosing body, and holds ``pad`` (0 if it is not given) where the window is
     invalid. It may be windowed again or given to a contract. Packing on a CPU, shared memory on a GPU.
     """
@@ -203,17 +212,18 @@ class StageOp(IRDLOperation):
     result = result_def(BufferType)
     traits = traits_def(MemoryReadEffect(), MemoryAllocEffect())
 
-    def __init__(self, source: SSAValue, pad: LiteralAttr | None = None):
+    def __init__(self, source: SSAValue, pad: LiteralAttr | None = None, element: Attribute | None = None):
         assert isinstance(source.type, WindowType | TileType)
         super().__init__(
             operands=[source],
             properties={"pad": pad},
-            result_types=[BufferType(source.type.shape, source.type.element_type)],
+            result_types=[BufferType(source.type.shape, element or source.type.element_type)],
         )
 
     def verify_(self) -> None:
-        _verify_same_shape(self.source.type, self.result.type)
-        verify_literal(self.pad, self.result.type.element_type, "pad")
+        if not isinstance(self.source.type, WindowType) or not _is_widened(self.source.type, self.result.type):
+            _verify_same_shape(self.source.type, self.result.type)
+        verify_literal(self.pad, element_type(self.source), "pad")
         if self.pad is not None and isinstance(self.source.type, TileType):
             raise VerifyException("pads a tile, which has no invalid elements; use 'tile.mask' before it")
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from math import lcm
 
 from xdsl.dialects import arith, scf
-from xdsl.ir import Block, BlockArgument, Region, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Region, SSAValue
 
 from crosstile.dialects import tile
 from crosstile.dialects.assembly import literal_attribute
@@ -152,11 +152,20 @@ class ContractionKernel:
         shape = (self._capacity(place, rows), self._capacity(place, columns))
         if isinstance(self.roles.nest.inputs[position], BlockArgument):
             window = self._operand_window(place, position, shape, rows, columns)
-            buffer = self.builder.lowering.insert(tile.StageOp(window)).result
+            stage = tile.StageOp(window, element=self._staged_type(position))
+            buffer = self.builder.lowering.insert(stage).result
         else:
             assert self.schedule.intrinsic is not None
             buffer = ComputedFactor(self.builder, self.roles, position, self.schedule.intrinsic).stage(place, shape)
         return Staged(buffer, {axis: len(span.starts) for axis, span in place.spans.items()})
+
+    def _staged_type(self, position: int) -> Attribute | None:
+        """The sums' type if the instruction multiplies numbers of that and the input's are to be widened to it."""
+        if self.schedule.intrinsic is None:
+            return None
+        row = find_intrinsic(self.schedule.intrinsic)
+        taken = row.lhs.element if position == self.roles.lhs else row.rhs.element
+        return self.roles.element if taken == str(self.roles.element) else None
 
     def _capacity(self, place: Place, axis: Axis | None) -> int:
         """The step of the innermost open loop over ``axis``: how much of it a buffer must hold."""

@@ -15,6 +15,8 @@ one, columns of a packed panel as they are.
 An instruction that takes words of G neighbours in k makes steps of G. What is left of k when it is no multiple of G is
 one more step, in which both factors are read as zero beyond the extent.
 
+Factors narrower than the instruction takes, f16 or bf16 where it multiplies f32, are widened in registers.
+
 Where k is several dimensions in one - ``d0 floordiv 9`` and ``d0 mod 9`` of a convolution's channels and places of the
 filter - the loop goes over the outermost of them, and what repeats in it is written out: no step of k divides. Where
 nothing repeats, ``unroll`` says how many steps are written out. What is left of k follows in a loop of single steps.
@@ -53,6 +55,7 @@ from crosstile.lowering.tile_to_mma.places import (
 )
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import is_at_least_one, is_unused_beyond, same_index
+from crosstile.lowering.tile_to_mma.widening import widen
 from crosstile.targets.model import MmaIntrinsic
 
 LONGEST_REPETITION = 32
@@ -132,10 +135,14 @@ class Product:
         trips = self._trips(self.rows if clamp and at is None else None, lowering)
         column_type = lowering.factor((m, row.k), capacity_type(op.lhs).element_type, row.lhs)
         line_type = lowering.factor((row.k, n), capacity_type(op.rhs).element_type, row.rhs)
+        sum_type = capacity_type(op.accumulator)
+        widens = row.lhs.element == row.rhs.element == str(sum_type.element_type)
 
         def step(left: Place, right: Place, k: Index | Linear, sum_: SSAValue) -> SSAValue:
             column = left.part(lowering, (m, row.k), {1: k}).load(lowering, column_type, clamp=clamp)
             line = right.part(lowering, (row.k, n), {0: k}).load(lowering, line_type)
+            if widens:
+                column, line = (widen(lowering, value, sum_type.element_type) for value in (column, line))
             return lowering.insert(mma.MmaOp(column, line, sum_, row.name)).result
 
         def steps(begin: Index, end: Index, left: Place, right: Place, accumulator: SSAValue) -> SSAValue:

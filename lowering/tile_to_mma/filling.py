@@ -8,6 +8,8 @@ other (k). Cases, by the dimension of the window whose neighbours are neighbours
 - rows: a square block is read along the rows and transposed in registers;
 - neither, as with a stride: element by element.
 
+A buffer of wider floats than the window's gets them widened in registers, before anything is transposed.
+
     scf.for %j = %zero to %nc step %c16 {                 16 columns of the buffer, 16 lines of memory
       scf.for %k = %zero to %whole step %c16 {
         %f = mma.load %B[%j0 + %j, %k0 + %k]              16 registers of 16 neighbours
@@ -36,6 +38,7 @@ from crosstile.lowering.tile_to_mma.panels import Panels
 from crosstile.lowering.tile_to_mma.places import Place
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.transposition import is_transposed
+from crosstile.lowering.tile_to_mma.widening import widen
 
 STRIP_ROWS = 8
 """Rows of memory that are copied to all panels before the next ones."""
@@ -194,8 +197,18 @@ class Filling:
             fragment = self.lowering.words(shape, self.element, group, lanes)
         else:
             fragment = self.lowering.fragment(shape, self.element, lanes if lanes > 1 else self.lowering.lanes)
-        value = source.part(self.lowering, shape, at).load(self.lowering, fragment, self.pad)
+        value = self._read(source.part(self.lowering, shape, at), fragment)
         self.target.part(self.lowering, shape, at).store(self.lowering, value)
+
+    def _read(self, source: Place, type_: mma.FragmentType) -> SSAValue:
+        """What ``source`` holds, as the buffer is to hold it."""
+        return widen(self.lowering, source.load(self.lowering, type_, self.pad), self._stored)
+
+    @property
+    def _stored(self) -> Attribute:
+        buffer = self.target.source.type
+        assert isinstance(buffer, mma.BufferType)
+        return buffer.get_element_type()
 
     # Neighbours in memory follow one after the other in the panels
 
@@ -245,10 +258,10 @@ class Filling:
             read, written = (place.cut(self.lowering, 1, count) for place in (read, written))
         line = self.lowering.fragment(shape[::-1], self.element, lanes * group)
         if group > 1:
-            block = self.lowering.words(shape, self.element, group, lanes)
+            block = self.lowering.words(shape, self._stored, group, lanes)
         else:
-            block = self.lowering.fragment(shape, self.element)
-        loaded = read.transposed().load(self.lowering, line, self.pad)
+            block = self.lowering.fragment(shape, self._stored)
+        loaded = self._read(read.transposed(), line)
         written.store(self.lowering, self.lowering.insert(mma.TransposeOp(loaded, block)).result)
 
     # Neighbours in memory are nowhere near

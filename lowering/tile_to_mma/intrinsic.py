@@ -19,11 +19,11 @@ from crosstile.targets.model import MmaIntrinsic, UnknownNameError
 
 
 def choose_intrinsic(op: tile.ContractOp, lowering: TileLowering) -> MmaIntrinsic:
-    """The instruction that the contraction names, or the machine's fastest for its types."""
+    """The instruction that the contraction names, or the machine's fastest for its types or what they widen to."""
     machine = lowering.machine
     types = [capacity_type(value).element_type for value in (op.lhs, op.rhs, op.accumulator)]
     try:
-        row = machine.choose(*map(str, types)) if op.intrinsic is None else find_intrinsic(op.intrinsic.data)
+        row = machine.choose_widening(*map(str, types)) if op.intrinsic is None else find_intrinsic(op.intrinsic.data)
     except (UnknownNameError, VerifyException) as error:
         raise lowering.error(str(error.args[0])) from error
     if row not in machine.intrinsics:

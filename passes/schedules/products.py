@@ -65,7 +65,7 @@ COLUMN_BLOCK = 4096
 
 def contraction_schedules(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
     """Guarded schedules for a matrix product: narrow results, a single row, few rows, and the general case."""
-    intrinsic = machine.choose(*roles.factors, str(roles.element))
+    intrinsic = machine.choose_widening(*roles.factors, str(roles.element))
     if intrinsic.in_tiles:
         return tile_unit_schedules(axes, roles, machine, intrinsic)
     tiles = register_tiles(machine)
@@ -107,13 +107,13 @@ def contraction_schedule(
     others = [axis for axis in axes_among(axes.of_result(roles.nest.results[0])) if axis not in (roles.m, roles.n)]
     outer_sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
     loops = [Loop(axis.name, 1) for axis in (*others, *outer_sums)]
-    stage = () if in_place_block is not None else _staged(axes, roles)
+    stage = () if in_place_block is not None else _staged(axes, roles, intrinsic)
     if in_place_block is not None:
         loops.append(Loop(roles.k.name, in_place_block))
     elif len(stage) == 1:
         loops += _panel_blocks(roles, machine, columns, rows)
     else:
-        loops += _resident_blocks(roles, machine, columns, rows)
+        loops += _resident_blocks(roles, machine, columns, rows, _staged_bytes(roles, intrinsic))
     loops += [Loop(roles.n.name, columns), *([] if roles.m is None else [Loop(roles.m.name, rows)])]
     parallel, grain = _split(roles, others, None if in_place_block is not None else rows, columns)
     return Schedule(
@@ -139,9 +139,11 @@ def _panel_blocks(roles: ContractionRoles, machine: Machine, columns: int, rows:
     return loops
 
 
-def _resident_blocks(roles: ContractionRoles, machine: Machine, columns: int, rows: int) -> list[Loop]:
-    """The loops where both factors are packed: many panels of the rhs first, then blocks of the lhs that stay in L2."""
-    width = bits(element_type(roles.nest.inputs[roles.rhs])) // 8
+def _resident_blocks(roles: ContractionRoles, machine: Machine, columns: int, rows: int, width: int) -> list[Loop]:
+    """The loops where both factors are packed: many panels of the rhs first, then blocks of the lhs that stay in L2.
+
+    ``width`` are the bytes of a packed element.
+    """
     k_step = _reduction_step(roles, REDUCTION_BLOCK_BYTES // width)
     n_step = COLUMN_BLOCK if roles.n.size is None else min(COLUMN_BLOCK, max(roles.n.size, 1))
     loops = [Loop(roles.n.name, round_up(n_step, columns)), Loop(roles.k.name, k_step, 8)]
@@ -163,13 +165,24 @@ def _rows_in(capacity: int, row_bytes: int, multiple: int) -> int:
     return max(1, capacity // row_bytes // multiple) * multiple
 
 
-def _staged(axes: KernelAxes, roles: ContractionRoles) -> tuple[int, ...]:
-    """The inputs to pack: the rhs, and the lhs unless its rows lie along k, as the unit reads them.
+def _is_widened(roles: ContractionRoles, intrinsic: MmaIntrinsic) -> bool:
+    """Whether the factors are narrower than what the instruction multiplies."""
+    return (intrinsic.lhs.element, intrinsic.rhs.element) != roles.factors
+
+
+def _staged_bytes(roles: ContractionRoles, intrinsic: MmaIntrinsic) -> int:
+    """The bytes of an element of a packed factor."""
+    widened = _is_widened(roles, intrinsic)
+    return bits(roles.element if widened else element_type(roles.nest.inputs[roles.rhs])) // 8
+
+
+def _staged(axes: KernelAxes, roles: ContractionRoles, intrinsic: MmaIntrinsic) -> tuple[int, ...]:
+    """The inputs to pack: the rhs, and the lhs unless its rows lie along k, as the unit reads them, in its own type.
 
     Measured on 1024^3: packing a transposed lhs gives 149 GFLOP/s instead of 93, packing one that is not loses 6 %.
     """
-    lhs_along_k = axes.of_operand(roles.nest, roles.lhs)[-1] == roles.k
-    return (roles.rhs,) if lhs_along_k else tuple(sorted((roles.lhs, roles.rhs)))
+    as_it_is = axes.of_operand(roles.nest, roles.lhs)[-1] == roles.k and not _is_widened(roles, intrinsic)
+    return (roles.rhs,) if as_it_is else tuple(sorted((roles.lhs, roles.rhs)))
 
 
 def _split(roles: ContractionRoles, others: Sequence[Axis], rows: int | None, columns: int) -> tuple[Axis, int]:

@@ -193,11 +193,11 @@ def test_the_bound_lets_subnormal_numbers_vanish_and_no_others() -> None:
         assert compare(nothing, expected, bound).right == vanishes
 
 
-def test_bf16_of_a_product_chooses_the_dot_product_and_of_other_machines_does_not() -> None:
+def test_a_product_of_bf16_chooses_the_dot_product_and_on_other_machines_the_multiply_add_of_f32() -> None:
     text = MATMUL.replace("RHS", "?x?").replace("FLAGS", "")
     passes = "decompose,nn-to-nest,fuse,choose-schedule{{target={}}}"
     assert "vdpbf16ps.1x16x2" in str(lowered(text, passes.format("x86-64-avx512-bf16")))
-    assert "intrinsic" not in str(lowered(text, passes.format("x86-64-avx2")))
+    assert 'intrinsic = "x86.avx2.fma.1x8x1.f32"' in str(lowered(text, passes.format("x86-64-avx2")))
 
 
 def test_the_inner_loop_is_dot_products_and_loads() -> None:

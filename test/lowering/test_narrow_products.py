@@ -1,7 +1,11 @@
-"""Products of narrow floats on register tiles: summed in f32, rounded once, whatever blocks the sums are cut into."""
+"""Products of narrow floats on register tiles: summed in f32, rounded once, whatever blocks the sums are cut into.
+
+Where a machine multiplies them in f32 only, they are widened: while they are packed, or in registers.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ml_dtypes
@@ -10,7 +14,8 @@ import pytest
 from cpu_kernels import lowered
 
 from crosstile.dialects.nn.error_bound import bound_program, compare
-from crosstile.targets.host import host_machine
+from crosstile.targets.host import host_machine, resolve_machine
+from crosstile.targets.x86.emit import emit
 from crosstile.tools.judge import Judge
 from crosstile.tools.program import Program
 
@@ -34,8 +39,16 @@ def program(element: str, result: str, target: str, text: str = PRODUCT, flags: 
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("element, result", [("bf16", "bf16")])
-@pytest.mark.parametrize("flags", ["", "{transpose_a, transpose_b} "], ids=["plain", "transposed"])
+@pytest.mark.parametrize(
+    "element, result, flags",
+    [
+        ("bf16", "bf16", ""),
+        ("bf16", "bf16", "{transpose_a, transpose_b} "),
+        ("bf16", "f32", ""),
+        ("f16", "f16", ""),
+        ("f16", "f32", "{transpose_a, transpose_b} "),
+    ],
+)
 def test_any_size_is_inside_its_bound(element: str, result: str, target: str, flags: str) -> None:
     loaded = program(element, result, target, flags=flags)
     function = loaded.compile().function
@@ -53,9 +66,27 @@ def test_any_size_is_inside_its_bound(element: str, result: str, target: str, fl
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_an_epilogue_follows_the_rounding(target: str) -> None:
+@pytest.mark.parametrize("element", ["bf16", "f16"])
+@pytest.mark.parametrize("rows", [1, 37])
+def test_an_epilogue_follows_the_rounding(target: str, element: str, rows: int) -> None:
     random = np.random.default_rng(5)
-    arguments = [random.standard_normal(shape).astype(DTYPES["bf16"]) for shape in ((5, 521), (521, 19), (19,))]
-    report = Judge(program("bf16", "bf16", target, EPILOGUE), arguments).run()
+    arguments = [random.standard_normal(shape).astype(DTYPES[element]) for shape in ((rows, 67), (67, 19), (19,))]
+    report = Judge(program(element, element, target, EPILOGUE), arguments).run()
     assert report.right, [(verdict.level, verdict.share, verdict.error, verdict.remarks) for verdict in report.verdicts]
     assert "the same bits as mma" in report.verdicts[-1].remarks
+
+
+def test_numbers_are_widened_while_they_are_packed_and_not_in_the_loop() -> None:
+    """The inner loop of the general variant is that of a product of f32."""
+    passes = (
+        "decompose,nn-to-nest,fuse,choose-schedule{target=x86-64-avx512},nest-to-tile,tile-to-mma{target=x86-64-avx512},"
+        "plan-buffers,mma-to-hardware,arith-emulate-unsupported-floats,expand-math,convert-scf-to-cf,convert-to-llvm"
+    )
+    text = PRODUCT.replace("IN", "f16").replace("OUT", "f32").replace("FLAGS", "")
+    text = text.replace("tensor<?x?xf16>", "tensor<64x64xf16>").replace("tensor<?x?xf32>", "tensor<64x64xf32>")
+    assembly = emit(lowered(text, passes), resolve_machine("x86-64-avx512"), "asm")
+    assert isinstance(assembly, str)
+    blocks = re.split(r"^\.LBB\d+_\d+:", assembly, flags=re.M)
+    loops = [block for block in blocks if block.count("vfmadd231ps") == 24]
+    assert loops and not any("vcvtph2ps" in loop for loop in loops)
+    assert "vcvtph2ps" in assembly

@@ -297,3 +297,26 @@ tile.kernel @stage_strips(%A : memref<4x64xf32>, %B : memref<?x?xf32>, %C : memr
     tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
   }
 }
+
+// -----
+
+// Factors of f16 for a multiply-add of f32: the right one is widened while it is packed, the left one in registers.
+// CHECK-LABEL: mma.kernel @stage_widens(
+// CHECK:         %b = mma.alloc : !mma.buffer<8x32xf32>
+// CHECK:         %[[N:.*]] = mma.load %B[{{.*}}] : memref<8x32xf16> -> !mma.fragment<1x32xf16
+// CHECK:         %[[W:.*]] = mma.map (%[[N]] : {{.*}}) -> !mma.fragment<1x32xf32{{.*}} {
+// CHECK:           arith.extf
+// CHECK:         mma.store %[[W]], %b[
+// CHECK:         mma.load %A[{{.*}}] : memref<4x8xf16> -> !mma.fragment<4x1xf16
+// CHECK:         mma.load %b[{{.*}}] : !mma.buffer<8x32xf32> -> !mma.fragment<1x32xf32
+// CHECK:           arith.extf
+// CHECK:         mma.mma {{.*}} {intrinsic = "x86.avx512.fma.1x16x1.f32"}
+tile.kernel @stage_widens(%A : memref<4x8xf16>, %B : memref<8x32xf16>, %C : memref<4x32xf32>) {
+  %w = tile.window %B[0, 0] : memref<8x32xf16> -> !tile.window<8x32xf16>
+  %b = tile.stage %w : !tile.window<8x32xf16> -> !tile.buffer<8x32xf32>
+  %aw = tile.window %A[0, 0] : memref<4x8xf16> -> !tile.window<4x8xf16>
+  %cw = tile.window %C[0, 0] : memref<4x32xf32> -> !tile.window<4x32xf32>
+  %acc = tile.load %cw : !tile.window<4x32xf32> -> !tile.tile<4x32xf32>
+  %r = tile.contract %aw, %b, %acc : !tile.window<4x8xf16>, !tile.buffer<8x32xf32> -> !tile.tile<4x32xf32>
+  tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
+}

@@ -78,12 +78,12 @@ tile.kernel @another_machine(%A : memref<4x8xf32>, %B : memref<8x16xf32>) {
 
 // -----
 
-tile.kernel @mixed_types(%A : memref<4x8xf32>, %B : memref<8x16xf32>) {
+tile.kernel @mixed_types(%A : memref<4x8xi16>, %B : memref<8x16xi16>) {
   %zero = arith.constant 0 : index
-  %f0 = arith.constant 0.0 : f64
-  %aw = tile.window %A[%zero, %zero] : memref<4x8xf32> -> !tile.window<4x8xf32>
-  %bw = tile.window %B[%zero, %zero] : memref<8x16xf32> -> !tile.window<8x16xf32>
-  %acc = tile.splat %f0 : f64 -> !tile.tile<4x16xf64>
-  // expected-error @+1 {{machine x86-64-avx512 has no intrinsic for f32 x f32 + f64; it has f32 x f32 + f32, f64 x f64 + f64}}
-  %r = tile.contract %aw, %bw, %acc : !tile.window<4x8xf32>, !tile.window<8x16xf32> -> !tile.tile<4x16xf64>
+  %i0 = arith.constant 0 : i32
+  %aw = tile.window %A[%zero, %zero] : memref<4x8xi16> -> !tile.window<4x8xi16>
+  %bw = tile.window %B[%zero, %zero] : memref<8x16xi16> -> !tile.window<8x16xi16>
+  %acc = tile.splat %i0 : i32 -> !tile.tile<4x16xi32>
+  // expected-error @+1 {{machine x86-64-avx512 has no intrinsic for i16 x i16 + i32; it has f32 x f32 + f32, f64 x f64 + f64}}
+  %r = tile.contract %aw, %bw, %acc : !tile.window<4x8xi16>, !tile.window<8x16xi16> -> !tile.tile<4x16xi32>
 }

@@ -427,3 +427,12 @@ tile.kernel @mask_extents(%f : f32, %n : index) {
       : (!tile.tile<4x8xf32>, index) -> !tile.tile<4x8xf32>
   tile.return
 }
+
+// -----
+
+tile.kernel @narrows(%x : memref<4xf32>) {
+  %w = tile.window %x[0] : memref<4xf32> -> !tile.window<4xf32>
+  // expected-error @+1 {{!tile.window<4xf32> and !tile.buffer<4xbf16> must have the same capacity and element type}}
+  %b = tile.stage %w : !tile.window<4xf32> -> !tile.buffer<4xbf16>
+  tile.return
+}
