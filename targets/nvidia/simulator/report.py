@@ -160,6 +160,8 @@ def kind(instruction: Instruction) -> str:
     if instruction.opcode in ("ld", "st", "atom", "red"):
         space = next((one for one in instruction.modifiers if one.split("::")[0] in _SPACES), "generic")
         return f"{instruction.opcode}.{space.split('::')[0]}"
+    if instruction.opcode == "cp" and instruction.modifiers[1] in ("ca", "cg"):
+        return "cp.async"
     if instruction.opcode == "cp":
         return ".".join((instruction.opcode, *instruction.modifiers[: 3 if "tensor" in instruction.modifiers else 2]))
     return instruction.opcode
