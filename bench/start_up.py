@@ -1,4 +1,4 @@
-"""Seconds from the start of a process to the first result: nothing cached, object code cached, and the command.
+"""Seconds from the start of a process to its first result and to its end: without the cache, with it, and of a command.
 
     python bench/start_up.py [--processes N] [--size N] [--json]
 
@@ -23,12 +23,13 @@ from time import perf_counter
 ROOT = Path(__file__).resolve().parents[1]
 MATMUL, LAYER = (str(ROOT / "examples" / f"{name}.mlir") for name in ("matmul", "matmul_bias_gelu"))
 CALL = """
-import sys
+import os, sys
 import numpy as np
 import crosstile
 function, size = crosstile.compile(sys.argv[1]), int(sys.argv[2])
 matrix, row = np.ones((size, size), np.float32), np.ones(size, np.float32)
 function(*([matrix, matrix] if "bias" not in sys.argv[1] else [matrix, matrix, row]), threads=1)
+os.write(1, b"done")
 """
 COMMAND = "import sys; from crosstile.tools.console import crosstile; sys.exit(crosstile())"
 
@@ -53,22 +54,37 @@ def rows(size: int) -> list[Row]:
     return [*found, Row("crosstile run, cached", run, True)]
 
 
-def measure(found: list[Row], processes: int, folder: str) -> dict[str, list[float]]:
+@dataclass(frozen=True)
+class Seconds:
+    """From the start of a process to what it first writes, which is when it has its first result, and to its end."""
+
+    result: float
+    end: float
+
+
+def run(command: list[str], environment: dict[str, str]) -> Seconds:
+    """The seconds of one process."""
+    begin = perf_counter()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        result = perf_counter() - begin
+        process.stdout.read()
+        if process.wait():
+            raise subprocess.CalledProcessError(process.returncode, command)
+        return Seconds(result, perf_counter() - begin)
+
+
+def measure(found: list[Row], processes: int, folder: str) -> dict[str, list[Seconds]]:
     """The seconds of every process of each row."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"PYTHONPYCACHEPREFIX": folder, "CROSSTILE_CACHE_DIR": os.path.join(folder, "objects")}
-    seconds: dict[str, list[float]] = {row.name: [] for row in found}
+    seconds: dict[str, list[Seconds]] = {row.name: [] for row in found}
     for turn in range(1 + processes):
         for row in found:
-            begin = perf_counter()
-            subprocess.run(
-                [sys.executable, *row.command],
-                env={**environment, "CROSSTILE_CACHE": str(int(row.cached))},
-                stdout=subprocess.DEVNULL,
-                check=True,
-            )
+            times = run([sys.executable, *row.command], {**environment, "CROSSTILE_CACHE": str(int(row.cached))})
             if turn:
-                seconds[row.name].append(perf_counter() - begin)
+                seconds[row.name].append(times)
     return seconds
 
 
@@ -82,11 +98,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(rows(arguments.size), arguments.processes, folder)
     if arguments.json:
-        print(json.dumps(seconds))
+        print(json.dumps({name: [vars(each) for each in times] for name, times in seconds.items()}))
         return
-    print(f"{'process':<36} {'least':>7} {'median':>7}")
+    print(f"{'':<36} {'first result':^15} {'end of process':^15}")
+    print(f"{'process':<36} {'least':>7} {'median':>7} {'least':>7} {'median':>7}")
     for name, times in seconds.items():
-        print(f"{name:<36} {min(times):7.3f} {median(times):7.3f}")
+        columns = [each.result for each in times], [each.end for each in times]
+        print(f"{name:<36} " + " ".join(f"{min(column):7.3f} {median(column):7.3f}" for column in columns))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from crosstile.ir.diagnostics import handle_diagnostics
-from crosstile.ir.start_up import read_formats_lazily
+from crosstile.ir.start_up import define_lazily
 from crosstile.tools.command_line import (
     ArgumentParser,
     Progress,
@@ -59,7 +59,7 @@ def _run(argv: list[str]) -> int:
     if arguments.input is None:
         parser.error("which program? give a file, or '-' for standard input")
     with handle_diagnostics(show_diagnostic):
-        read_formats_lazily()
+        define_lazily()
         from crosstile.tools.api import check_threads, default_threads
         from crosstile.tools.arguments import Parameters, program_inputs
         from crosstile.tools.judge import Judge

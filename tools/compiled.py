@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.ir.start_up import paused_collector, read_formats_lazily
+from crosstile.ir.start_up import define_lazily, paused_collector
 from crosstile.targets.host import default_target
 from crosstile.targets.signature import HostSignature
 from crosstile.targets.x86.launch import Compiled, HostFunction
@@ -50,7 +50,7 @@ class Request:
 
     def load(self) -> Program:
         """The program: imports the compiler, parses and verifies."""
-        read_formats_lazily()
+        define_lazily()
         with paused_collector():
             from crosstile.tools.program import Program
 

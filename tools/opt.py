@@ -26,7 +26,7 @@ from crosstile.ir.registry import (
     xdsl_pass_factories,
 )
 from crosstile.ir.rendering import error_diagnostic
-from crosstile.ir.start_up import read_formats_lazily
+from crosstile.ir.start_up import define_lazily
 from crosstile.tools.command_line import (
     ArgumentParser,
     ReportedError,
@@ -68,7 +68,7 @@ def _run(argv: list[str]) -> int:
         if asked:
             write_output(None, text())
             return 0
-    read_formats_lazily()
+    define_lazily()
     _Session(arguments, _pass_specs(arguments, passes)).run()
     return 0
 

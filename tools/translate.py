@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from crosstile.ir.diagnostics import CrosstileError, handle_diagnostics
-from crosstile.ir.start_up import read_formats_lazily
+from crosstile.ir.start_up import define_lazily
 from crosstile.targets.host import default_target
 from crosstile.tools.command_line import (
     ArgumentParser,
@@ -62,7 +62,7 @@ def _run(argv: list[str]) -> int:
         parser.error("which program? give a file, or '-' for standard input")
     _check_form(arguments.to, arguments.output)
 
-    read_formats_lazily()
+    define_lazily()
     from crosstile.targets.x86.emit import emit
     from crosstile.tools.program import Program
 

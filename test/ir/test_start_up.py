@@ -1,4 +1,4 @@
-"""A quick start: no format of an operation is parsed before it is needed, and then it is the one that was written."""
+"""A quick start: formats of operations and methods of dataclasses come when they are needed, as they were written."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from crosstile.ir.start_up import paused_collector
 
 NO_FORMAT_PARSED = """
 import sys
-from crosstile.ir.start_up import read_formats_lazily
-read_formats_lazily()
+from crosstile.ir.start_up import define_lazily
+define_lazily()
 from xdsl.dialects.arith import AddiOp, ConstantOp
 from xdsl.dialects.func import ReturnOp
 assert "xdsl.irdl.declarative_assembly_format_parser" not in sys.modules
@@ -43,10 +43,61 @@ except Exception as error:
 """
 
 
-def test_formats_are_parsed_when_they_are_needed():
-    command = [sys.executable, "-c", NO_FORMAT_PARSED]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.stderr, done.stdout) == ("", "ParseError\n")
+NO_METHOD_MADE = """
+import dataclasses
+from crosstile.ir.start_up import define_lazily
+define_lazily()
+from xdsl.traits import IsTerminator, OpTrait
+from xdsl.passes import ModulePass
+waiting = vars(OpTrait)["__eq__"]
+assert IsTerminator() == IsTerminator() and repr(IsTerminator()) == "IsTerminator()"
+assert vars(OpTrait)["__eq__"] is not waiting and vars(OpTrait)["__eq__"](IsTerminator(), IsTerminator())
+assert waiting(IsTerminator(), IsTerminator())
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    x: int
+    y: list[int] = dataclasses.field(default_factory=list)
+
+assert Ours.__init__.__code__.co_varnames[:3] == ("self", "x", "y")
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class Theirs:
+    __module__ = "xdsl.traits"
+    x: int
+    y: tuple[int, ...] = ()
+
+first = Theirs(1)
+assert first == Theirs(x=1) and first < Theirs(2) and hash(first) == hash(Theirs(1)) and first != Theirs(1, (2,))
+assert repr(Theirs(1, y=(3,))) == "Theirs(x=1, y=(3,))" and dataclasses.replace(first, x=5).x == 5
+assert Theirs.__init__.__qualname__ == "Theirs.__init__" and Theirs.__init__.__name__ == "__init__"
+for bad in (lambda: Theirs(), lambda: Theirs(1, z=2), lambda: setattr(first, "x", 2)):
+    try:
+        bad()
+    except (TypeError, AttributeError) as error:
+        print(type(error).__name__)
+
+class Cycle:
+    def __del__(self):
+        print("finalized")
+
+cycle = Cycle()
+cycle.itself = cycle
+del cycle
+"""
+
+
+@pytest.mark.parametrize(
+    "code, printed",
+    [
+        (NO_FORMAT_PARSED, "ParseError\n"),
+        (NO_METHOD_MADE, "TypeError\nTypeError\nFrozenInstanceError\nfinalized\n"),
+    ],
+    ids=["formats", "methods"],
+)
+def test_what_is_defined_waits_until_it_is_needed(code: str, printed: str):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.stdout) == ("", printed)
 
 
 @pytest.mark.parametrize("enabled", [True, False])
