@@ -93,7 +93,10 @@ def describe_options(pass_type: type[ModulePass]) -> str:
     hints = get_type_hints(pass_type)
     described: list[str] = []
     for field in _fields(pass_type):
-        default = "" if field.default in (dataclasses.MISSING, None) else f" (default {_default_text(field.default)})"
+        value = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        default = "" if value in (dataclasses.MISSING, None) else f" (default {_default_text(value)})"
         described.append(f"{field.name.replace('_', '-')}={_type_text(hints[field.name])}{default}")
     return (
         f"options of '{pass_type.name}': {', '.join(described)}" if described else f"'{pass_type.name}' has no options"

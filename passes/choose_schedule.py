@@ -19,7 +19,7 @@ are narrower than its sums gets memory for those that wait between blocks of the
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp
@@ -44,7 +44,7 @@ from crosstile.passes.schedules.packed import packed_positions, packed_schedules
 from crosstile.passes.schedules.products import contraction_schedules
 from crosstile.passes.schedules.sweeps import sweep_schedules
 from crosstile.passes.schedules.windows import is_window, window_schedules
-from crosstile.targets.host import resolve_machine
+from crosstile.targets.host import default_target, resolve_machine
 from crosstile.targets.model import Machine, UnknownNameError
 
 
@@ -88,7 +88,7 @@ class ChooseSchedulePass(ModulePass):
 
     name = "choose-schedule"
 
-    target: str = "x86-64-avx512"
+    target: str = field(default_factory=default_target)
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Write schedules into the kernels of the module ``op`` in place."""

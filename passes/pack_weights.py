@@ -19,7 +19,7 @@ packed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from xdsl.context import Context
@@ -41,7 +41,7 @@ from crosstile.dialects.packing import packed_tensor
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.choose_schedule import schedules_for
 from crosstile.passes.schedules.packed import staged_layout, without_stages
-from crosstile.targets.host import resolve_machine
+from crosstile.targets.host import default_target, resolve_machine
 from crosstile.targets.model import Machine, UnknownNameError
 from crosstile.targets.packing import PackedLayout
 
@@ -150,7 +150,7 @@ class PackWeightsPass(ModulePass):
 
     name = "pack-weights"
 
-    target: str = "x86-64-avx512"
+    target: str = field(default_factory=default_target)
     arguments: bool = False
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:

@@ -22,7 +22,7 @@ exceed the registers: ``homes`` (their buffers), ``steps`` (what shares a loop),
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from xdsl.dialects import affine, scf
@@ -37,7 +37,7 @@ from crosstile.lowering.tile_to_mma.stage import lower_stage
 from crosstile.lowering.tile_to_mma.sub_tiles import KernelLowering
 from crosstile.lowering.tile_to_mma.warps.rules import RULES as WARP_RULES
 from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
-from crosstile.targets.host import resolve_machine
+from crosstile.targets.host import default_target, resolve_machine
 from crosstile.targets.model import UnknownNameError
 
 RULES: Mapping[type[Operation], Rule] = {
@@ -75,7 +75,7 @@ class TileToMmaPass(LoweringPass):
     rules: ClassVar[Mapping[type[Operation], Rule]] = RULES
     kept_dialects: ClassVar[frozenset[str]] = frozenset(("arith", "cf", "func", "math", "memref", "scf"))
 
-    target: str
+    target: str = field(default_factory=default_target)
 
     def make_lowering(self, kept_dialects: frozenset[str]) -> Lowering:
         """The driver with the machine."""

@@ -55,6 +55,9 @@ def test_the_variable_is_the_default_of_everything_that_compiles(monkeypatch: py
     assert Program.load(MATMUL).machine.name == "x86-64-avx2"
     assembly = call(translate.main, str(MATMUL), "--to", "asm").out
     assert "ymm" in assembly and "zmm" not in assembly
+    passes = ["--decompose", "--nn-to-nest", "--fuse", "--choose-schedule", "--nest-to-tile", "--tile-to-mma"]
+    assert '"x86.avx2.fma' in call(opt.main, str(MATMUL), *passes[:-2]).out
+    assert 'target "x86-64-avx2"' in call(opt.main, str(MATMUL), *passes).out
     sizes = ["--dim", "M=3", "--dim", "N=3", "--dim", "K=3"]
     assert "x86-64-avx2" in call(run.main, str(MATMUL), *sizes).out
     assert "x86-64-avx2" in call(check.main, str(MATMUL), *sizes).out

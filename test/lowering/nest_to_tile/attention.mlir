@@ -1,4 +1,4 @@
-// RUN: crosstile-opt %s --split-input-file --decompose --canonicalize --nn-to-nest --fuse --fuse-attention --choose-schedule --nest-to-tile | filecheck %s
+// RUN: crosstile-opt %s --split-input-file --decompose --canonicalize --nn-to-nest --fuse --fuse-attention --choose-schedule=target=x86-64-avx512 --nest-to-tile | filecheck %s
 
 // Queries across lanes: they are packed once per block, keys and values are read in place. Keys behind the last query's
 // are not visited, and only a block that the first query does not see whole is masked.
