@@ -147,6 +147,17 @@ def packed_table(records: Sequence[Record]) -> str:
     return _aligned(lines) if len(lines) > 2 else ""
 
 
+def line(entry: Record) -> str:
+    """One row in a line: our rate, the best peer's, who is ahead."""
+    unit = "GFLOP/s" if compute_bound(entry) else "GB/s"
+    if not entry["ours"]:
+        return f"{entry['row']}: crosstile {entry['error'] or 'was not measured'}"
+    found = f"{entry['row']}: {rate(entry, entry['ours'])} {unit}"
+    if entry["best"]:
+        found += f", {entry['best']} {rate(entry, entry['peers'][entry['best']])}, ratio {entry['ratio_to_best']:.2f}"
+    return found
+
+
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
     """Lines of cells as Markdown, the columns as wide as their widest cell."""
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]

@@ -127,8 +127,8 @@ class Arena:
         for process in self.contenders.values():
             process.stop()
 
-    def play(self, row: Row, rounds: int) -> list[Outcome]:
-        """All contenders on one row: prepare and check each, then take turns."""
+    def play(self, row: Row, rounds: int, place: str = "") -> list[Outcome]:
+        """All contenders on one row: prepare and check each, then take turns. ``place`` stands before what it says."""
         entries = [Outcome(name, packed=False) for name in self.contenders]
         entries += [Outcome(name, packed=True) for name in self.contenders if name in PACKING and row.weights]
         expected = row.reference(row.inputs())
@@ -137,16 +137,16 @@ class Arena:
         # One process keeps one prepared call: the packed entries take their rounds after the others.
         for packed in (False, True):
             group = [entry for entry in entries if entry.packed == packed]
-            self._prepare(group, row, expected)
+            self._prepare(group, row, expected, place)
             for _ in range(rounds):
                 self._round(order.sample(group, len(group)))
         return entries
 
-    def _prepare(self, entries: Sequence[Outcome], row: Row, expected: Array) -> None:
+    def _prepare(self, entries: Sequence[Outcome], row: Row, expected: Array, place: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "result.npy"
             for entry in entries:
-                print(f"{row.name}: {entry.name}", file=sys.stderr)
+                print(f"{place}{row.name}: {entry.name}", file=sys.stderr)
                 process = self.contenders[entry.contender]
                 answer = process.ask(do="prepare", row=row.name, packed=entry.packed, output=str(output))
                 entry.reason = _reason(answer)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +37,37 @@ def test_a_row_reports_ours_the_limit_and_the_peers(tmp_path: Path):
     assert row["ratio_to_best"] > 0
     assert row["best"] == "numpy"
     assert "| matmul-16 |" in done.stdout
-    assert "matmul-16: numpy" in done.stderr
+    assert "[1/1] matmul-16: numpy" in done.stderr
+    assert ", ratio " in done.stderr
+
+
+def test_an_interrupt_ends_with_the_rows_so_far(tmp_path: Path):
+    report = tmp_path / "cpu.json"
+    command = [sys.executable, str(BENCH / "cpu.py"), "--only", "matmul-256", "matmul-16", "--rounds", "2"]
+    with subprocess.Popen(
+        [*command, "--peers", "numpy", "--json", str(report)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("[2/2]"):
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "| matmul-256" in out and "| matmul-16" not in out
+    assert "interrupted after 1 of 2 rows" in error and "Traceback" not in error
+    assert [row["row"] for row in json.loads(report.read_text())] == ["matmul-256"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--picture"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(option: str):
+    done = run("--peers", "numpy", option, "/nowhere/file")
+    assert done.returncode == 2
+    assert "cannot write '/nowhere/file': No such file or directory" in done.stderr
 
 
 def test_an_unknown_row_is_refused():
