@@ -42,13 +42,24 @@ ENVIRONMENT = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
 """What every contender's process starts with."""
+ALLOCATING = ("torch", "inductor", "jax", "iree", "openvino")
+"""Contenders whose results are new memory in each call, in some rows at least."""
+KEPT_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+"""The C library keeps what is freed: else each page of a new result is a fault, which takes longer than the row. In
+large pages, as those of arrays that are mapped are."""
 
 
-def environment() -> dict[str, str]:
+def environment(name: str) -> dict[str, str]:
     """The settings of a contender's process. OpenBLAS takes AVX2 kernels on many AVX-512 cores unless told."""
     llvm: Any = import_module("llvmlite.binding")
     has_avx512 = llvm.get_host_cpu_features().get("avx512f", False)
-    return ENVIRONMENT | ({"OPENBLAS_CORETYPE": "SkylakeX"} if has_avx512 else {})
+    found = ENVIRONMENT | (KEPT_MEMORY if name in ALLOCATING else {})
+    return found | ({"OPENBLAS_CORETYPE": "SkylakeX"} if has_avx512 else {})
 
 
 class NotBuilt(Exception):

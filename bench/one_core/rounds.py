@@ -95,7 +95,7 @@ class Process:
         path = os.pathsep.join(filter(None, (str(BENCH), os.environ.get("PYTHONPATH"))))
         return subprocess.Popen(
             [sys.executable, "-m", "one_core.worker", self.name],
-            env={**os.environ, **environment(), "PYTHONPATH": path},
+            env={**os.environ, **environment(self.name), "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -34,15 +34,12 @@ def _functions(torch: Any) -> dict[str, Function]:
 
 
 def _with_result(torch: Any) -> dict[str, Function]:
-    """The kinds of rows that have a form which writes to a given tensor."""
+    """The kinds of rows that have a form which writes to a given tensor. That of layer_norm copies, and is slower."""
     return {
         "matmul": lambda out, a, b: torch.matmul(a, b, out=out),
         "matmul_transposed": lambda out, a, b: torch.matmul(a, b.t(), out=out),
         "linear_gelu": lambda out, x, w, b: torch._C._nn.gelu(torch.addmm(b, x, w, out=out), out=out),
         "softmax": lambda out, x: torch.softmax(x, 1, out=out),
-        "layer_norm": lambda out, x, gamma, beta: torch.ops.aten.native_layer_norm.out(
-            x, gamma.shape, gamma, beta, EPSILON, out0=out, out1=out.new_empty(len(x), 1), out2=out.new_empty(len(x), 1)
-        )[0],
         "gelu": lambda out, x: torch._C._nn.gelu(x, out=out),
         "row_sum": lambda out, x: torch.sum(x, 1, out=out),
     }
@@ -87,16 +84,29 @@ class TorchPeer(Contender):
         return np.asarray((value if value.dtype == self.torch.int32 else value.float()).numpy())
 
 
+WRITTEN = ("softmax", "layer_norm", "rms_norm", "gelu")
+"""Kinds of rows whose compiled loops write to a given tensor; a call of a library would be copied."""
+
+
 class InductorPeer(TorchPeer):
     """PyTorch compiled: fused, vectorised, autotuned; packed means frozen, with weights as parameters."""
 
-    settings: ClassVar[str] = "torch.compile(mode='max-autotune-no-cudagraphs'), one thread; packed: freezing"
+    settings: ClassVar[str] = (
+        "torch.compile(mode='max-autotune-no-cudagraphs'), one thread, preallocated result of loops; packed: freezing"
+    )
 
     def prepare(self, row: Row, inputs: list[Array], packed: bool) -> Call:
         """Compile, and run once."""
         torch = self.torch
         tensors = self.tensors(row, inputs)
         function = torch._int_mm if row.element == "int8" else builder(_functions(torch), row)
+        if not packed and row.kind in WRITTEN:
+            out = function(*tensors)
+            writing = torch.compile(
+                lambda out, *given: out.copy_(function(*given)), mode="max-autotune-no-cudagraphs", dynamic=False
+            )
+            writing(out, *tensors)
+            return lambda: writing(out, *tensors)
         if not packed:
             compiled = torch.compile(function, mode="max-autotune-no-cudagraphs", dynamic=False)
             compiled(*tensors)
