@@ -77,8 +77,8 @@ def _make_methods_lazily() -> None:
         return
 
     def make_lazily(name: str, *rest: Any, **options: Any) -> Any:
-        module = str((options.get("globals") or {}).get("__name__"))
-        if module.partition(".")[0] not in _PACKAGES:
+        known: dict[str, Any] = options.get("globals") or {}
+        if str(known.get("__name__")).partition(".")[0] not in _PACKAGES:
             return make(name, *rest, **options)
         return _deferred(name, lambda: make(name, *rest, **options))
 

@@ -102,9 +102,11 @@ class InductorPeer(TorchPeer):
         function = torch._int_mm if row.element == "int8" else builder(_functions(torch), row)
         if not packed and row.kind in WRITTEN:
             out = function(*tensors)
-            writing = torch.compile(
-                lambda out, *given: out.copy_(function(*given)), mode="max-autotune-no-cudagraphs", dynamic=False
-            )
+
+            def write(out: Any, *given: Any) -> Any:
+                return out.copy_(function(*given))
+
+            writing = torch.compile(write, mode="max-autotune-no-cudagraphs", dynamic=False)
             writing(out, *tensors)
             return lambda: writing(out, *tensors)
         if not packed:
