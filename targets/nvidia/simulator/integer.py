@@ -212,7 +212,7 @@ def _extract(program: Program, instruction: Instruction) -> Execute:
             values.view(f"u{a.dtype.itemsize}") if values.flags.c_contiguous else values.astype(f"u{a.dtype.itemsize}")
         )
         field = shift_right(unsigned, start)
-        kept = np.minimum(count, bits)
+        kept = np.clip(np.minimum(count, bits - start), 0, bits)
         mask = where(kept >= bits, ~field.dtype.type(0), shift_left(np.ones_like(field), kept) - field.dtype.type(1))
         field = field & mask
         if kind[0] == "u":
