@@ -56,6 +56,16 @@ BYTE_DOTS = {8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.51
 """LLVM's intrinsic by lanes; that of 256 bits becomes AVX-VNNI's encoding where there is no AVX-512."""
 
 
+LEFT_OF_NEAREST = "llvm.x86.avx512.mask.reduce.ps.512"
+"""LLVM's intrinsic for what floats are more than a multiple of a power of two; Intel's VREDUCEPS.
+
+Operands are the floats, the exponent of the power and the rounding in one constant (0: the nearest integer), floats for
+lanes that are masked off, the mask, and a constant for exceptions."""
+SCALE_BY_POWER = "llvm.x86.avx512.mask.scalef.ps.512"
+"""LLVM's intrinsic for floats times two to the integers below others; Intel's VSCALEFPS.
+
+Operands are both floats, floats for lanes that are masked off, the mask, and a constant for the rounding."""
+
 STORE_FENCE = "llvm.x86.sse.sfence"
 """LLVM's intrinsic that puts stores past the caches in order with those after it; Intel's SFENCE."""
 

@@ -1,6 +1,7 @@
 """The meaning of ``x86vector`` and of LLVM's intrinsics for x86: the arithmetic of the instruction's row.
 
     x86vector.avx512.dot %c, %a, %b      execute(intrinsic("x86.avx512.vdpbf16ps.1x16x2.f32.bf16"), ...)
+    llvm.call_intrinsic of SCALE_BY_POWER          a * 2^floor(b), rounded once
 
 Lanes do not depend on each other, so one row serves registers of every width.
 """
@@ -10,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from xdsl.dialects.llvm import CallIntrinsicOp
 
 from crosstile.dialects.element_types import Array
 from crosstile.dialects.interpreter import Interpreter, Meanings
-from crosstile.dialects.x86vector import BYTE_DOTS, STORE_FENCE, DotOp
+from crosstile.dialects.x86vector import BYTE_DOTS, LEFT_OF_NEAREST, SCALE_BY_POWER, STORE_FENCE, DotOp
 from crosstile.ir.diagnostics import op_error
 from crosstile.targets.execute import execute
 from crosstile.targets.model import intrinsic
@@ -37,11 +39,30 @@ def bfloat_dot(interpreter: Interpreter, op: DotOp, operands: Sequence[Any]) -> 
     return (_dot(BFLOAT_ROW, *operands),)
 
 
+def left_of_nearest(x: Array) -> Array:
+    """VREDUCEPS to the nearest integer: exact, and 0 of what is infinite."""
+    return np.where(np.isinf(x), x.dtype.type(0), x - np.rint(x))
+
+
+def scale_by_power(x: Array, exponents: Array) -> Array:
+    """VSCALEFPS: exact in f64 for any power that does not overflow f32 or vanish in it, then rounded once."""
+    powers = np.exp2(np.clip(np.floor(exponents.astype(np.float64)), -400, 400))
+    powers = np.where(np.isinf(exponents), np.exp2(exponents), powers)
+    return (x.astype(np.float64) * powers).astype(x.dtype)
+
+
 @MEANINGS.of(CallIntrinsicOp)
 def call_intrinsic(interpreter: Interpreter, op: CallIntrinsicOp, operands: Sequence[Any]) -> Sequence[Any]:
-    """Four unsigned by four signed bytes into i32, which wraps; a fence does nothing where stores are in order."""
+    """Four unsigned by four signed bytes into i32, which wraps; parts and scales of floats, in all lanes.
+
+    A fence does nothing where stores are in order.
+    """
     if op.intrin.data == STORE_FENCE:
         return ()
+    if op.intrin.data == LEFT_OF_NEAREST:
+        return (left_of_nearest(operands[0]),)
+    if op.intrin.data == SCALE_BY_POWER:
+        return (scale_by_power(*operands[:2]),)
     if op.intrin.data not in BYTE_DOTS.values():
         raise op_error(op, f"the intrinsic {op.intrin.data} has no executable meaning here")
     return (_dot(BYTE_ROW, *operands),)

@@ -13,12 +13,15 @@ with a correctly rounded fma. Other types and functions stay and become calls of
     ...
     %y = arith.mulf %8, %9 : vector<16xf32>
 
-The largest errors are the rows of ``dialects/math_accuracy.py``.
+For a ``target`` with instructions for exponents (``passes/exponent_instructions.py``) they take the place of what a
+formula does to exponents; the bits of all results are the same. The largest errors are the rows of
+``dialects/math_accuracy.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.arith import ConstantOp
@@ -28,21 +31,32 @@ from xdsl.passes import ModulePass
 from xdsl.traits import IsolatedFromAbove
 from xdsl.utils.hints import isa
 
+from crosstile.ir.diagnostics import op_error
+from crosstile.passes.exponent_instructions import FORMULAS_WITH
 from crosstile.passes.math_formulas import FORMULAS, Constant, Formula
+from crosstile.targets.host import resolve_machine
+from crosstile.targets.model import UnknownNameError
 
 
+@dataclass(frozen=True)
 class ExpandMathPass(ModulePass):
-    """Elementary functions of f32 to arithmetic."""
+    """Elementary functions of f32 to arithmetic, for any machine or with the instructions of the ``target``."""
 
     name = "expand-math"
 
+    target: str | None = None
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Expand every function of f32 that has a formula, in place."""
+        try:
+            family = "" if self.target is None else resolve_machine(self.target).exponents
+        except UnknownNameError as error:
+            raise op_error(op, f"expand-math: {error}") from error
         constants = Constants()
         functions = [old for old in op.walk() if type(old) in FORMULAS and is_f32(old.results[0].type)]
         while functions:
             together = neighbours(functions)
-            expand(together, constants)
+            expand(together, constants, family)
             functions = functions[len(together) :]
 
 
@@ -87,7 +101,7 @@ class Constants:
         return self._values[home, value]
 
 
-def expand(together: Sequence[Operation], constants: Constants) -> None:
+def expand(together: Sequence[Operation], constants: Constants, family: str) -> None:
     """Replace functions of one kind that stand side by side by their formula, taking turns operation by operation.
 
     One after the other each would be a chain in which every operation waits for the one before; side by side they fill
@@ -96,7 +110,9 @@ def expand(together: Sequence[Operation], constants: Constants) -> None:
     copies: list[list[Operation]] = []
     for op in together:
         made: list[Operation] = []
-        formula = Formula(op.results[0].type, made.append, lambda value, op=op: constants.get(value, op))
+        type_ = op.results[0].type
+        kind = next((kind for kind in FORMULAS_WITH.get(family, ()) if kind.takes(type_)), Formula)
+        formula = kind(type_, made.append, lambda value, op=op: constants.get(value, op))
         result = FORMULAS[type(op)](formula, op.operands[0])
         result.name_hint = op.results[0].name_hint or result.name_hint
         op.results[0].replace_all_uses_with(result)

@@ -93,7 +93,12 @@ class Formula:
         self.shape = type_.get_shape() if isa(type_, VectorType) else None
         self.integer_type: Attribute = i32 if self.shape is None else VectorType(i32, self.shape)
         self._insert = insert
-        self._constant = constant
+        self.constant = constant
+
+    @classmethod
+    def takes(cls, type_: Attribute) -> bool:
+        """Whether operations on ``type_`` can be made."""
+        return True
 
     def emit(self, op: Operation) -> SSAValue:
         """The result of ``op``, inserted."""
@@ -103,14 +108,14 @@ class Formula:
     def number(self, value: float) -> SSAValue:
         """A float constant in every element."""
         if self.shape is None:
-            return self._constant(FloatAttr(value, f32))
-        return self._constant(DenseIntOrFPElementsAttr.from_list(VectorType(f32, self.shape), [value]))
+            return self.constant(FloatAttr(value, f32))
+        return self.constant(DenseIntOrFPElementsAttr.from_list(VectorType(f32, self.shape), [value]))
 
     def integer(self, value: int) -> SSAValue:
         """An integer constant in every element."""
         if self.shape is None:
-            return self._constant(IntegerAttr(value, i32))
-        return self._constant(DenseIntOrFPElementsAttr.from_list(VectorType(i32, self.shape), [value]))
+            return self.constant(IntegerAttr(value, i32))
+        return self.constant(DenseIntOrFPElementsAttr.from_list(VectorType(i32, self.shape), [value]))
 
     def fma(self, a: SSAValue, b: SSAValue, c: SSAValue) -> SSAValue:
         """``a * b + c``, rounded once."""
@@ -173,7 +178,18 @@ class Formula:
             result = self.fma(result, x, self.number(coefficient))
         return result
 
-    def scale(self, x: SSAValue, rounded: SSAValue) -> SSAValue:
+    def split(self, x: SSAValue) -> tuple[SSAValue, SSAValue, SSAValue]:
+        """The nearest integer to ``x`` in the two forms that ``scale`` takes, and ``x`` less that integer.
+
+        An ``x`` outside of [-151, 129] is taken for the nearer end, since its power of two is 0 or infinite.
+        """
+        x = self.at_most(self.at_least(x, -151.0), 129.0)
+        offset = self.number(ROUND + 2 * BIAS)
+        rounded = self.add(x, offset)
+        n = self.subtract(rounded, offset)
+        return rounded, n, self.subtract(x, n)
+
+    def scale(self, x: SSAValue, rounded: SSAValue, n: SSAValue) -> SSAValue:
         """``x * 2^n`` for any n in [-151, 129] through two factors, so that it overflows and underflows by itself.
 
         ``rounded`` is ``n + ROUND + 2 * BIAS``. Its bits are ``m + n`` with ``m`` those of the constant, whose half
@@ -194,16 +210,13 @@ def exp(f: Formula, x: SSAValue) -> SSAValue:
     rounded = f.fma(x, f.number(LOG2_E), offset)
     n = f.subtract(rounded, offset)
     r = f.fma(n, f.number(-LN2_LOW), f.fma(n, f.number(-LN2_HIGH), x))
-    return f.scale(f.fma(f.polynomial(EXP, r), r, f.number(1.0)), rounded)
+    return f.scale(f.fma(f.polynomial(EXP, r), r, f.number(1.0)), rounded, n)
 
 
 def exp2(f: Formula, x: SSAValue) -> SSAValue:
     """``2^n * 2^r`` with ``x = n + r``. Below -151 the result is 0, above 129 it is infinite."""
-    x = f.at_most(f.at_least(x, -151.0), 129.0)
-    offset = f.number(ROUND + 2 * BIAS)
-    rounded = f.add(x, offset)
-    r = f.subtract(x, f.subtract(rounded, offset))
-    return f.scale(f.fma(f.polynomial(EXP2, r), r, f.number(1.0)), rounded)
+    rounded, n, r = f.split(x)
+    return f.scale(f.fma(f.polynomial(EXP2, r), r, f.number(1.0)), rounded, n)
 
 
 def log(f: Formula, x: SSAValue) -> SSAValue:

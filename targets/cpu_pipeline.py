@@ -15,7 +15,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "fuse-attention", "fuse-factors{target=TARGET}"),
     "tile": ("pack-weights{target=TARGET arguments=BOUND}", "choose-schedule{target=TARGET}", "nest-to-tile"),
     "mma": ("tile-to-mma{target=TARGET}",),
-    "hardware": ("plan-buffers", "mma-to-hardware", "arith-emulate-unsupported-floats", "expand-math"),
+    "hardware": ("plan-buffers", "mma-to-hardware", "arith-emulate-unsupported-floats", "expand-math{target=TARGET}"),
     "llvm": ("convert-scf-to-cf", "convert-to-llvm"),
 }
 """The passes that lead to each level from the one above.

@@ -278,6 +278,8 @@ class Machine:
     "" for a machine that keeps them in order. Where one thread copies whole blocks of memory (a copy engine), rows of
     memory are multiples of ``block_copy_bytes``; 0 where none does. ``moves`` are instructions that load or store the
     fragments of matrix instructions, and ``limits`` what a block of warps may have, None for cores.
+    ``exponents`` names the family of instructions that take floats apart and scale them by powers of two ("avx512"), ""
+    for a machine that does so with arithmetic.
 
     Raises :class:`ModelError` for a memory of an unknown scope or an intrinsic whose feature is not listed.
     """
@@ -298,6 +300,7 @@ class Machine:
     block_copy_bytes: int = 0
     moves: tuple[MatrixMove, ...] = ()
     limits: BlockLimits | None = None
+    exponents: str = ""
 
     def __post_init__(self) -> None:
         if "." in self.name:

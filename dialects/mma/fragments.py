@@ -50,7 +50,7 @@ from crosstile.dialects.mma.place import Extents, check_extents, given_extents, 
 from crosstile.dialects.mma.projection import verify_projection
 from crosstile.dialects.mma.types import FragmentType, type_of
 
-REDUCTIONS = ("add", "mul", "max", "min")
+REDUCTIONS = ("add", "mul", "max", "min", "maxnum")
 
 
 @irdl_op_definition

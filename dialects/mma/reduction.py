@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 
 from crosstile.dialects.element_types import Array
-from crosstile.dialects.reductions import COMBINE
+from crosstile.dialects.reductions import COMBINE, elements
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.layout import Layout
 
@@ -29,7 +29,7 @@ def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int], into: 
     """
     steps = _plan(layout, tuple(dims))
     combine = COMBINE[kind]
-    parts = values.reshape(-1)[steps.places]
+    parts = elements(kind, values).reshape(-1)[steps.places]
     begun = into if steps.sequential and not steps.butterflies else None
     if steps.sequential:
         front = np.moveaxis(parts, steps.sequential, range(len(steps.sequential)))

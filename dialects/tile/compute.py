@@ -59,7 +59,7 @@ from crosstile.dialects.tile.types import (
     is_float_type,
 )
 
-REDUCE_KINDS = ("add", "mul", "max", "min")
+REDUCE_KINDS = ("add", "mul", "max", "min", "maxnum")
 """How ``tile.reduce`` combines elements."""
 
 
@@ -252,7 +252,7 @@ class ReduceOp(IRDLOperation):
 
     ``extent`` has one entry per reduced dimension; elements beyond it take no part, and of nothing the result is the
     identity of the kind. With ``into %acc`` the result is combined with a tile of the result's type. Sums may be
-    reassociated; ``max`` and ``min`` give NaN if any element is.
+    reassociated; ``max`` and ``min`` give NaN if any element is; ``maxnum`` skips those.
     """
 
     name = "tile.reduce"

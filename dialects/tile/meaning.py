@@ -22,7 +22,7 @@ from crosstile.dialects.arith_meaning import attribute_value
 from crosstile.dialects.assembly import dense_values
 from crosstile.dialects.element_types import Array, dtype_of, poisoned
 from crosstile.dialects.interpreter import Interpreter, Meanings
-from crosstile.dialects.reductions import COMBINE, identity
+from crosstile.dialects.reductions import COMBINE, elements, identity
 from crosstile.dialects.tile.blocks import blocks, ceil_divide, sample_positions, worker_ranges
 from crosstile.dialects.tile.compute import ContractOp, MapOp, ReduceOp
 from crosstile.dialects.tile.coverage import Coverage, NeedsMissing
@@ -240,7 +240,7 @@ def reduce(interpreter: Interpreter, op: ReduceOp, operands: Sequence[Any]) -> S
         if not 0 <= extent <= value.shape[dim]:
             raise op_error(op, f"extent {extent} of dimension {dim} is not between 0 and {value.shape[dim]}")
     value = value[tuple(slice(0, extents.get(dim, size)) for dim, size in enumerate(value.shape))]
-    combine = COMBINE[op.kind.data]
+    combine, value = COMBINE[op.kind.data], elements(op.kind.data, value)
     for dim in dims:
         value = _reduce_dim(np.moveaxis(value, dim, 0), combine, identity(op.kind.data, value.dtype))
         value = np.moveaxis(value, 0, dim)

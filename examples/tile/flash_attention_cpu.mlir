@@ -81,7 +81,7 @@ tile.kernel @attention(%Q : memref<?x?x64xf32>, %K : memref<?x?x64xf32>, %V : me
       } else {
         scf.yield %s0 : !tile.tile<64x48xf32>
       }
-      %m2 = tile.reduce max %s1 into %m1 dims [0] extent [%jc] : !tile.tile<64x48xf32> -> !tile.tile<1x48xf32>
+      %m2 = tile.reduce maxnum %s1 into %m1 dims [0] extent [%jc] : !tile.tile<64x48xf32> -> !tile.tile<1x48xf32>
       %base = tile.map (%m2 : !tile.tile<1x48xf32>) -> !tile.tile<1x48xf32> {
       ^bb0(%x : f32):
         %nothing = arith.cmpf oeq, %x, %minus_infinity : f32

@@ -36,7 +36,7 @@ from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.mma_to_hardware import tiles
 from crosstile.lowering.mma_to_hardware.rolled_map import is_rolled, roll
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering, vector_type
-from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, identity
+from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
 from crosstile.lowering.vector_registers import Registers, registers_of
 
 INDEX_BITS = 64
@@ -141,15 +141,18 @@ def lower_reduce(op: mma.ReduceOp, lowering: HardwareLowering) -> None:
     crosses_lanes = len(value_type.get_shape()) - 1 in dims and not source.replicated and source.lanes > 1
     into: Sequence[SSAValue] = () if op.into is None else lowering.values(op.into)
     partial: dict[int, SSAValue] = {} if crosses_lanes else dict(enumerate(into))
+    if op.kind.data == "maxnum" and not partial:  # the first may be NaN, which is not greater than what it begins with
+        least = lowering.constant(identity(op.kind.data, element, INDEX_BITS), vector_type(op.value_type))
+        partial = dict.fromkeys(range(len(result.starts)), least)
     for value, start in zip(values, source.starts, strict=True):
         number = result.holding([0 if dim in dims else at for dim, at in enumerate(start)])
         known = partial.get(number)
-        partial[number] = value if known is None else lowering.insert(combine(known, value)).results[0]
+        partial[number] = value if known is None else combined(lowering, combine, known, value)
     reduced = [partial[number] for number in range(len(result.starts))]
     if crosses_lanes:
         reduced = [butterfly(lowering, value, source.lanes, combine) for value in reduced]
         if into:
-            reduced = [lowering.insert(combine(a, b)).results[0] for a, b in zip(into, reduced, strict=True)]
+            reduced = [combined(lowering, combine, a, b) for a, b in zip(into, reduced, strict=True)]
     lowering.map_value(op.result, *reduced)
 
 
@@ -160,7 +163,7 @@ def butterfly(lowering: HardwareLowering, value: SSAValue, lanes: int, combine: 
         order = DenseArrayBase.from_list(i64, [lane ^ distance for lane in range(lanes)])
         assert isa(value.type, VectorType)
         moved = lowering.insert(vector.ShuffleOp(value, value, order, result_type=value.type)).result
-        value = lowering.insert(combine(value, moved)).results[0]
+        value = combined(lowering, combine, value, moved)
         distance //= 2
     return value
 

@@ -26,7 +26,7 @@ from crosstile.lowering.mma_to_nvvm.fragments import LANES, Registers, memory_by
 from crosstile.lowering.mma_to_nvvm.memory import read
 from crosstile.lowering.mma_to_nvvm.rings import ALL_LANES, meet
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
-from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, identity
+from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, combined, identity
 
 EXCHANGED = (Float32Type, IndexType)
 
@@ -149,10 +149,12 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
     crossing = [digit for digit in source.digits if digit.step and digit.dim in dims]
     into = [] if op.into is None else lowering.elements(op.into)
     partial: dict[int, SSAValue] = {} if crossing else dict(enumerate(into))
+    if op.kind.data == "maxnum" and not partial:  # the first may be NaN, which is not greater than what it begins with
+        partial = dict.fromkeys(range(len(result.starts)), lowering.constant(filling, element))
     for value, start in zip(elements, source.starts, strict=True):
         number = result.holding([0 if dim in dims else at for dim, at in enumerate(start)])
         known = partial.get(number)
-        partial[number] = value if known is None else _combined(lowering, combine, known, value)
+        partial[number] = value if known is None else combined(lowering, combine, known, value)
     reduced = [partial[number] for number in range(len(result.starts))]
     for axis, exchange in (("lane", _from_lane), ("warp", _from_warp)):
         parts = sorted((digit for digit in crossing if digit.axis == axis), key=lambda digit: -digit.weight)
@@ -162,15 +164,11 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
             distance = digit.size // 2
             while distance:
                 moved = exchange(lowering, reduced, digit.weight * distance, element)
-                reduced = [_combined(lowering, combine, a, b) for a, b in zip(reduced, moved, strict=True)]
+                reduced = [combined(lowering, combine, a, b) for a, b in zip(reduced, moved, strict=True)]
                 distance //= 2
     if crossing and into:
-        reduced = [_combined(lowering, combine, a, b) for a, b in zip(into, reduced, strict=True)]
+        reduced = [combined(lowering, combine, a, b) for a, b in zip(into, reduced, strict=True)]
     lowering.set_elements(op.result, reduced)
-
-
-def _combined(lowering: NvvmLowering, combine: Combine, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
-    return lowering.insert(combine(lhs, rhs)).results[0]
 
 
 def _from_lane(lowering: NvvmLowering, values: Sequence[SSAValue], distance: int, element: Attribute) -> list[SSAValue]:

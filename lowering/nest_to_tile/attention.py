@@ -6,7 +6,7 @@
         %s0 = tile.contract %q, (window of K at %b, %h, %n), 0
         %s  = bias, soft cap, ... of %s0
         %s1 = scf.if (some query does not see some key of the block) { mask of %s } else { %s }
-        %m2 = tile.reduce max %s1 into %m
+        %m2 = tile.reduce maxnum %s1 into %m
         %b  = 0 if %m2 is -inf else -%m2 * unit                     a row that has seen nothing: inf - inf is NaN
         %a  = exp2(%m * unit + %b)      %p = exp2(%s1 * unit + %b)
         %l2 = tile.reduce add %p into %l * %a
@@ -205,7 +205,7 @@ class _QueryBlock:
         maximum, total, weighted = carried
         score = self._score(place, query)
         rows = builder.shape.of((roles.m,))
-        new_maximum = self._reduce("max", place, score, maximum)
+        new_maximum = self._reduce("maxnum", place, score, maximum)
         shift = builder.compute([new_maximum], rows, self._shift)
         rescale = builder.compute([maximum, shift], rows, self._rescale)
         weights = builder.compute([score, shift], builder.shape.of((roles.m, roles.n)), self._weight)
@@ -227,7 +227,7 @@ class _QueryBlock:
             extents.append(length)
         elif length is not None:
             # Across lanes the order of the sum must not depend on how many there are.
-            identity = FloatAttr(-inf if kind == "max" else 0.0, f32)
+            identity = FloatAttr(0.0 if kind == "add" else -inf, f32)
             values = self._lowering.insert(tile.MaskOp(values, [None, length], identity)).result
         return self._lowering.insert(tile.ReduceOp(kind, values, [self._key_dim], extents, into)).result
 

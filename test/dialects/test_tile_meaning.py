@@ -193,12 +193,21 @@ def reduce(kind: str, row: Sequence[float], extent: int, into: str = "") -> floa
     return float(found)
 
 
-@pytest.mark.parametrize(("kind", "nothing"), [("add", 0.0), ("mul", 1.0), ("max", -np.inf), ("min", np.inf)])
+@pytest.mark.parametrize(
+    ("kind", "nothing"), [("add", 0.0), ("mul", 1.0), ("max", -np.inf), ("min", np.inf), ("maxnum", -np.inf)]
+)
 def test_a_reduction_of_nothing_is_the_identity(kind: str, nothing: float):
     assert reduce(kind, [5, 6, 7], 0) == nothing
     assert reduce(kind, [5, 6, 7], 1) == 5
-    assert reduce(kind, [5, 6, 7], 3) == {"add": 18, "mul": 210, "max": 7, "min": 5}[kind]
-    assert reduce(kind, [5, 6, 7], 3, "into %start") == {"add": 20, "mul": 420, "max": 7, "min": 2}[kind]
+    assert reduce(kind, [5, 6, 7], 3) == {"add": 18, "mul": 210, "max": 7, "min": 5, "maxnum": 7}[kind]
+    assert reduce(kind, [5, 6, 7], 3, "into %start") == {"add": 20, "mul": 420, "max": 7, "min": 2, "maxnum": 7}[kind]
+
+
+def test_maxnum_skips_what_is_no_number():
+    nan = np.nan
+    assert reduce("maxnum", [nan, 1, nan, 3, 2], 5) == 3
+    assert reduce("maxnum", [nan, nan], 2) == -np.inf
+    assert reduce("maxnum", [nan, 1], 2, "into %start") == 2
 
 
 def test_max_gives_nan_if_any_element_is():

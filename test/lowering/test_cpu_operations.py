@@ -103,7 +103,7 @@ def test_gather_of_single_elements(target: str):
     np.testing.assert_array_equal(y[0], np.where(at[0] >= 0, x[at[0]], np.float32(3)))
 
 
-@pytest.mark.parametrize("kind", ["add", "mul", "max", "min"])
+@pytest.mark.parametrize("kind", ["add", "mul", "max", "min", "maxnum"])
 def test_reductions(target: str, kind: str):
     """Along rows, along columns and along both, into an accumulator, as far as the extents say."""
     w = width(target)
@@ -122,8 +122,12 @@ def test_reductions(target: str, kind: str):
     x, old = normal(3, w), normal(3, 1)
     for n, m in [(w, 3), (max(1, w - 3), 2), (0, 0)]:
         result = run(target, text, x, old, unwritten(1, w), n, m, reassociates=kind in ("add", "mul"))[2]
-        if kind == "max" and m:
+        if kind in ("max", "maxnum") and m:
             np.testing.assert_array_equal(result[0], x[:m].max(axis=0))
+    if kind == "maxnum":
+        x[0], x[:, 0] = np.nan, np.nan
+        column = run(target, text, x, old, unwritten(1, w), w, 3)[2]
+        np.testing.assert_array_equal(column[0], [-np.inf, *x[1:, 1:].max(axis=0)][:w])
 
 
 def test_masks_numbers_and_choices(target: str):

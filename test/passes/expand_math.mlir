@@ -1,4 +1,5 @@
 // RUN: crosstile-opt %s --expand-math | filecheck %s
+// RUN: crosstile-opt %s --expand-math=target=x86-64-avx512 | filecheck %s --check-prefix AVX512
 
 // A function of f32 becomes arithmetic; constants stand once at the start of the function, outside of the loop.
 
@@ -67,4 +68,16 @@ func.func @dependent(%x : vector<16xf32>) -> vector<16xf32> {
   %a = math.exp %x : vector<16xf32>
   %b = math.exp %a : vector<16xf32>
   func.return %b : vector<16xf32>
+}
+
+// With instructions for exponents: no bounds, no rounding by a large number, one product by a power of two.
+
+// AVX512-LABEL: func.func @power
+// AVX512:         %[[LEFT:.*]] = llvm.call_intrinsic "llvm.x86.avx512.mask.reduce.ps.512"(%x,
+// AVX512-NEXT:    %[[NEAREST:.*]] = arith.subf %x, %[[LEFT]]
+// AVX512-COUNT-6: math.fma
+// AVX512-NEXT:    %y = llvm.call_intrinsic "llvm.x86.avx512.mask.scalef.ps.512"(%{{.*}}, %[[NEAREST]],
+func.func @power(%x : vector<16xf32>) -> vector<16xf32> {
+  %y = math.exp2 %x : vector<16xf32>
+  func.return %y : vector<16xf32>
 }

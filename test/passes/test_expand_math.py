@@ -119,15 +119,20 @@ def test_machine_code_and_numpy_agree_on_every_bit(function: str, target: Machin
     # One vector as long as the array: NumPy then evaluates each operation once.
     whole = program(function, vector=True).replace("vector<16x", f"vector<{len(x)}x").replace("%step {", "%n {")
     interpret(expand(parse(whole)), x, meant)
-    MachineCode(expand(parse(program(function, vector=True))), machine=target)(x, ran)
+    module = expand(parse(program(function, vector=True)), target.name)
+    MachineCode(module, machine=target)(x, ran)
+    few = x[:: len(x) // 1024][:1024].copy()
+    interpreted = np.zeros_like(few)
+    interpret(module, few, interpreted)
+    assert_same_bits([interpreted], [ran[:: len(x) // 1024][:1024]])
     MachineCode(expand(parse(program(function, vector=False))), machine=target)(x, ran_scalar)
     assert_same_bits([ran, ran_scalar], [meant, meant])
 
 
-@pytest.mark.parametrize(("function", "most"), [("exp", 18), ("exp2", 17), ("tanh", 24), ("erf", 24), ("log", 25)])
+@pytest.mark.parametrize(("function", "most"), [("exp", 13), ("exp2", 9), ("tanh", 24), ("erf", 24), ("log", 25)])
 def test_few_instructions(function: str, most: int):
     """Vector arithmetic in the loop on AVX-512, moves aside."""
-    module = lower(expand(parse(program(function, vector=True))))
+    module = lower(expand(parse(program(function, vector=True)), "x86-64-avx512"))
     text = emit(module, machine("x86-64-avx512"), "asm")
     assert isinstance(text, str)
     loop = text.split(".LBB0_2:")[1].split("jl")[0].splitlines()

@@ -69,7 +69,10 @@ class CompiledKernel:
         module = module.clone()
         (op,) = (op for op in module.ops if isinstance(op, mma.KernelOp) and op.sym_name.data == kernel)
         self.types: list[Attribute] = list(op.body.block.arg_types)
-        to_hardware, to_llvm = "plan-buffers,mma-to-hardware", "expand-math,convert-scf-to-cf,convert-to-llvm"
+        to_hardware, to_llvm = (
+            "plan-buffers,mma-to-hardware",
+            f"expand-math{{target={machine.name}}},convert-scf-to-cf,convert-to-llvm",
+        )
         run_passes(context, module, [make_pass(spec) for spec in parse_pipeline(to_hardware)])
         functions = {op.sym_name.data: op for op in module.ops if isinstance(op, FuncOp)}
         scratch: Any = functions[kernel].attributes[SCRATCH_BYTES]

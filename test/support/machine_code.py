@@ -38,8 +38,8 @@ def lower(module: ModuleOp, context: Context = CONTEXT) -> ModuleOp:
     return module
 
 
-def expand(module: ModuleOp) -> ModuleOp:
-    ExpandMathPass().apply(CONTEXT, module)
+def expand(module: ModuleOp, target: str | None = None) -> ModuleOp:
+    ExpandMathPass(target).apply(CONTEXT, module)
     verify_module(module)
     return module
 

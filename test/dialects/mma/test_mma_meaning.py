@@ -176,7 +176,7 @@ def _differ(layout: Layout, lane: int, distance: int, dims: tuple[int, ...]) -> 
     ],
 )
 @pytest.mark.parametrize("dims", [(0,), (1,), (0, 1)])
-@pytest.mark.parametrize("kind", ["add", "mul", "max"])
+@pytest.mark.parametrize("kind", ["add", "mul", "max", "maxnum"])
 def test_the_order_of_a_reduction_is_registers_then_butterfly(layout: str, dims: tuple[int, ...], kind: str):
     parsed = Layout.parse(layout)
     values = matrix(*parsed.tile)

@@ -140,7 +140,7 @@ def make_reduce(draw: Draw, values: Values) -> Operation | None:
     result = mma.FragmentType.of(shape, type_.element_type, LayoutAttr(projected(type_.layout.data, shape)))
     into = values.pick(draw, mma.FragmentType, lambda other: other == result)
     given_extents = [extent if dim in dims else None for dim, extent in enumerate(extents(draw, values, 2))]
-    kind = draw(st.sampled_from(["add", "mul", "max", "min"]))
+    kind = draw(st.sampled_from(["add", "mul", "max", "min", "maxnum"]))
     return mma.ReduceOp(kind, value, dims, result, into, given_extents)
 
 

@@ -17,7 +17,7 @@
 // CHECK:               arith.select
 // CHECK:             } else {
 // CHECK-NEXT:          scf.yield %[[PRODUCT]]
-// CHECK:             tile.reduce max %[[SCORES]] into %{{.*}} dims [0] extent [%n_extent]
+// CHECK:             tile.reduce maxnum %[[SCORES]] into %{{.*}} dims [0] extent [%n_extent]
 // CHECK:             tile.reduce add
 // CHECK:             tile.contract %{{.*}} extent %n_extent
 // CHECK:           arith.divf
