@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from crosstile.targets.model import Level, Machine, machine, machines
+from crosstile.targets.model import Level, Machine, families, family_machines, machine, machines
 from crosstile.targets.tile_data import FEATURE, may_use_tiles
 
 _CPU = Path("/sys/devices/system/cpu/cpu0")
@@ -32,8 +32,16 @@ def default_target() -> str:
 
 
 def resolve_machine(name: str) -> Machine:
-    """The machine called ``name``, or this one for ``host``; raises :class:`UnknownNameError` for unknown names."""
-    return host_machine() if name == "host" else machine(name)
+    """The machine called ``name``, or this one for ``host``; raises :class:`UnknownNameError` for unknown names.
+
+    A name may have its family before it, as in ``nvidia-sm_90a``.
+    """
+    if name == "host":
+        return host_machine()
+    family, _, rest = name.partition("-")
+    if family in families() and any(row.name == rest for row in family_machines(family)):
+        return machine(rest)
+    return machine(name)
 
 
 @cache

@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from crosstile.dialects.host import INPUTS, host_signature, is_host
+from crosstile.dialects.mma.kernel import KernelOp
 from crosstile.dialects.tile.launch import KERNELS
 from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError, op_error
@@ -31,14 +32,14 @@ from crosstile.ir.registry import did_you_mean
 from crosstile.ir.start_up import paused_collector
 from crosstile.ir.verification import verify_module
 from crosstile.lowering.split_kernels import certain_launches, split_kernels
-from crosstile.targets.cpu_pipeline import LEVELS, steps
+from crosstile.targets.cpu_pipeline import LEVELS
 from crosstile.targets.host import default_target, missing_features
 from crosstile.targets.model import Machine, machine
 from crosstile.targets.x86.launch import Compiled, HostFunction
 from crosstile.targets.x86.linking import ProgramCode
 from crosstile.targets.x86.run import compile_module
 from crosstile.tools.command_line import read_source
-from crosstile.tools.targets import find_machine
+from crosstile.tools.targets import find_machine, pipeline_of
 
 COMPILED_LEVELS = LEVELS[: LEVELS.index("mma") + 1]
 """The levels at which a program that is compiled may start."""
@@ -117,7 +118,8 @@ class Program:
         begin: float,
     ) -> Program:
         verify_module(module)
-        program = cls(name, context, machine, start, _entry(module, entry), {"read": perf_counter() - begin})
+        alone = machine.warp_lanes is not None and entry is None
+        program = cls(name, context, machine, start, _entry(module, entry, alone), {"read": perf_counter() - begin})
         program._modules[start] = module
         return program
 
@@ -126,6 +128,8 @@ class Program:
         check_level(level)
         if LEVELS.index(level) < LEVELS.index(self.start):
             raise CrosstileError(f"a program that starts at level {self.start} has no level {level}")
+        if level not in pipeline_of(self.machine).LEVELS:
+            raise CrosstileError(f"a program for {self.machine.name} has no level {level}")
         if level not in self._modules:
             for _, module in self.trace(level):
                 self._modules[level] = module
@@ -208,18 +212,37 @@ class Program:
         return compiled.code
 
     def lowered(self) -> ModuleOp:
-        """The module in the ``llvm`` dialect, verified at the end only."""
+        """The module at the machine's last level, verified at the end only."""
         module = self._modules[self.start].clone()
         with paused_collector():
-            self._lower(module, self.start, "llvm")
+            self._lower(module, self.start, pipeline_of(self.machine).LEVELS[-1])
             verify_module(module)
         return module
+
+    def kernel_modules(self) -> tuple[ModuleOp, dict[str, ModuleOp]]:
+        """The host functions, which launch kernels by name, and each kernel at level ``mma`` in a module of its own."""
+        module = self._at_mma()
+        kernels: dict[str, ModuleOp] = {}
+        for op in [op for op in module.ops if isinstance(op, KernelOp)]:
+            kernels[op.sym_name.data] = apart = ModuleOp([op.clone()])
+            apart.location = op.location
+        return module, kernels
+
+    def lower_kernel(self, kernel: ModuleOp) -> ModuleOp:
+        """A kernel that stands apart, taken from level ``mma`` to the machine's last level in place."""
+        with paused_collector():
+            self._lower(kernel, "mma", pipeline_of(self.machine).LEVELS[-1])
+        return kernel
 
     def _passes(self, level: str) -> list[ModulePass]:
         row = self.machine.name
         # A row that is not the one of its name is this machine's, with the caches that it really has.
         name = row if self.machine is machine(row) else "host"
-        return [make_pass(spec) for text in steps(name, level, self.bound) for spec in parse_pipeline(text)]
+        return [
+            make_pass(spec)
+            for text in pipeline_of(self.machine).steps(name, level, self.bound)
+            for spec in parse_pipeline(text)
+        ]
 
     def _lower(self, module: ModuleOp, above: str, below: str) -> None:
         """Take ``module`` from one level to another in place, without verifying."""
@@ -240,8 +263,11 @@ class Program:
         return stop
 
 
-def _entry(module: ModuleOp, name: str | None) -> str:
-    """The function to run: the one called ``name``, or the only one that is public."""
+def _entry(module: ModuleOp, name: str | None, alone: bool = False) -> str:
+    """The function to run: the one called ``name``, or the only one that is public.
+
+    Kernels for a device may stand ``alone``, to be written down and launched by somebody else: then there is none.
+    """
     functions = [op for op in module.ops if isinstance(op, func.FuncOp) and not op.is_declaration]
     public = [op.sym_name.data for op in functions if op.sym_visibility is None or op.sym_visibility.data != "private"]
     if name is not None and name not in public:
@@ -249,6 +275,8 @@ def _entry(module: ModuleOp, name: str | None) -> str:
         raise CrosstileError(f"no function is called @{name}{did_you_mean(name, public)}; functions: {known}")
     if name is None and not public:
         kernels = [op.properties["sym_name"] for op in module.ops if op.name in KERNELS]
+        if kernels and alone:
+            return ""
         error = CrosstileError("the module has no function to run: it needs a func.func with a body", module.location)
         if kernels:
             error = error.with_note(f"a kernel ({kernels[0]}) is launched by a host function, see docs/host.md")

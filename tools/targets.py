@@ -1,26 +1,75 @@
 """``--target``: the whole list of passes of a machine, from ``nn`` down to its last level.
 
-A machine's family is the folder of ``targets/`` its row is in; a family with a pipeline is one row here, which names a
-function ``pipeline(machine: str) -> str``. ``host`` stands for the machine at hand.
+A machine's family is the folder of ``targets/`` its row is in; a family with a pipeline is one row of each table here.
+``host`` stands for the machine at hand.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
 
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.ir.registry import did_you_mean, load_object
+from crosstile.ir.registry import did_you_mean
 
 if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
     from crosstile.targets.model import Machine
 
 PIPELINES: dict[str, str] = {
-    "generic": "crosstile.targets.cpu_pipeline:pipeline",
-    "x86": "crosstile.targets.cpu_pipeline:pipeline",
+    "generic": "crosstile.targets.cpu_pipeline",
+    "x86": "crosstile.targets.cpu_pipeline",
+    "nvidia": "crosstile.targets.nvidia.pipeline",
 }
-"""The pipeline of each family that has one."""
+"""The module with the pipeline of each family that has one: ``LEVELS``, ``steps`` and ``pipeline``."""
+
+EMITTERS: dict[str, str] = {
+    "generic": "crosstile.targets.x86.emit",
+    "x86": "crosstile.targets.x86.emit",
+    "nvidia": "crosstile.targets.nvidia.translate",
+}
+"""The module that writes the programs of each family down: ``FORMATS`` and ``emit``."""
+
+
+class Pipeline(Protocol):
+    """What a family's pipeline module has."""
+
+    LEVELS: tuple[str, ...]
+
+    def steps(self, machine: str, level: str, bound: bool = False) -> list[str]:
+        """The passes that lead to ``level`` from the one above."""
+        ...
+
+    def pipeline(self, machine: str) -> str:
+        """All passes, from ``nn`` to the last level."""
+        ...
+
+
+class Emitter(Protocol):
+    """What a family's module for writing programs down has."""
+
+    FORMATS: dict[str, str]
+
+    def emit(self, module: ModuleOp, machine: Machine, form: str) -> str | bytes:
+        """The program as one of the ``FORMATS``."""
+        ...
+
+
+def family_of(machine: Machine) -> str:
+    """The family of a machine: the folder of its row."""
+    return _families()[machine.name]
+
+
+def pipeline_of(machine: Machine) -> Pipeline:
+    """The pipeline of a machine that ``find_machine`` gave."""
+    return cast(Pipeline, import_module(PIPELINES[family_of(machine)]))
+
+
+def emitter_of(machine: Machine) -> Emitter:
+    """What writes programs for a machine that ``find_machine`` gave."""
+    return cast(Emitter, import_module(EMITTERS[family_of(machine)]))
 
 
 def find_machine(name: str) -> Machine:
@@ -46,8 +95,7 @@ def find_machine(name: str) -> Machine:
 
 def target_pipeline(name: str) -> str:
     """All passes of the target ``name``; a CrosstileError if there is no such machine, or no pipeline for it yet."""
-    row = PIPELINES[_families()[find_machine(name).name]]
-    return cast(Callable[[str], str], load_object(row))(name)
+    return pipeline_of(find_machine(name)).pipeline(name)
 
 
 def _families() -> dict[str, str]:

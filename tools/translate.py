@@ -1,4 +1,4 @@
-"""``crosstile-translate``: a program as LLVM IR, assembly or an object file, for this machine or another.
+"""``crosstile-translate``: a program as LLVM IR, assembly or an object file, or as PTX, a cubin or SASS.
 
 In: a program at any level down to ``mma``. Out: text, or an object file, on standard output or in ``-o FILE``, whole or
 not at all. Docs: docs/translate.md.
@@ -10,7 +10,8 @@ not at all. Docs: docs/translate.md.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 from crosstile.ir.diagnostics import CrosstileError, handle_diagnostics
 from crosstile.ir.start_up import define_lazily
@@ -22,13 +23,10 @@ from crosstile.tools.command_line import (
     show_diagnostic,
     write_output,
 )
+from crosstile.tools.targets import EMITTERS, emitter_of, find_machine
 
 PROG = "crosstile-translate"
-FORMATS = {
-    "llvmir": "LLVM IR text, complete with target and processor",
-    "asm": "assembly text",
-    "obj": "a relocatable object file",
-}
+BINARY = {"obj": "an object file", "cubin": "a cubin"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    formats = "".join(f"\n  {name:<8} {text}" for name, text in FORMATS.items())
+    formats = "".join(f"\n  {name:<8} {text}" for name, text in _formats().items())
     parser = ArgumentParser(PROG, "Compile a program and write it down.", f"forms of --to:{formats}")
     parser.add_argument("input", nargs="?", metavar="FILE", help="the program, '-' is standard input")
     parser.add_argument("-o", dest="output", metavar="FILE", help="output file, '-' is standard output")
-    parser.add_argument("--to", metavar="FORM", help="what to write: llvmir, asm or obj")
+    parser.add_argument("--to", metavar="FORM", help="what to write")
     parser.add_argument(
         "--target",
         default=default_target(),
@@ -60,32 +58,42 @@ def _run(argv: list[str]) -> int:
         return 0
     if arguments.input is None:
         parser.error("which program? give a file, or '-' for standard input")
-    _check_form(arguments.to, arguments.output)
+    if arguments.to is None:
+        raise UsageError(f"which form? --to is one of {', '.join(_formats())}")
 
     define_lazily()
-    from crosstile.targets.x86.emit import emit
     from crosstile.tools.program import Program
 
     with handle_diagnostics(show_diagnostic):
+        emitter = emitter_of(find_machine(arguments.target))
+        _check_form(arguments.to, arguments.output, emitter.FORMATS, arguments.target)
         program = Program.load(arguments.input, arguments.target, arguments.start, arguments.entry)
         try:
-            data = emit(program.lowered(), program.machine, arguments.to)
+            data = emitter.emit(program.lowered(), program.machine, arguments.to)
         except CrosstileError as error:
             raise error.with_note(f"the program is lowered for {program.machine.name}") from error
     write_output(arguments.output, data)
     return 0
 
 
-def _check_form(form: str | None, output: str | None) -> None:
-    legal = f"--to is one of {', '.join(FORMATS)}"
-    if form is None:
-        raise UsageError(f"which form? {legal}")
-    if form not in FORMATS:
+def _formats() -> dict[str, str]:
+    """What can be written for some machine."""
+    found: dict[str, str] = {}
+    for path in dict.fromkeys(EMITTERS.values()):
+        found |= import_module(path).FORMATS
+    return found
+
+
+def _check_form(form: str, output: str | None, formats: Mapping[str, str], target: str) -> None:
+    """``form`` is one of the machine's ``formats``, and not bytes for a terminal."""
+    if form not in formats:
         from crosstile.ir.registry import did_you_mean
 
-        raise UsageError(f"unknown form '{form}'{did_you_mean(form, list(FORMATS))}; {legal}")
-    if form == "obj" and output in (None, "-") and sys.stdout.isatty():
-        raise UsageError("an object file is not written to a terminal: give -o FILE")
+        known = "" if form not in _formats() else f" for {target}"
+        hint = "" if known else did_you_mean(form, list(formats))
+        raise UsageError(f"unknown form '{form}'{known}{hint}; --to is one of {', '.join(formats)}")
+    if form in BINARY and output in (None, "-") and sys.stdout.isatty():
+        raise UsageError(f"{BINARY[form]} is not written to a terminal: give -o FILE")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,11 @@ from crosstile.targets import llvm_codegen
 from crosstile.targets.llvm_text import print_llvm
 from crosstile.targets.model import Machine
 
-FORMATS = ("llvmir", "asm", "obj")
+FORMATS = {
+    "llvmir": "LLVM IR text, complete with target and processor",
+    "asm": "assembly text",
+    "obj": "a relocatable object file",
+}
 
 
 def llvm_ir(module: ModuleOp, machine: Machine) -> str:
