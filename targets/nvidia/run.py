@@ -135,3 +135,51 @@ def _owner(view: Array) -> Array:
 
 def _scalar(value: Any) -> int | float:
     return cast("int | float", value.item() if isinstance(value, np.generic) else value)
+
+
+class SimulatedDevice:
+    """The simulator as a :class:`Device` of ``architecture`` ("sm_90a"); ``reports`` has what each launch did.
+
+    Launches raise ``SimulatedFault`` for what the machine leaves undefined. Memory is the simulator's, with gaps between
+    arrays, and forgotten after each launch.
+    """
+
+    processors = 3
+    """Blocks of a kernel without a grid: few, since blocks run one after the other, but more than one or two."""
+
+    def __init__(self, architecture: str):
+        from crosstile.targets.nvidia.simulator.global_memory import GlobalMemory
+
+        self.architecture = architecture
+        self.reports: list[Report] = []
+        self._memory = GlobalMemory()
+        self._modules: dict[str, Module] = {}
+
+    def upload(self, array: Array, *, written: bool) -> int:
+        """New memory of the simulator; reading what was never written is a fault."""
+        if written:
+            return self._memory.allocate(array)
+        return self._memory.empty(array.shape, array.dtype)
+
+    def download(self, address: int, array: Array) -> None:
+        """Copy the memory at ``address`` into ``array``."""
+        array[...] = self._memory.read(address)
+
+    def launch(self, ptx: str, launch: Launch) -> None:
+        """Simulate every block of the launch."""
+        from crosstile.targets.nvidia.ptx.parser import parse_ptx
+        from crosstile.targets.nvidia.simulate import simulate
+
+        if ptx not in self._modules:
+            self._modules[ptx] = parse_ptx(ptx)
+        report = simulate(
+            self._modules[ptx],
+            launch.kernel,
+            launch.grid,
+            launch.block,
+            launch.arguments,
+            self._memory,
+            launch.shared_bytes,
+            architecture=self.architecture,
+        )
+        self.reports.append(report)
