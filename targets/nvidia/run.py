@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from crosstile.dialects.interpreter import Interpreter
     from crosstile.dialects.tile.launch import LaunchOp
+    from crosstile.targets.nvidia.ptx.module import Module
+    from crosstile.targets.nvidia.simulator.report import Report
 
 Array = NDArray[Any]
 
@@ -140,8 +142,8 @@ def _scalar(value: Any) -> int | float:
 class SimulatedDevice:
     """The simulator as a :class:`Device` of ``architecture`` ("sm_90a"); ``reports`` has what each launch did.
 
-    Launches raise ``SimulatedFault`` for what the machine leaves undefined. Memory is the simulator's, with gaps between
-    arrays, and forgotten after each launch.
+    Launches raise ``SimulatedFault`` for what the machine leaves undefined. Memory is the simulator's, with gaps
+    between arrays, and forgotten after each launch.
     """
 
     processors = 3

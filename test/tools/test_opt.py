@@ -168,7 +168,7 @@ ERRORS = {
     "both": (["--cse", "--pass-pipeline=cse"], "pass flags and --pass-pipeline cannot be combined"),
     "target": (["--target=toaster"], "unknown target 'toaster'\nnote: targets with a pipeline: host, "),
     "misspelt target": (["--target=hots"], "unknown target 'hots'; did you mean 'host'?\n"),
-    "target without pipeline": (["--target=sm_90a"], "target 'sm_90a' has no pipeline yet; its kernels are written"),
+    "misspelt family": (["--target=nvidia-sm_91"], "unknown target 'nvidia-sm_91'"),
 }
 
 

@@ -57,11 +57,11 @@ def test_from_a_lower_level(tmp_path: Path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "which form? --to is one of llvmir, asm, obj"),
-        (["--to", "ptx"], "unknown form 'ptx'; --to is one of llvmir, asm, obj"),
+        ([], "which form? --to is one of llvmir, asm, obj, ptx, cubin, sass"),
+        (["--to", "ptx"], "unknown form 'ptx' for host; --to is one of llvmir, asm, obj"),
         (["--to", "llvm-ir"], "did you mean 'llvmir'?"),
         (["--to", "asm", "--target", "sparc"], "unknown target 'sparc'"),
-        (["--to", "asm", "--target", "sm_80"], "target 'sm_80' has no pipeline yet"),
+        (["--to", "asm", "--target", "nvidia-sm_80"], "unknown form 'asm' for nvidia-sm_80; --to is one of ptx"),
         (["--to", "asm", "--from", "llvm"], "a module holds llvm.func"),
         (["--to", "asm", "-o", "/nonexistent/x.s"], "cannot write '/nonexistent/x.s': No such file or directory"),
     ],
