@@ -59,6 +59,15 @@ class Hoister(IndexBuilder):
             self._branch = saved
 
     @contextmanager
+    def staying(self) -> Generator[None]:
+        """What is built stays in the current block: further out, it would occupy registers until it is used once."""
+        saved, self._outermost = self._outermost, len(self.lowering.open_blocks) - 1
+        try:
+            yield
+        finally:
+            self._outermost = saved
+
+    @contextmanager
     def function(self, entry: Block) -> Generator[None]:
         """Build inside the function whose first block ``entry`` is: operations stay in it."""
         saved = self._outermost, self._known, self._values

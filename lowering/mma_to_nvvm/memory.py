@@ -168,6 +168,11 @@ def _partial(
 
 def lower_store(op: mma.StoreOp, lowering: NvvmLowering) -> None:
     """Neighbours together if all are valid, else one by one; of copies the first one."""
+    with lowering.index.staying():
+        _store(op, lowering)
+
+
+def _store(op: mma.StoreOp, lowering: NvvmLowering) -> None:
     place, type_ = place_of(op, lowering), op.value_type
     registers = registers_of(type_.layout.data)
     words, together = lowering.values(op.value), packing(type_)

@@ -159,7 +159,7 @@ def _block_step(lowering: NvvmLowering, registers: Registers, row: MmaIntrinsic)
     found = [Linear(), Linear()]
     for digit in registers.digits:
         if digit.axis == "warp" and digit.step and digit.step % (row.m, row.n)[digit.dim] == 0:
-            found[digit.dim] += Linear(0, (Term(lowering.digit(digit), digit.step, 1),))
+            found[digit.dim] += Linear(0, (Term(lowering.uniform(lowering.digit(digit)), digit.step, 1),))
     return found[0], found[1]
 
 
@@ -206,20 +206,21 @@ class SharedFactor:
         plain = mma.BufferType.of(type_.get_shape(), type_.element_type, type_.map)
         address = scratch_address(lowering, plain, lowering.values(self.value)[0], coordinates)
         number = lowering.index.floor_div(lowering.linear.sum_of_terms(address), 16)
-        low = lowering.to_i32(lowering.index.add(number, address.constant // 16))
-        wide = lowering.index.build(arith.ExtUIOp(low, i64)).result
-        fields = lowering.constant(self.fields(), i64)
+        low, high = self.fields()
+        # The fields beside the address do not overlap it, so one addition of 32 bits puts them in.
+        word = lowering.to_i32(lowering.index.add(lowering.index.add(number, low), address.constant // 16))
+        wide = lowering.index.build(arith.ExtUIOp(word, i64)).result
+        fields = lowering.constant(high, i64)
         return [lowering.index.build(arith.OrIOp(wide, fields)).result]
 
-    def fields(self) -> int:
-        """The descriptor without the address: two distances in units of 16 bytes, and the swizzle."""
+    def fields(self) -> tuple[int, int]:
+        """The descriptor without the address, its lower word and the rest: two distances in 16 bytes, and the swizzle."""
         type_ = self.value.type
         assert isinstance(type_, mma.SlotType | mma.BufferType)
         swizzle = type_.swizzle.data if isinstance(type_.swizzle, mma.SwizzleAttr) else 0
         leading = self.panels.panel_bytes if self.panels.inner == self.across else 16
-        fields = (leading >> 4 & 0x3FFF) << 16 | (ATOM_ROWS * self.panels.row_bytes >> 4) << 32
-        fields |= SWIZZLE_MODES[swizzle] << 62
-        return fields - (1 << 64) if fields >> 63 else fields
+        high = (ATOM_ROWS * self.panels.row_bytes >> 4) << 32 | SWIZZLE_MODES[swizzle] << 62
+        return (leading >> 4 & 0x3FFF) << 16, high - (1 << 64) if high >> 63 else high
 
 
 def _factor(

@@ -34,6 +34,7 @@ from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.loops import run_if
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, memory_bytes
 from crosstile.lowering.mma_to_nvvm.state import (
+    ALL_LANES,
     BARRIER_BYTES,
     SLOT_BARRIERS,
     Cursor,
@@ -45,7 +46,6 @@ from crosstile.lowering.mma_to_nvvm.tensor_maps import tensor_map_recipe
 ACQUIRE, WAIT = "acquire", "wait"
 TICKS = 0x989680
 """How long a thread sleeps at a barrier before it looks again, in nanoseconds."""
-ALL_LANES = 0xFFFFFFFF
 
 
 def ring_uses(op: Operation, lowering: NvvmLowering) -> list[tuple[SSAValue, str]]:
@@ -55,7 +55,7 @@ def ring_uses(op: Operation, lowering: NvvmLowering) -> list[tuple[SSAValue, str
         if isinstance(inner, mma.AcquireOp):
             uses[inner.ring, ACQUIRE] = None
         elif isinstance(inner, mma.WaitOp):
-            uses.update({(ring, WAIT): None for ring in inner.rings})
+            uses.update({(lowering.kernel.together.get(ring, ring), WAIT): None for ring in inner.rings})
     return [use for use in uses if use in lowering.kernel.cursors]
 
 
@@ -74,6 +74,7 @@ def plan_rings(kernel: mma.KernelOp, lowering: NvvmLowering) -> None:
             if recipe is not None:
                 lowering.kernel.tensor_copies.add(op)
     rings = [op for op in kernel.walk() if isinstance(op, mma.RingOp)]
+    _find_together(kernel, lowering)
     for op in rings:  # all copies into a ring, or none
         copies = _copies_of(op)
         if not all(copy in lowering.kernel.tensor_copies for copy in copies):
@@ -83,6 +84,16 @@ def plan_rings(kernel: mma.KernelOp, lowering: NvvmLowering) -> None:
             recipe = tensor_map_recipe(op, lowering)
             assert recipe is not None
             lowering.kernel.tensor_maps[recipe] = op.source
+
+
+def _find_together(kernel: mma.KernelOp, lowering: NvvmLowering) -> None:
+    """Rings that are always waited for together need one count of where they stand."""
+    waits = [tuple(op.rings) for op in kernel.walk() if isinstance(op, mma.WaitOp)]
+    for group in waits:
+        shapes = {(ring.type.depth, ring.type.protocol) for ring in group if isinstance(ring.type, mma.RingType)}
+        alone = all(other == group or not set(other) & set(group) for other in waits)
+        if alone and len(shapes) == 1 and shapes.pop()[1].data != GROUPS:
+            lowering.kernel.together.update(dict.fromkeys(group, group[0]))
 
 
 def _may_be_tensor_copy(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> bool:
@@ -147,18 +158,24 @@ def finish_barriers(lowering: NvvmLowering) -> None:
         lowering.insert(Barrier0Op())
 
 
-def _next_slot(lowering: NvvmLowering, value: SSAValue, side: str) -> tuple[SSAValue, SSAValue, SSAValue]:
-    """The address of the next slot of a ring, that of its barriers, and the parity; the ring moves on."""
+def _next_slot(
+    lowering: NvvmLowering, value: SSAValue, side: str, before: Cursor | None = None
+) -> tuple[SSAValue, SSAValue, SSAValue]:
+    """The address of the next slot of a ring, that of its barriers, and the parity; the ring moves on.
+
+    ``before``: where it stands, for one that another ring has moved on already.
+    """
     kernel, index = lowering.kernel, lowering.index
-    ring, cursor = kernel.rings[value], kernel.cursors[value, side]
+    ring, first = kernel.rings[value], kernel.together.get(value, value) if side == WAIT else value
+    cursor = kernel.cursors[first, side] if before is None else before
     if not ring.has_barriers:
         if ring.depth == 1:
             return cursor.number, index.value(0), index.value(0)
         last = lowering.linear.value(lowering.shared_place(ring.base + (ring.depth - 1) * ring.slot_bytes))
-        first = index.value(lowering.linear.value(lowering.shared_place(ring.base)))
+        begin = index.value(lowering.linear.value(lowering.shared_place(ring.base)))
         is_last = lowering.compare("eq", cursor.number, last)
         following = index.value(index.add(cursor.number, ring.slot_bytes))
-        kernel.cursors[value, side] = Cursor(lowering.select(is_last, first, following), cursor.phase)
+        kernel.cursors[value, side] = Cursor(lowering.select(is_last, begin, following), cursor.phase)
         return cursor.number, index.value(0), index.value(0)
     address = lowering.linear.value(
         lowering.shared_place(ring.base) + lowering.linear.of_new(index.mul(cursor.number, ring.slot_bytes))
@@ -166,13 +183,15 @@ def _next_slot(lowering: NvvmLowering, value: SSAValue, side: str) -> tuple[SSAV
     barriers = lowering.linear.value(
         lowering.shared_place(ring.barriers) + lowering.linear.of_new(index.mul(cursor.number, SLOT_BARRIERS))
     )
+    if before is not None:
+        return index.value(address), index.value(barriers), cursor.phase
     is_last = lowering.compare("eq", cursor.number, ring.depth - 1)
     following = index.value(0)
     if ring.depth > 1:
         following = lowering.select(is_last, following, index.value(index.add(cursor.number, 1)))
     flipped = index.build(arith.XOrIOp(cursor.phase, index.value(1))).result
     phase = flipped if ring.depth == 1 else lowering.select(is_last, flipped, cursor.phase)
-    kernel.cursors[value, side] = Cursor(following, phase)
+    kernel.cursors[first, side] = Cursor(following, phase)
     return index.value(address), index.value(barriers), cursor.phase
 
 
@@ -197,8 +216,11 @@ def lower_wait(op: mma.WaitOp, lowering: NvvmLowering) -> None:
     """The next full slot of each ring."""
     if not lowering.kernel.rings[op.rings[0]].has_barriers:
         lowering.insert(CpAsyncWaitGroupOp(0 if op.in_flight is None else op.in_flight.value.data))
-    for ring, slot in zip(op.rings, op.slots, strict=True):
-        address, barriers, phase = _next_slot(lowering, ring, WAIT)
+    together = lowering.kernel.together
+    cursors = [lowering.kernel.cursors[together.get(ring, ring), WAIT] for ring in op.rings]
+    for ring, slot, cursor in zip(op.rings, op.slots, cursors, strict=True):
+        follows = together.get(ring, ring) is not ring
+        address, barriers, phase = _next_slot(lowering, ring, WAIT, cursor if follows else None)
         if lowering.kernel.rings[ring].has_barriers:
             _wait(lowering, barriers, 0, phase)
         lowering.map_value(slot, address, barriers)

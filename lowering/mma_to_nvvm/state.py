@@ -31,6 +31,7 @@ from crosstile.dialects import mma
 from crosstile.dialects.arith import CmpiOp, SelectOp
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.nvvm.special import ThreadIdXOp
+from crosstile.dialects.nvvm.synchronisation import ShuffleOp
 from crosstile.ir.index_math import Index
 from crosstile.lowering.constants import scalar_attribute
 from crosstile.lowering.divisibility import constant_value, known_multiple
@@ -49,6 +50,8 @@ SHARED_MEMORY = "shared_memory"
 SHARED_ALIGNMENT = 1024
 """Bytes: the period of the widest swizzle, which acts on addresses (PTX ISA, "Swizzling modes")."""
 BARRIER_BYTES = 8
+ALL_LANES = -1
+"""The mask of all lanes of a warp."""
 SLOT_BARRIERS = 2 * BARRIER_BYTES
 """A slot's barriers lie side by side: full, then free."""
 
@@ -130,7 +133,10 @@ class Program:
 
 @dataclass
 class KernelState:
-    """The kernel being lowered: its machine, shared memory taken so far, rings, tensor maps."""
+    """The kernel being lowered: its machine, shared memory taken so far, rings, tensor maps.
+
+    ``together``: rings of one depth that every wait names together stand at the same slot; each to the first of them.
+    """
 
     machine: Machine
     warps: int
@@ -138,6 +144,7 @@ class KernelState:
     rings: dict[SSAValue, Ring] = field(default_factory=dict[SSAValue, Ring])
     cursors: dict[tuple[SSAValue, str], Cursor] = field(default_factory=dict[tuple[SSAValue, str], Cursor])
     memories: dict[SSAValue, GlobalMemory] = field(default_factory=dict[SSAValue, GlobalMemory])
+    together: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
     tensor_maps: dict[Attribute, SSAValue] = field(default_factory=dict[Attribute, SSAValue])
     tensor_copies: set[Operation] = field(default_factory=set[Operation])
     reads_by_lanes: bool = False
@@ -203,6 +210,13 @@ class NvvmLowering(Lowering):
             value = self.index.remainder(value, digit.size)
         result = self.index.value(value)
         self.linear.below[result] = digit.size
+        return result
+
+    def uniform(self, value: SSAValue) -> SSAValue:
+        """A number that all lanes of a warp agree on, taken from the first, so that ptxas knows that they do."""
+        mask, zero, clamp = self.integer(ALL_LANES), self.integer(0), self.integer(LANES - 1)
+        result = self.index.build(ShuffleOp("idx", mask, value, zero, clamp)).res
+        self.linear.below[result] = self.linear.below[value]
         return result
 
     def coordinates(self, registers: Registers, number: int) -> list[Linear]:

@@ -109,7 +109,7 @@ def _dead(function: llvm.FuncOp) -> set[Operation]:
             for region in op.regions:
                 for inner in region.blocks:
                     visit(inner)
-            pure = op.dialect_name() in PURE_DIALECTS or op.name in PURE or op.name.startswith("nvvm.read.")
+            pure = op.dialect_name() in PURE_DIALECTS or op.name in PURE or op.name.startswith(("nvvm.read.", "nvvm.shfl"))
             if pure and all(use.operation in dead for result in op.results for use in result.uses):
                 dead.add(op)
 

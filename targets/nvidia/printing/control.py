@@ -25,11 +25,17 @@ def print_for(op: scf.ForOp, text: Text, print_block: PrintBlock) -> None:
     del body
     index, *carried = op.body.block.args
     counter = text.one(index)
-    initial = [register for value in op.iter_args for register in _sources(value, text)]
-    targets = [register for argument in carried for register in text.define(argument)]
+    targets: list[str] = []
+    for value, argument in zip(op.iter_args, carried, strict=True):
+        initial = _sources(value, text)
+        if may_overwrite(value, op) and not set(initial) & set(targets):
+            # A product in flight writes these registers: they must not be copied before it is waited for.
+            text.alias(argument, tuple(initial))
+        else:
+            for to, source in zip(text.define(argument), initial, strict=True):
+                text.move(to, source)
+        targets += text.registers(argument)
     text.move(counter, text.operand(op.lb))
-    for to, source in zip(targets, initial, strict=True):
-        text.move(to, source)
     exit_label, head = text.new_label("exit"), text.new_label("loop")
     bounds = constant_integer(op.lb), constant_integer(op.ub)
     guarded = bounds[0] is None or bounds[1] is None or bounds[0] >= bounds[1]
