@@ -59,7 +59,8 @@ def _copy(program: Program, instruction: Instruction, source: Register, target: 
 
     def run(gang: Gang) -> None:
         found = gang.watched.get(index)
-        if gang.registers[index] is not None and (found is None or isinstance(found, dict)):
+        whole = found is None or isinstance(found, dict) or (gang.mask is not None and not (gang.mask & ~found).any())
+        if gang.registers[index] is not None and whole:
             write(gang, read(gang))
             return
         if gang.mask is None and to not in gang.watched:
