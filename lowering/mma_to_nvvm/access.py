@@ -19,6 +19,7 @@ from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, Affine
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import mma
+from crosstile.dialects.assembly import default_map
 from crosstile.dialects.mma.access import element_type_of
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.ir.index_math import Index
@@ -63,7 +64,7 @@ class Place:
         self.shape = tuple(shape)
         self.indices = indices
         rank = len(self.source_shape)
-        self.map = _default_map(len(shape), rank) if by is None else by.data
+        self.map = _default_map(len(shape), rank, indices) if by is None else by.data
         self.clip = clip
         self.clamp = clamp
         self.extents: dict[int, Index] = {}
@@ -338,11 +339,13 @@ def _bits(lowering: NvvmLowering, offset: Linear) -> int | None:
     return found
 
 
-def _default_map(rank: int, source_rank: int) -> AffineMap:
-    results: list[AffineExpr] = [AffineExpr.symbol(at) for at in range(source_rank)]
-    for dim in range(rank):
-        at = source_rank - rank + dim
-        results[at] = AffineExpr.symbol(at) + AffineExpr.dimension(dim)
+def _default_map(rank: int, source_rank: int, indices: Sequence[SSAValue]) -> AffineMap:
+    """The tile's dimensions are the memory's last ones; an index that is gathered says where by itself."""
+    by = default_map(rank, source_rank)
+    results = [
+        result if index.type == INDEX else AffineExpr.symbol(at)
+        for at, (result, index) in enumerate(zip(by.results, indices, strict=True))
+    ]
     return AffineMap(rank, source_rank, tuple(results))
 
 

@@ -19,9 +19,11 @@ from xdsl.dialects import llvm
 from xdsl.ir import SSAValue
 
 from crosstile.dialects import mma
+from crosstile.dialects.mma.place import listed_extents
 from crosstile.dialects.nvvm.copies import CpAsyncOp, TensorCopyOp
 from crosstile.dialects.nvvm.synchronisation import MbarrierArriveExpectTxOp
 from crosstile.ir.index_math import Index
+from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import build_if, run_if
 from crosstile.lowering.mma_to_nvvm.access import Place, scratch_address
@@ -29,7 +31,7 @@ from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, Registers, re
 from crosstile.lowering.mma_to_nvvm.memory import all_or_none, read
 from crosstile.lowering.mma_to_nvvm.rings import slot_bytes_of
 from crosstile.lowering.mma_to_nvvm.state import INDEX, NvvmLowering
-from crosstile.lowering.mma_to_nvvm.tensor_maps import panels_of, tensor_map_recipe
+from crosstile.lowering.mma_to_nvvm.tensor_maps import panels_of, tensor_map_recipe, valid_end
 
 MOST_BYTES = 16
 """The largest cp.async (PTX ISA, "cp.async")."""
@@ -186,7 +188,7 @@ def _copy_boxes(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> None:
     def copy() -> None:
         lowering.insert(MbarrierArriveExpectTxOp(full, lowering.integer(slot_bytes_of(op.slot_type))))
         for panel in range(panels.panels):
-            starts: list[Index] = [lowering.value(old) for old in op.indices]
+            starts = _starts(op, lowering)
             starts[-1] = index.add(starts[-1], panel * panels.width)
             to = lowering.shared_pointer(linear.of_new(address) + panel * panels.panel_bytes)
             lowering.insert(TensorCopyOp(to, descriptor, full, [lowering.to_i32(at) for at in reversed(starts)]))
@@ -196,3 +198,22 @@ def _copy_boxes(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> None:
         copy()
     else:
         run_if(lowering, lowering.compare("eq", lowering.thread(), 0), copy)
+
+
+FAR = 1 << 30
+"""A coordinate beyond every tensor."""
+
+
+def _starts(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> list[Index]:
+    """Where the box begins; outside, if a dimension has no valid element at all: no tensor map has a size of 0."""
+    starts: list[Index] = [lowering.value(old) for old in op.indices]
+    shape = op.slot_type.get_shape()
+    for dim, extent in enumerate(listed_extents(op.extents, op.extent_dims, len(shape))):
+        at = len(starts) - len(shape) + dim
+        end = None if extent is None else valid_end(op.indices[at], extent, shape[dim])
+        if end is None or constant_value(end):
+            continue
+        empty = lowering.compare("slt", lowering.value(end), 1)
+        far = lowering.select(empty, lowering.index.value(FAR), lowering.index.value(0))
+        starts[at] = lowering.index.add(starts[at], far)
+    return starts

@@ -123,7 +123,6 @@ def lower_mma_async(op: mma.MmaAsyncOp, lowering: NvvmLowering) -> None:
     struct = current[0] if isinstance(op.accumulator.type, mma.PendingType) else make_struct(lowering, current)
     left = _factor(lowering, op.lhs, row, row.lhs, (row.m, row.k), "lhs")
     right = _factor(lowering, op.rhs, row, row.rhs, (row.k, row.n), "rhs")
-    lowering.insert(WgmmaFenceOp())
     types = ptx_type(row.lhs.element), ptx_type(row.rhs.element)
     layouts = left.layout, right.layout
     shape = MmaShape(row.m, row.n, row.k)
@@ -131,6 +130,7 @@ def lower_mma_async(op: mma.MmaAsyncOp, lowering: NvvmLowering) -> None:
     parts: dict[tuple[int, int], SSAValue] = {}
     for at, numbers in accumulators.items():
         parts[at] = struct if whole else make_struct(lowering, [extract(lowering, struct, n) for n in numbers])
+    lowering.insert(WgmmaFenceOp())
     for k in steps:
         for i, j in accumulators:
             a, b = left.at(i, k), right.at(k, j)
@@ -214,7 +214,7 @@ class SharedFactor:
         return [lowering.index.build(arith.OrIOp(wide, fields)).result]
 
     def fields(self) -> tuple[int, int]:
-        """The descriptor without the address, its lower word and the rest: two distances in 16 bytes, and the swizzle."""
+        """The descriptor without the address, lower word and rest: two distances in 16 bytes, and the swizzle."""
         type_ = self.value.type
         assert isinstance(type_, mma.SlotType | mma.BufferType)
         swizzle = type_.swizzle.data if isinstance(type_.swizzle, mma.SwizzleAttr) else 0

@@ -32,7 +32,7 @@ VERSION = "8.3"
 """The version of the PTX ISA; the newest that an instruction here needs is 8.0."""
 TENSOR_MAP_BYTES = 128
 RULES: Mapping[str, Rule] = {**SCALARS, **INSTRUCTIONS}
-PURE_DIALECTS = ("arith", "math", "vector")
+PURE_PREFIXES = ("arith.", "math.", "vector.", "nvvm.read.", "nvvm.shfl")
 PURE = frozenset(
     (
         *("llvm.getelementptr", "llvm.extractvalue", "llvm.insertvalue", "llvm.insertelement", "llvm.bitcast"),
@@ -109,7 +109,7 @@ def _dead(function: llvm.FuncOp) -> set[Operation]:
             for region in op.regions:
                 for inner in region.blocks:
                     visit(inner)
-            pure = op.dialect_name() in PURE_DIALECTS or op.name in PURE or op.name.startswith(("nvvm.read.", "nvvm.shfl"))
+            pure = op.name in PURE or op.name.startswith(PURE_PREFIXES)
             if pure and all(use.operation in dead for result in op.results for use in result.uses):
                 dead.add(op)
 

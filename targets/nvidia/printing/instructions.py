@@ -245,6 +245,9 @@ def print_prefetch(op: copies.PrefetchTensorMapOp, text: Text) -> None:
 
 def in_place(op: Operation, accumulator: Sequence[SSAValue], result: SSAValue, text: Text) -> tuple[str, ...]:
     """Registers that hold the accumulator before and the result after: the accumulator's own, or copies of them."""
+    if (prepared := text.prepared.pop(op, None)) is not None:
+        text.alias(result, prepared)
+        return prepared
     given = [register for value in accumulator for register in text.registers(value)]
     if all(may_overwrite(value, op) for value in accumulator) and len(set(given)) == len(given):
         found = tuple(given)
@@ -288,6 +291,18 @@ def print_stmatrix(op: matrices.StmatrixOp, text: Text) -> None:
     words = [text.get(value) for value in op.sources]
     turned = ".trans" if op.layout.data == "col" else ""
     text.line(f"stmatrix.sync.aligned.m8n8.x{len(words)}{turned}.shared.b16 {text.address(op.ptr)}, {group(words)}")
+
+
+def print_fence(op: warpgroup.WgmmaFenceOp, text: Text) -> None:
+    """The fence, behind all copies into registers that the products up to the next commit write."""
+    following, started = op.next_op, set[Operation]()
+    while following is not None and not isinstance(following, warpgroup.WgmmaCommitOp):
+        if isinstance(following, warpgroup.WgmmaOp):
+            if following.inouts.owner not in started:
+                text.prepared[following] = in_place(following, [following.inouts], following.results_, text)
+            started.add(following)
+        following = following.next_op
+    text.line("wgmma.fence.sync.aligned")
 
 
 def print_wgmma(op: warpgroup.WgmmaOp, text: Text) -> None:
@@ -367,7 +382,7 @@ INSTRUCTIONS: Mapping[str, Rule] = {
     "nvvm.mma.sync": print_mma,
     "nvvm.ldmatrix": print_ldmatrix,
     "nvvm.stmatrix": print_stmatrix,
-    "nvvm.wgmma.fence.aligned": fixed("wgmma.fence.sync.aligned"),
+    "nvvm.wgmma.fence.aligned": print_fence,
     "nvvm.wgmma.commit.group.sync.aligned": fixed("wgmma.commit_group.sync.aligned"),
     "nvvm.wgmma.wait.group.sync.aligned": counted("wgmma.wait_group.sync.aligned"),
     "nvvm.wgmma.mma_async": print_wgmma,

@@ -106,6 +106,8 @@ class Text:
         self._offsets: dict[SSAValue, int] = {}
         self._location: tuple[int, int] | None = None
         self.files: list[str] = []
+        self.prepared: dict[Operation, Registers] = {}
+        """Registers that have been chosen for an operation before it is printed."""
 
     # Lines
 
