@@ -1,0 +1,127 @@
+"""The hand-written kernels, executed in the simulator: right for any sizes, aligned or not, and free of races."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from xdsl.dialects import llvm
+
+from crosstile.ir.context import make_context
+from crosstile.ir.parsing import parse_module
+from crosstile.ir.passes import run_passes
+from crosstile.ir.pipeline import make_pass, parse_pipeline
+from crosstile.targets.nvidia.emit import emit
+from crosstile.targets.nvidia.launch import Argument, DeviceArray, plan_of
+from crosstile.targets.nvidia.simulate import GlobalMemory, simulate
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "mma"
+Array = NDArray[Any]
+BF16 = ml_dtypes.bfloat16
+
+
+def run(text: str, name: str, arguments: list[Array | float], alignment: int) -> list[Array]:
+    """The arrays as the program's only kernel leaves them."""
+    context = make_context()
+    module = parse_module(text, name, context)
+    run_passes(context, module, [make_pass(spec) for spec in parse_pipeline(f"mma-to-nvvm{{alignment={alignment}}}")])
+    (function,) = [op for op in module.body.block.ops if isinstance(op, llvm.FuncOp)]
+    memory = GlobalMemory()
+    given: list[Argument] = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            shape = argument.shape
+            strides = tuple(int(np.prod(shape[dim + 1 :])) for dim in range(len(shape)))
+            given.append(DeviceArray(memory.allocate(argument), shape, strides, argument.itemsize))
+        else:
+            given.append(argument)
+    launch = plan_of(function).launch(given, 3)
+    if launch is not None:
+        simulate(
+            emit(module),
+            launch.kernel,
+            launch.grid,
+            launch.block,
+            [value for value in launch.arguments],
+            memory,
+            shared_bytes=launch.shared_bytes,
+        )
+    arrays = zip(arguments, given, strict=True)
+    return [
+        memory.read(where.address) if isinstance(where, DeviceArray) and array.size else array
+        for array, where in arrays
+        if isinstance(array, np.ndarray)
+    ]
+
+
+def example(name: str) -> str:
+    return (EXAMPLES / f"{name}.mlir").read_text()
+
+
+def normal(*shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(BF16)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "alignment"),
+    [
+        *((128, 128, 64, 16), (40, 72, 96, 16), (130, 264, 200, 16), (8, 8, 0, 16), (0, 8, 8, 16)),
+        *((33, 17, 5, 2), (1, 1, 1, 2), (16, 6, 34, 4), (7, 13, 37, 2)),
+    ],
+)
+@pytest.mark.parametrize("name", ["gemm_sm80_ring", "gemm_sm90a_roles"])
+def test_product(name: str, m: int, n: int, k: int, alignment: int):
+    a, b = normal(m, k), normal(k, n)
+    *_, c = run(example(name), name, [a, b, np.full((m, n), np.nan, np.float32)], alignment)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    np.testing.assert_allclose(c, expected, rtol=0, atol=1e-6 * (k + 1))
+
+
+@pytest.mark.parametrize(("keys", "alignment"), [(200, 16), (1, 16), (131, 2)])
+def test_attention(keys: int, alignment: int):
+    q, k, v = normal(2, 40, 128), normal(2, keys, 128), normal(2, keys, 128) * 2
+    scale = float(np.log2(np.e) / np.sqrt(128))
+    text = example("flash_attention_sm90a")
+    *_, o = run(text, "attention", [q, k, v, np.full(q.shape, np.nan, np.float32), scale], alignment)
+    wide = [x.astype(np.float64) for x in (q, k, v)]
+    scores = wide[0] @ wide[1].transpose(0, 2, 1) * scale
+    weights = 2 ** (scores - scores.max(-1, keepdims=True))
+    expected = weights / weights.sum(-1, keepdims=True) @ wide[2]
+    np.testing.assert_allclose(o, expected, rtol=0, atol=2**-7 * np.abs(wide[2]).max())
+
+
+@pytest.mark.parametrize("alignment", [16, 2])
+def test_gathered_rows(alignment: int):
+    x, w = normal(50, 40), normal(3, 40, 24)
+    offsets = np.array([0, 20, 20, 75], np.int64)
+    rows = np.random.default_rng(1).integers(0, 50, 75).astype(np.int64)
+    y = np.full((75, 24), np.nan, np.float32)
+    *_, y = run(example("grouped_matmul_sm80"), "grouped", [x, w, rows, offsets, y], alignment)
+    expert = np.searchsorted(offsets, np.arange(75), "right") - 1
+    expected = np.einsum("sk,skn->sn", x[rows].astype(np.float64), w[expert].astype(np.float64))
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("m", "n", "alignment"), [(13, 100, 16), (5, 37, 4), (1, 1, 4)])
+def test_rows_on_lanes(m: int, n: int, alignment: int):
+    """The kernel written for a core, with each row on the lanes of a warp."""
+    text = example("layer_norm").replace('target "x86-64-avx512"', 'target "sm_80" warps(4)')
+    for old, new in {
+        "tile(4, 64) register(4:64, 4:16) lane(16:1)": "tile(4, 64) warp(4:64) register(2:32) lane(32:1)",
+        "tile(4, 1) register(4:1) lane(16:0)": "tile(4, 1) warp(4:1) lane(32:0)",
+        "tile(1, 64) register(4:16) lane(16:1)": "tile(1, 64) warp(4:0) register(2:32) lane(32:1)",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    random = np.random.default_rng(m)
+    x = random.standard_normal((m, n)).astype(np.float32)
+    gamma, beta = random.standard_normal((2, n)).astype(np.float32)
+    *_, y = run(text, "layer_norm", [x, gamma, beta, np.full((m, n), np.nan, np.float32), 1e-5], alignment)
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(1, keepdims=True)
+    expected = centred / np.sqrt(wide.var(1, keepdims=True) + 1e-5) * gamma + beta
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
