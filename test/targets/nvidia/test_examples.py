@@ -46,7 +46,7 @@ def run(text: str, name: str, arguments: list[Array | float], alignment: int) ->
             launch.kernel,
             launch.grid,
             launch.block,
-            [value for value in launch.arguments],
+            list(launch.arguments),
             memory,
             shared_bytes=launch.shared_bytes,
         )
