@@ -87,6 +87,10 @@ class Report:
         """By PTX line: the use of shared memory by the instruction there."""
         return {self.kernel.body[site].line: use for site, use in sorted(self.counts.banks.items())}
 
+    def text_of(self, line: int) -> str:
+        """The instruction on a PTX line."""
+        return next((str(one) for one in self.kernel.body if one.line == line), "")
+
     @property
     def worst_ways(self) -> float:
         """The most turns per needed turn that an access to shared memory took; 1 is free of conflicts."""
