@@ -13,6 +13,7 @@
 - ``stage``: the inputs of the root nest (by position) that are packed into scratch; the values of attention come next.
 - ``intrinsic``: the matrix instruction, a row of the machine description.
 - ``unroll``: so many steps of the product's loop over k are written out in whole register tiles.
+- ``rest``: the lanes of the register tile for the last block of the lane iterator, where no more are left of it.
 - ``keep``: room in scratch for so many elements of a row of each value that is kept from one sweep to the next.
 - ``prefetch``: how many bytes ahead at most what is read is fetched into the nearest cache.
 - ``pipeline = 4``: how many trips of the loop over a product's reduction are in flight, staging ahead; ``4 role``: by
@@ -74,6 +75,7 @@ class Schedule:
     stage: tuple[int, ...] = ()
     intrinsic: str | None = None
     unroll: int | None = None
+    rest: int | None = None
     fold: tuple[str, int] | None = None
     keep: int | None = None
     prefetch: int | None = None
@@ -104,6 +106,8 @@ class Schedule:
             parts.append(f'intrinsic = "{self.intrinsic}"')
         if self.unroll is not None:
             parts.append(f"unroll = {self.unroll}")
+        if self.rest is not None:
+            parts.append(f"rest = {self.rest}")
         if self.keep is not None:
             parts.append(f"keep = {self.keep}")
         if self.prefetch is not None:
@@ -165,6 +169,12 @@ class ScheduleAttr(Data[Schedule]):
                     "steps of one iterator shrink from the outermost loop to the innermost"
                 )
             inner[loop.iterator] = loop.step
+        lanes = inner.get(schedule.lane) if schedule.lane is not None else None
+        if schedule.rest is not None and (lanes is None or schedule.rest >= lanes):
+            raise VerifyException(
+                f"rest {schedule.rest} is the narrower register tile for the last columns: expects less than the "
+                f"innermost step of the lane iterator{'' if lanes is None else f', {lanes}'}"
+            )
         if schedule.grid and schedule.parallel is not None:
             raise VerifyException("workers divide either the range of one iterator, 'parallel', or a grid, not both")
         if len(set(schedule.grid)) != len(schedule.grid) or not set(schedule.grid) <= inner.keys():
@@ -173,7 +183,7 @@ class ScheduleAttr(Data[Schedule]):
             raise VerifyException(f"fold = {schedule.fold[0]} needs a lane iterator to be folded into")
         if schedule.grain < 1:
             raise VerifyException(f"grain {schedule.grain} must be positive")
-        for part in ("unroll", "keep", "prefetch", "stream", "pipeline", "aligned"):
+        for part in ("unroll", "rest", "keep", "prefetch", "stream", "pipeline", "aligned"):
             size: int | None = getattr(schedule, part)
             if size is not None and size < 1:
                 raise VerifyException(f"{part} {size} must be positive")
@@ -229,6 +239,7 @@ _PARTS: dict[str, Callable[[AttrParser], Any]] = {
     "stage": _parse_positions,
     "intrinsic": lambda parser: parser.parse_str_literal(" for the name of an intrinsic"),
     "unroll": _parse_positive,
+    "rest": _parse_positive,
     "keep": _parse_positive,
     "prefetch": _parse_positive,
     "stream": _parse_positive,

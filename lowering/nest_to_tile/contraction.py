@@ -10,8 +10,9 @@
 
 Loops nest as the schedule lists them. Where edges may cut a register tile, this stands twice under a condition, for
 tiles that are whole, whose windows have no extents and whose loop over k is unrolled as the schedule says, and for the
-others. Between blocks of the reduction the accumulators live in the result, or in one of their own type that nobody
-reads, so each element is one sequential chain over k whatever the block sizes; the epilogue runs after the last block.
+others, which may be narrower at the last columns (``rest``). Between blocks of the reduction the accumulators live in
+the result, or in one of their own type that nobody reads, so each element is one sequential chain over k whatever the
+block sizes; the epilogue runs after the last block.
 """
 
 from __future__ import annotations
@@ -217,9 +218,38 @@ class ContractionKernel:
             self._product(Place({**place.spans, **spans}, dict(place.tiles)), self.schedule.unroll)
             self.builder.lowering.insert(scf.YieldOp())
         with self.builder.lowering.at(cut := Block()):
-            self._product(place.branch(), None)
+            self._cut(place)
             self.builder.lowering.insert(scf.YieldOp())
         self.builder.lowering.insert(scf.IfOp(whole, [], Region(uncut), Region(cut)))
+
+    def _cut(self, place: Place) -> None:
+        """A register tile that an edge cuts: as narrow as the schedule says where the last columns are no more."""
+        rest, n = self.schedule.rest, self.roles.n
+        extent = place.spans[n].extent
+        if rest is None or not isinstance(extent, SSAValue):
+            self._product(place.branch(), None)
+            return
+        with self.builder.lowering.at(narrow := Block()):
+            self._narrow_product(place.branch(), rest)
+            self.builder.lowering.insert(scf.YieldOp())
+        with self.builder.lowering.at(wide := Block()):
+            self._product(place.branch(), None)
+            self.builder.lowering.insert(scf.YieldOp())
+        fits = self.builder.index.build(arith.CmpiOp(extent, self.builder.index.value(rest), "sle")).result
+        self.builder.lowering.insert(scf.IfOp(fits, [], Region(narrow), Region(wide)))
+
+    def _narrow_product(self, place: Place, columns: int) -> None:
+        """The product in a register tile of so many ``columns``."""
+        shape, schedule = self.builder.shape, self.schedule
+        loops = list(schedule.loops)
+        last = max(at for at, loop in enumerate(loops) if self.builder.axes.by_name(loop.iterator) == self.roles.n)
+        loops[last] = replace(loops[last], step=columns)
+        self.schedule = replace(schedule, loops=tuple(loops))
+        self.builder.shape = replace(shape, lane_count=columns)
+        try:
+            self._product(place, schedule.unroll)
+        finally:
+            self.schedule, self.builder.shape = schedule, shape
 
     def _is_whole(self, place: Place) -> SSAValue | None:
         """Whether no edge cuts the register tile at ``place``; None if none ever does."""

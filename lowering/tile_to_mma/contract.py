@@ -241,7 +241,10 @@ def _begins_at_zero(window: tile.WindowOp) -> bool:
 def _is_whole_panels(place: Place, width: int) -> bool:
     """Whether ``width`` columns can be read at ``place`` although not all are valid: scratch that has them all."""
     type_ = place.source.type
-    return isinstance(type_, mma.BufferType) and type_.get_shape()[-1] % width == 0 and _column(place) % width == 0
+    if not isinstance(type_, mma.BufferType):
+        return False
+    size, column = type_.get_shape()[-1], _column(place)
+    return (size % width == 0 and column % width == 0) or (column == 0 and width <= size)
 
 
 def _column(place: Place) -> int:

@@ -17,7 +17,7 @@ A left factor for tile registers has whole rows of a register for words::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.ir import Block, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineExpr, AffineMap, AffineSymExpr
@@ -64,15 +64,18 @@ def choose_panels(stage: tile.StageOp, lowering: TileLowering) -> Panels | None:
     readers = contracts_of(stage.result)
     if not readers or len(shape) != 2:
         return None
-    found: set[Panels] = set()
-    for contract, is_rhs, window in readers:
+    found: list[tuple[Panels, bool]] = []
+    for contract, is_rhs, _ in readers:
         m, n, group, depth = _register_tile(contract, is_rhs, lowering)
         panels = Panels(1, n, group, depth) if is_rhs else Panels(0, m, group, depth)
-        if window is not None and not _keeps_to_panels(window, panels):
-            return None
-        found.add(panels)
-    panels = found.pop()
-    return None if found or shape[panels.dim] % panels.width or panels.width == 1 else panels
+        found.append((panels, capacity_type(contract.accumulator).get_shape()[panels.dim] == panels.width))
+    widest = max((panels for panels, _ in found), key=lambda panels: panels.width)
+    # A single register tile that is narrower reads the beginning of a panel.
+    agreed = all(
+        panels == widest or (is_single and replace(panels, width=widest.width) == widest) for panels, is_single in found
+    )
+    kept = all(window is None or _keeps_to_panels(window, widest) for _, _, window in readers)
+    return None if not agreed or not kept or shape[widest.dim] % widest.width or widest.width == 1 else widest
 
 
 def _register_tile(contract: tile.ContractOp, is_rhs: bool, lowering: TileLowering) -> tuple[int, int, int, int]:

@@ -124,7 +124,16 @@ def contraction_schedule(
         stage=stage,
         intrinsic=intrinsic.name,
         unroll=UNROLL if in_place_block is None and tile.vectors > 1 else None,
+        rest=_rest(roles, tile, intrinsic.n) if in_place_block is None and len(stage) == 1 else None,
     )
+
+
+def _rest(roles: ContractionRoles, tile: RegisterTile, lanes: int) -> int | None:
+    """The columns of a narrower register tile for the last panel: those that are left, or a vector less than all."""
+    if roles.n.size is None:
+        return (tile.vectors - 1) * lanes or None
+    left = round_up(roles.n.size % (tile.vectors * lanes), lanes)
+    return left if 0 < left < tile.vectors * lanes else None
 
 
 def _panel_blocks(roles: ContractionRoles, machine: Machine, columns: int, rows: int) -> list[Loop]:

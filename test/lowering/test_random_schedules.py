@@ -75,7 +75,9 @@ def schedule(draw: Callable[[st.SearchStrategy[Any]], Any], chip: Machine, eleme
     stage = draw(st.sampled_from(["", ", stage = [1]", ", stage = [0, 1]"]))
     split = draw(st.sampled_from(["", f", parallel = m grain {rows}", f", parallel = n grain {columns}"]))
     unroll = draw(st.sampled_from(["", ", unroll = 2", ", unroll = 3"]))
-    parts = f'loops = [{", ".join(loops)}]{split}, lane = n{stage}, intrinsic = "{row.name}"{unroll}'
+    narrower = [f", rest = {row.n * vectors}" for vectors in range(1, columns // row.n) if not row.in_tiles]
+    rest = draw(st.sampled_from(["", *narrower]))
+    parts = f'loops = [{", ".join(loops)}]{split}, lane = n{stage}, intrinsic = "{row.name}"{unroll}{rest}'
     return f"schedules [#nest.schedule<{parts}>]"
 
 

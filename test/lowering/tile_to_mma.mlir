@@ -126,6 +126,38 @@ tile.kernel @stage(%A : memref<4x8xf32>, %B : memref<?x?xf32>, %C : memref<4x?xf
 
 // -----
 
+// The last columns may be read in a narrower tile, from the beginning of their panel: the panels are those of the wide
+// one, and neither has masks.
+// CHECK-LABEL: mma.kernel @stage_rest(
+// CHECK:         %b = mma.alloc : !mma.buffer<8x96xf32, affine_map<(d0, d1) -> ((d1 floordiv 48), d0, (d1 mod 48))>>
+// CHECK:         mma.load %b[%{{.*}}, %{{.*}}] : {{.*}} -> !mma.fragment<1x32xf32
+// CHECK:         mma.load %b[%{{.*}}, %{{.*}}] : {{.*}} -> !mma.fragment<1x48xf32
+tile.kernel @stage_rest(%A : memref<4x8xf32>, %B : memref<?x?xf32>, %C : memref<4x?xf32>, %nc : index) {
+  %zero = arith.constant 0 : index
+  %thirty_two = arith.constant 32 : index
+  %w = tile.window %B[%zero, %zero] extent [_, %nc] : memref<?x?xf32> -> !tile.window<8x96xf32>
+  %b = tile.stage %w : !tile.window<8x96xf32> -> !tile.buffer<8x96xf32>
+  %aw = tile.window %A[0, 0] : memref<4x8xf32> -> !tile.window<4x8xf32>
+  tile.for %jr, %nr = %zero to %nc step 48 {
+    %few = arith.cmpi sle, %nr, %thirty_two : index
+    scf.if %few {
+      %bw = tile.window %b[0, %jr] extent [_, %nr] : !tile.buffer<8x96xf32> -> !tile.window<8x32xf32>
+      %cw = tile.window %C[0, %jr] extent [_, %nr] : memref<4x?xf32> -> !tile.window<4x32xf32>
+      %acc = tile.load %cw : !tile.window<4x32xf32> -> !tile.tile<4x32xf32>
+      %r = tile.contract %aw, %bw, %acc : !tile.window<4x8xf32>, !tile.window<8x32xf32> -> !tile.tile<4x32xf32>
+      tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
+    } else {
+      %bw = tile.window %b[0, %jr] extent [_, %nr] : !tile.buffer<8x96xf32> -> !tile.window<8x48xf32>
+      %cw = tile.window %C[0, %jr] extent [_, %nr] : memref<4x?xf32> -> !tile.window<4x48xf32>
+      %acc = tile.load %cw : !tile.window<4x48xf32> -> !tile.tile<4x48xf32>
+      %r = tile.contract %aw, %bw, %acc : !tile.window<4x8xf32>, !tile.window<8x48xf32> -> !tile.tile<4x48xf32>
+      tile.store %r, %cw : !tile.tile<4x48xf32>, !tile.window<4x48xf32>
+    }
+  }
+}
+
+// -----
+
 // Columns of a panel that lie along rows in memory: blocks of 16x16 are read as they lie and transposed in registers,
 // without masks as long as all of a block is valid.
 // CHECK-LABEL: mma.kernel @stage_transposed(

@@ -357,6 +357,11 @@ func.func @unreachable_schedule(%x: tensor<4xf32>) {
 
 // -----
 
+// expected-error @+1 {{rest 64 is the narrower register tile for the last columns: expects less than the innermost step of the lane iterator, 64}}
+"builtin.module"() ({}) {schedule = #nest.schedule<loops = [n : 64], lane = n, rest = 64>} : () -> ()
+
+// -----
+
 // expected-error @+1 {{a guard compares with one of <=, <, >=, >, ==}}
 "builtin.module"() ({}) {guard = #nest.guard<M = 4>} : () -> ()
 

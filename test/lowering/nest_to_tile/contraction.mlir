@@ -85,3 +85,30 @@ func.func @swapped(%x : tensor<100x64xf32>, %w : tensor<10x64xf32>) -> tensor<10
   }
   func.return %y : tensor<10x100xf32>
 }
+
+// The last columns, where they are no more than 48, have a register tile of 48 columns; whole tiles take two steps of k.
+
+// CHECK-LABEL: tile.kernel @rest
+// CHECK:         %[[FEW:.*]] = arith.cmpi sle, %n_extent, %{{.*}} : index
+// CHECK:         scf.if %{{.*}} {
+// CHECK:           tile.contract %{{.*}} intrinsic "x86.avx512.fma.1x16x1.f32" unroll 2 : {{.*}} -> !tile.tile<6x64xf32>
+// CHECK:         } else {
+// CHECK-NEXT:      scf.if %[[FEW]] {
+// CHECK:             tile.window %{{.*}}[0, 0] extent [_, %n_extent] : !tile.buffer<100x64xf32> -> !tile.window<100x48xf32>
+// CHECK:             tile.contract %{{.*}} unroll 2 : {{.*}} -> !tile.tile<6x48xf32>
+// CHECK:           } else {
+// CHECK:             tile.contract %{{.*}} intrinsic "x86.avx512.fma.1x16x1.f32" : {{.*}} -> !tile.tile<6x64xf32>
+func.func @rest(%x : tensor<?x100xf32>, %w : tensor<100x?xf32>) -> tensor<?x?xf32> {
+  %y = nest.kernel @rest (%a = %x : tensor<?x100xf32>, %b = %w : tensor<100x?xf32>) -> (tensor<?x?xf32>)
+      schedules [#nest.schedule<loops = [k : 100, n : 64, m : 6], lane = n, stage = [1],
+                                intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, rest = 48>] {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (m, k), %b (k, n) : tensor<?x100xf32>, tensor<100x?xf32>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %t = arith.mulf %p, %q : f32
+      nest.yield %t : f32
+    }
+    nest.yield %c : tensor<?x?xf32>
+  }
+  func.return %y : tensor<?x?xf32>
+}
