@@ -89,6 +89,12 @@ PASSES: tuple[PassRow, ...] = (
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
     ),
     PassRow(
+        "offset-signs",
+        "crosstile.passes.offset_signs:OffsetSignsPass",
+        "nest",
+        "products of bytes by instructions for other signs",
+    ),
+    PassRow(
         "pack-weights", "crosstile.passes.pack_weights:PackWeightsPass", "nest", "what stays the same, packed once"
     ),
     PassRow("nest-to-tile", "crosstile.lowering.nest_to_tile:NestToTilePass", "nest", "kernels to tile programs"),

@@ -1,7 +1,7 @@
 """The explicit list of passes for CPUs, level by level; every CPU family shares it, their rows differ.
 
 nn --decompose, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-factors--> nest
-   --pack-weights, choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
+   --offset-signs, pack-weights, choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
    --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math--> hardware
    --convert-scf-to-cf, convert-to-llvm--> llvm
 """
@@ -13,7 +13,12 @@ LEVELS = ("nn", "nest", "tile", "mma", "hardware", "llvm")
 
 STEPS: dict[str, tuple[str, ...]] = {
     "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "fuse-attention", "fuse-factors{target=TARGET}"),
-    "tile": ("pack-weights{target=TARGET arguments=BOUND}", "choose-schedule{target=TARGET}", "nest-to-tile"),
+    "tile": (
+        "offset-signs{target=TARGET}",
+        "pack-weights{target=TARGET arguments=BOUND}",
+        "choose-schedule{target=TARGET}",
+        "nest-to-tile",
+    ),
     "mma": ("tile-to-mma{target=TARGET}",),
     "hardware": ("plan-buffers", "mma-to-hardware", "arith-emulate-unsupported-floats", "expand-math{target=TARGET}"),
     "llvm": ("convert-scf-to-cf", "convert-to-llvm"),

@@ -1,0 +1,218 @@
+"""``offset-signs``: products of bytes whose signs no instruction takes become ones that an instruction takes.
+
+Level: nest, before schedules are chosen. ``vpdpbusd`` multiplies unsigned by signed bytes. A signed left factor with
+its sign bits flipped is unsigned and 128 too large, which adds 128 times the sums of the right factor's columns; an
+unsigned one becomes signed and 128 too small. Sums of 32 bits wrap around, so what is subtracted at the end leaves the
+product exact, whatever it passed through on the way::
+
+    %c = nest.kernel @matmul (%a = %x : tensor<?x?xi8>, %b = %w : tensor<?x?xi8>)      signed by signed
+    ==>
+    %u = nest.kernel @flip_signs (%x)       arith.xori %p, -128        as many bytes as the left factor has
+    %s = nest.kernel @column_sums (%w)      sums over k                one pass over the right factor
+    %c = nest.kernel @matmul (%b = %w, %a = %u, %sums = %s) { product of unsigned by signed; nest of
+      %t = arith.muli %sum, 128             an epilogue, while the product is in registers
+      %r = arith.subi %product, %t }
+
+Kernels with a schedule of their own stay as they are, and so do products that read through windows: the padding of a
+convolution is zero before the signs are flipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xdsl.context import Context
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import IntegerAttr, IntegerType, ModuleOp, TensorType
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir.affine import AffineExpr, AffineMap
+from xdsl.passes import ModulePass
+from xdsl.rewriter import InsertPoint, Rewriter
+from xdsl.utils.hints import isa
+
+from crosstile.dialects.nest.analysis import element_type, shape_of
+from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
+from crosstile.dialects.nest.axes import Axis, KernelAxes, axes_among
+from crosstile.dialects.nest.contraction_roles import BYTE, ContractionRoles, contraction_roles
+from crosstile.dialects.nest.generic import GenericOp, YieldOp
+from crosstile.dialects.nest.kernel import KernelOp
+from crosstile.dialects.nest.kernel_names import KernelNames
+from crosstile.ir.diagnostics import op_error
+from crosstile.targets.host import resolve_machine
+from crosstile.targets.model import Machine, UnknownNameError
+
+OFFSET = 1 << (BYTE - 1)
+"""What flipping the sign bit of a byte adds to it, read as unsigned instead of signed."""
+FLIPPED = {"si8": "ui8", "ui8": "si8"}
+_Build = Callable[[SSAValue], GenericOp]
+
+
+def _has(machine: Machine, lhs: str, rhs: str, accumulator: str) -> bool:
+    try:
+        machine.choose(lhs, rhs, accumulator)
+    except UnknownNameError:
+        return False
+    return True
+
+
+def is_offset(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> bool:
+    """Whether ``machine`` multiplies these bytes once the sign bits of the left factor are flipped, and not before."""
+    lhs, rhs = roles.factors
+    if lhs not in FLIPPED or rhs not in FLIPPED or _has(machine, lhs, rhs, str(roles.element)):
+        return False
+    along = [axes.of_operand(roles.nest, position) for position in (roles.lhs, roles.rhs)]
+    plain = all(isinstance(entry, Axis) for entries in along for entry in entries)
+    return plain and not roles.nest.clipped_inputs and _has(machine, FLIPPED[lhs], rhs, str(roles.element))
+
+
+class _Rewriting:
+    """One product: the kernels before it, its own factors and the nest after it."""
+
+    def __init__(self, kernel: KernelOp, axes: KernelAxes, roles: ContractionRoles, names: KernelNames):
+        self.kernel, self.axes, self.roles, self.names = kernel, axes, roles, names
+
+    def run(self) -> None:
+        """Rewrite in place."""
+        signed = self.roles.factors[0] == "si8"
+        flipped, sums = self._flip(self._outer(self.roles.lhs)), self._column_sums(self._outer(self.roles.rhs))
+        self._exchange_factor(self._add_input(flipped), signed)
+        self._correct(self._add_input(sums), signed)
+        self._drop_unused_inputs()
+
+    def _outer(self, position: int) -> SSAValue:
+        """The value outside the kernel that a factor is."""
+        factor = self._factor(position)
+        assert isinstance(factor, BlockArgument)
+        return self.kernel.inputs[factor.index]
+
+    def _factor(self, position: int) -> SSAValue:
+        return self.roles.nest.inputs[position]
+
+    # Before the product
+
+    def _flip(self, value: SSAValue) -> SSAValue:
+        rank = len(shape_of(value))
+        body = Block(arg_types=[IntegerType(BYTE)])
+        bit = arith.ConstantOp(IntegerAttr(-OFFSET, IntegerType(BYTE)))
+        flipped = arith.XOrIOp(body.args[0], bit.result)
+        body.add_ops([bit, flipped, YieldOp(flipped.result)])
+        every = AffineMap.identity(rank)
+        names = [IteratorAttr.of(f"d{dim}", IteratorKind.PARALLEL) for dim in range(rank)]
+        return self._kernel_before(
+            "flip_signs", value, lambda source: _nest([source], names, [every, every], body, value)
+        )
+
+    def _column_sums(self, value: SSAValue) -> SSAValue:
+        along, reduced = self.axes.of_operand(self.roles.nest, self.roles.rhs), self.axes.reduced(self.roles.nest)
+        kept = [dim for dim, axis in enumerate(along) if axis not in reduced]
+        kinds = [IteratorKind.REDUCTION if axis in reduced else IteratorKind.PARALLEL for axis in along]
+        names = [IteratorAttr.of(f"d{dim}", kind) for dim, kind in enumerate(kinds)]
+        body = Block(arg_types=[IntegerType(BYTE)])
+        widen = arith.ExtSIOp if self.roles.factors[1] == "si8" else arith.ExtUIOp
+        wide = widen(body.args[0], self._sum_type)
+        body.add_ops([wide, YieldOp(wide.result)])
+        rank = len(along)
+        maps = [AffineMap.identity(rank), AffineMap(rank, 0, tuple(AffineExpr.dimension(dim) for dim in kept))]
+        type_ = TensorType(self._sum_type, [shape_of(value)[dim] for dim in kept])
+        return self._kernel_before(
+            "column_sums",
+            value,
+            lambda source: GenericOp([source], names, maps, body, [type_], "add", self._sum_type),
+        )
+
+    @property
+    def _sum_type(self) -> IntegerType:
+        assert isa(self.roles.element, IntegerType)
+        return self.roles.element
+
+    def _kernel_before(self, name: str, value: SSAValue, build: _Build) -> SSAValue:
+        body = Block(arg_types=[value.type])
+        body.args[0].name_hint = value.name_hint
+        nest = build(body.args[0])
+        body.add_ops([nest, YieldOp(*nest.results)])
+        kernel = KernelOp(self.names.unique(name), [value], nest.result_types, body)
+        for op in (kernel, *kernel.body.walk()):
+            op.location = self.kernel.location
+        Rewriter.insert_op(kernel, InsertPoint.before(self.kernel))
+        return kernel.results[0]
+
+    # The product
+
+    def _add_input(self, value: SSAValue) -> SSAValue:
+        block = self.kernel.body.block
+        self.kernel.operands = [*self.kernel.inputs, value]
+        return block.insert_arg(value.type, len(block.args))
+
+    def _exchange_factor(self, flipped: SSAValue, signed: bool) -> None:
+        """Read the flipped bytes, and widen them as what they are now."""
+        nest = self.roles.nest
+        nest.operands[self.roles.lhs] = flipped
+        argument = nest.body.block.args[self.roles.lhs]
+        for use in list(argument.uses):
+            old = use.operation
+            new: Operation = (arith.ExtUIOp if signed else arith.ExtSIOp)(argument, self._sum_type)
+            new.location = old.location
+            Rewriter.replace_op(old, new)
+
+    def _correct(self, sums: SSAValue, signed: bool) -> None:
+        """What the offset added is taken from the product, or what it lacks is added to it."""
+        nest, element = self.roles.nest, self._sum_type
+        product = nest.results[0]
+        along = self.axes.of_result(product)
+        reduced = self.axes.reduced(nest)
+        columns = [axis for axis in self.axes.of_operand(nest, self.roles.rhs) if axis not in reduced]
+        rank = len(along)
+        body = Block(arg_types=[element, element])
+        factor = arith.ConstantOp(IntegerAttr(OFFSET, element))
+        surplus = arith.MuliOp(body.args[1], factor.result)
+        right = (arith.SubiOp if signed else arith.AddiOp)(body.args[0], surplus.result)
+        body.add_ops([factor, surplus, right, YieldOp(right.result)])
+        names = [IteratorAttr.of(axis.name, IteratorKind.PARALLEL) for axis in axes_among(along)]
+        every = AffineMap.identity(rank)
+        over_columns = AffineMap(rank, 0, tuple(AffineExpr.dimension(along.index(axis)) for axis in columns))
+        corrected = _nest([product, sums], names, [every, over_columns, every], body, product)
+        for op in (corrected, *corrected.body.walk()):
+            op.location = nest.location
+        Rewriter.insert_op(corrected, InsertPoint.after(nest))
+        product.replace_uses_with_if(corrected.results[0], lambda use: use.operation is not corrected)
+
+    def _drop_unused_inputs(self) -> None:
+        block = self.kernel.body.block
+        kept = [position for position, argument in enumerate(block.args) if argument.uses]
+        self.kernel.operands = [self.kernel.inputs[position] for position in kept]
+        for argument in [argument for argument in block.args if not argument.uses]:
+            block.erase_arg(argument)
+
+
+def _nest(
+    inputs: list[SSAValue], names: list[IteratorAttr], maps: list[AffineMap], body: Block, like: SSAValue
+) -> GenericOp:
+    """An elementwise nest with a result of the type of ``like``."""
+    types: list[Attribute] = [like.type]
+    return GenericOp(inputs, names, maps, body, types)
+
+
+@dataclass(frozen=True)
+class OffsetSignsPass(ModulePass):
+    """Products of bytes by an instruction for other signs, on the machine called ``target``."""
+
+    name = "offset-signs"
+
+    target: str = "x86-64-avx512"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Rewrite the kernels of the module ``op`` in place."""
+        try:
+            machine = resolve_machine(self.target)
+        except UnknownNameError as error:
+            raise op_error(op, f"offset-signs: {error}") from error
+        names: KernelNames | None = None
+        for kernel in [each for each in op.walk() if isinstance(each, KernelOp) and each.schedules is None]:
+            if not any(element_type(value) == IntegerType(BYTE) for value in kernel.inputs):
+                continue
+            axes = KernelAxes(kernel)
+            roles = contraction_roles(axes)
+            if roles is not None and is_offset(axes, roles, machine):
+                names = names or KernelNames(op)
+                _Rewriting(kernel, axes, roles, names).run()

@@ -1,0 +1,53 @@
+// RUN: crosstile-opt %s --offset-signs=target=x86-64-avx512-vnni | filecheck %s
+// RUN: crosstile-opt %s --offset-signs=target=x86-64-amx | filecheck %s --check-prefix=AMX
+
+// Signed by signed: the left factor's signs are flipped, what that adds is subtracted after the product.
+
+// CHECK-LABEL: func.func @signed
+// CHECK:         %[[U:.*]] = nest.kernel @flip_signs (%{{.*}} = %x : tensor<?x?xi8>) -> (tensor<?x?xi8>) {
+// CHECK:           arith.xori
+// CHECK:         %[[S:.*]] = nest.kernel @column_sums (%{{.*}} = %w : tensor<?x?xi8>) -> (tensor<?xi32>) {
+// CHECK:           nest.generic [d0 : reduction, d1 : parallel] combiner<add> accumulate i32
+// CHECK:             arith.extsi
+// CHECK:         nest.kernel @product (%b = %w : tensor<?x?xi8>, %[[A:.*]] = %[[U]] : tensor<?x?xi8>, %[[C:.*]] = %[[S]] : tensor<?xi32>)
+// CHECK:           %[[P:.*]] = nest.generic [m : parallel, n : parallel, k : reduction] {{.*}} ins(%[[A]] (m, k), %b (k, n)
+// CHECK:             arith.extui
+// CHECK-NEXT:        arith.extsi
+// CHECK:           nest.generic [m : parallel, n : parallel] ins(%[[P]] (m, n), %[[C]] (n) : {{.*}} -> (m, n)
+// CHECK:             arith.muli
+// CHECK-NEXT:        arith.subi
+// AMX-LABEL:   func.func @signed
+// AMX-NOT:       flip_signs
+func.func @signed(%x : tensor<?x?xi8>, %w : tensor<?x?xi8>) -> tensor<?x?xi32> {
+  %y = nest.kernel @product (%a = %x : tensor<?x?xi8>, %b = %w : tensor<?x?xi8>) -> (tensor<?x?xi32>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate i32
+        ins(%a (m, k), %b (k, n) : tensor<?x?xi8>, tensor<?x?xi8>) -> (m, n) : tensor<?x?xi32> {
+    ^bb0(%p : i8, %q : i8):
+      %f = arith.extsi %p : i8 to i32
+      %g = arith.extsi %q : i8 to i32
+      %h = arith.muli %f, %g : i32
+      nest.yield %h : i32
+    }
+    nest.yield %c : tensor<?x?xi32>
+  }
+  func.return %y : tensor<?x?xi32>
+}
+
+// Unsigned by signed is what the instruction takes.
+
+// CHECK-LABEL: func.func @mixed
+// CHECK-NEXT:    nest.kernel @mixed
+func.func @mixed(%x : tensor<?x?xi8>, %w : tensor<?x?xi8>) -> tensor<?x?xi32> {
+  %y = nest.kernel @mixed (%a = %x : tensor<?x?xi8>, %b = %w : tensor<?x?xi8>) -> (tensor<?x?xi32>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate i32
+        ins(%a (m, k), %b (k, n) : tensor<?x?xi8>, tensor<?x?xi8>) -> (m, n) : tensor<?x?xi32> {
+    ^bb0(%p : i8, %q : i8):
+      %f = arith.extui %p : i8 to i32
+      %g = arith.extsi %q : i8 to i32
+      %h = arith.muli %f, %g : i32
+      nest.yield %h : i32
+    }
+    nest.yield %c : tensor<?x?xi32>
+  }
+  func.return %y : tensor<?x?xi32>
+}
