@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import IntegerAttr, IntegerType, ModuleOp, TensorType
-from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
@@ -63,6 +63,7 @@ def is_offset(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> bo
         return False
     along = [axes.of_operand(roles.nest, position) for position in (roles.lhs, roles.rhs)]
     plain = all(isinstance(entry, Axis) for entries in along for entry in entries)
+    plain = plain and all(isinstance(roles.nest.inputs[position], BlockArgument) for position in (roles.lhs, roles.rhs))
     return plain and not roles.nest.clipped_inputs and _has(machine, FLIPPED[lhs], rhs, str(roles.element))
 
 

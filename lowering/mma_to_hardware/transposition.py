@@ -8,7 +8,7 @@ Level: ``mma`` to hardware. A block is as many registers as each has lanes. 16 r
                                                          %o = vector.shuffle %q0, %q1 [4..7, 12..15, 20..23, 28..31]
 
 Each of these is one instruction of x86 that needs no table (``vunpcklps``, ``vunpckhps``, ``vshuff32x4``). Where the
-result has words of several neighbours in its lanes, the block is transposed as integers of the size of a word.
+value or the result has words of several neighbours in its lanes, the block is transposed as integers of a word's size.
 """
 
 from __future__ import annotations
@@ -33,21 +33,25 @@ def lower_transpose(op: mma.TransposeOp, lowering: HardwareLowering) -> None:
     """Every block of the value, to its place in the result."""
     value_type, result_type = type_of(op.value, mma.FragmentType), op.result.type
     value, result = (registers_of(type_.layout.data) for type_ in (value_type, result_type))
-    lanes, group = result.lanes, result.group
+    # Words stand down the columns of whichever of the two is to be multiplied; the other has them along its rows.
+    words = result if result.group > 1 else value
+    lanes, group = words.lanes, words.group
+    down, along = (group, 1) if words is value else (1, group)
     rows, columns = value_type.get_shape()
-    if value.replicated or result.replicated or value.group != 1 or value.lanes != lanes * group:
+    other = value if words is result else result
+    if value.replicated or result.replicated or other.group != 1 or other.lanes != lanes * group:
         raise lowering.error(
-            f"transposes {value_type} into {result_type}; on a core a register of the value has {lanes * group} "
-            "neighbours of a row in its lanes, as many as one of the result holds"
+            f"transposes {value_type} into {result_type}; on a core a register of one has {lanes * group} neighbours "
+            "of a row in its lanes, as many as one of the other holds"
         )
     element = result_type.get_element_type()
     assert isinstance(element, FixedBitwidthType)
     word = VectorType(IntegerType(element.bitwidth * group), [lanes])
     registers = lowering.values(op.value)
     moved: dict[int, SSAValue] = {}
-    for row in range(0, rows, lanes):
-        for column in range(0, columns, lanes * group):
-            block = [registers[value.holding((row + at, column))] for at in range(lanes)]
+    for row in range(0, rows, lanes * down):
+        for column in range(0, columns, lanes * along):
+            block = [registers[value.holding((row + at * down, column))] for at in range(lanes)]
             if group > 1:
                 block = [lowering.insert(vector.BitcastOp(register, word)).result for register in block]
             block = transpose_block(lowering, block)
@@ -55,7 +59,7 @@ def lower_transpose(op: mma.TransposeOp, lowering: HardwareLowering) -> None:
                 type_ = vector_type(result_type)
                 block = [lowering.insert(vector.BitcastOp(register, type_)).result for register in block]
             for at, register in enumerate(block):
-                moved[result.holding((column + at * group, row))] = register
+                moved[result.holding((column + at * along, row))] = register
     lowering.map_value(op.result, *(moved[number] for number in range(len(result.starts))))
 
 

@@ -4,6 +4,7 @@ Seen from the panels of the buffer, *columns* are what stands together in it and
 other (k). Cases, by the dimension of the window whose neighbours are neighbours in memory:
 
 - rows, and words fill registers (those of a left factor for tile registers): word by word;
+- columns, and words fill registers: blocks of as many rows, interleaved and transposed in registers;
 - columns: pieces of a row are copied as they are, with words those of the rows of a word interleaved;
 - rows: a square block is read along the rows and transposed in registers;
 - neither, as with a stride: element by element.
@@ -97,6 +98,8 @@ class Filling:
         fills_registers = self.cut.group > 1 and self.cut.group % self.lowering.lanes == 0
         if fills_registers and runs_along(self.source.map, 0):
             self._by_words()
+        elif fills_registers and runs_along(self.source.map, 1) and self.cut.width % self.lowering.lanes == 0:
+            self._by_word_blocks()
         elif fills_registers:
             self._by_elements()
         elif runs_along(self.source.map, 1):
@@ -167,6 +170,35 @@ class Filling:
                 words(place.cut(self.lowering, 0, rows), j, whole, rows)
 
         self._by_panels(source, column)
+
+    def _by_word_blocks(self) -> None:
+        """As many columns as a register has lanes, and all rows of their words, at a time; whole ones without masks.
+
+        The rows of parts of a word of 32 bits are interleaved on the way in, and these parts transposed.
+        """
+        rows, columns = self.limits
+        index, height, lanes, extent = self.lowering.index, self.cut.group, self.lowering.lanes, self.source.extents[1]
+        source = self.source.without_extent(0) if self._is_valid_to(0, rows) else self.source
+        loaded = self.lowering.words((height, lanes), self.element, height // lanes, lanes)
+        lines = self.lowering.fragment((lanes, height), self.element, height)
+        whole_rows = index.round_down(rows, height)
+
+        def block(place: Place, row: Index, column: Index) -> None:
+            at = {0: row, 1: column}
+            read, written = (part.part(self.lowering, (height, lanes), at) for part in (place, self.target))
+            value = self.lowering.insert(mma.TransposeOp(read.load(self.lowering, loaded, self.pad), lines)).result
+            written.transposed().store(self.lowering, value)
+
+        def strip(place: Place, column: Index) -> None:
+            self._loop(0, whole_rows, height, lambda row: block(place, row, column))
+            if not (isinstance(rows, int) and whole_rows == rows):
+                rest = place.cut(self.lowering, 0, rows)
+                self._loop(whole_rows, rows, height, lambda row: block(rest, row, column))
+
+        whole = 0 if extent is None or self._has_conditions() else index.round_down(extent, lanes)
+        if whole != 0:
+            self._loop(0, whole, lanes, lambda column: strip(source.without_extent(1), column))
+        self._loop(whole, index.round_up(columns, self.cut.width), lanes, lambda column: strip(source, column))
 
     def _by_panels(self, source: Place, column: Callable[[Place, Index], None]) -> None:
         """``column`` for all columns of all panels: valid ones, whose place has no extent, and the rest of a panel."""

@@ -118,9 +118,17 @@ def test_factors_that_are_not_packed_are_packed_where_they_are_used(intrinsic: s
     check(intrinsic, gemm(intrinsic, staged=False), size)
 
 
+@pytest.mark.parametrize("size", [(33, 35, 70), (32, 32, 128), (1, 3, 5), (0, 3, 2), (5, 3, 0), (70, 31, 131)])
 @pytest.mark.parametrize("intrinsic", [BF16, BYTES["s x s"]])
-def test_a_left_factor_stored_by_columns(intrinsic: str) -> None:
-    check(intrinsic, gemm(intrinsic, transposed=True), (33, 35, 70), transposed=True)
+def test_a_left_factor_stored_by_columns(intrinsic: str, size: tuple[int, int, int]) -> None:
+    check(intrinsic, gemm(intrinsic, transposed=True), size, transposed=True)
+
+
+def test_columns_of_a_left_factor_are_transposed_in_registers() -> None:
+    """Sixteen loads of words, shuffles, sixteen stores of rows; no element is moved by itself."""
+    text = str(lowered(gemm(BF16, transposed=True), f"tile-to-mma{{target={TARGET}}}"))
+    words = r"mma.load %A\[.*!mma.fragment<32x16xbf16, #mma.layout<tile\(32, 16\) element\(2:16\)"
+    assert re.search(words, text) and "mma.transpose" in text and "!mma.fragment<1x1xbf16" not in text
 
 
 def test_infinities_beyond_the_end_of_k_do_not_reach_the_sum() -> None:
