@@ -13,8 +13,6 @@ right factor, must stand in memory as words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr
 from xdsl.ir import Attribute, SSAValue
@@ -96,35 +94,35 @@ def _step_in_storage(access: Access, registers: TileRegisters) -> int | None:
     """The distance of two rows in a packed buffer, whose periods the block of a register divides or is made of."""
     storage, strides = access.memory.storage, access.memory.strides
     assert storage is not None
-    results = access.map.results
-    if any(coefficient(results[dim], other) != (dim == other) for dim in (0, 1) for other in (0, 1)):
+    moves = [[coefficient(result, dim) for dim in (0, 1)] for result in access.map.results]
+    if sorted(moves, key=str) != [[0, 1], [1, 0]]:
         return None
-    block = registers.block
+    walked = [steps.index(1) for steps in moves]  # the dimension of the register that walks along each of the memory's
+    block = [registers.block[dim] for dim in walked]
     for start in registers.starts:
-        for at, dim in zip(access.coordinates([Linear(coordinate) for coordinate in start]), (0, 1), strict=True):
+        for dim, at in enumerate(access.coordinates([Linear(coordinate) for coordinate in start])):
             for period in _periods(storage, dim):
                 if (period % block[dim] and block[dim] % period) or at.multiple % min(period, block[dim]):
                     return None
 
-    def place(row: int, column: int) -> int:
-        """Where the element of a register is, relative to its first."""
+    def place(row: int, column: int) -> int | None:
+        """Where the element of a register is, relative to its first; None if that is known at run time only."""
         if registers.down:
             at = row * registers.group + column % registers.group, column // registers.group
         else:
             at = row, column
-        return sum(c * s for c, s in zip(storage.eval(at, ()), _known(strides), strict=True))
+        box = storage.eval([at[dim] for dim in walked], ())
+        moved = [(steps, stride) for steps, stride in zip(box, strides, strict=True) if steps]
+        known = [steps * stride for steps, stride in moved if isinstance(stride, int)]
+        return sum(known) if len(known) == len(moved) else None
 
     step = place(1, 0)
-    dense = all(
+    dense = step is not None and all(
         place(row, column) == row * step + column
         for row in range(registers.rows)
         for column in (*range(2 * registers.group), registers.columns - 1)
     )
     return step if dense else None
-
-
-def _known(strides: Sequence[Index]) -> list[int]:
-    return [stride for stride in strides if isinstance(stride, int)]
 
 
 def _periods(storage: AffineMap, dim: int) -> set[int]:

@@ -9,9 +9,9 @@
     }
 
 Tile registers are read and written whole. So both factors are read from scratch that is packed for them, zero beyond
-the end of k: where no ``tile.stage`` did that, it is done here. Accumulators that an extent may cut go through scratch
-row by row when it does. The factor that another trip of the innermost loop reads again stays in the first-level cache,
-and the other goes by it.
+the end of k, or the right one from memory that is packed so: where neither is, it is packed here. Accumulators that an
+extent may cut go through scratch row by row when it does. The factor that another trip of the innermost loop reads
+again stays in the first-level cache, and the other goes by it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from xdsl.ir import Operation, SSAValue
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.arith import CmpiOp
+from crosstile.dialects.packing import packed_layout
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.index_math import Index
+from crosstile.lowering.affine_steps import coefficient
 from crosstile.lowering.constants import scalar_attribute
 from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.loops import build_for, build_if
 from crosstile.lowering.tile_registers import is_in_tiles
 from crosstile.lowering.tile_to_mma.filling import Filling, block_shape, round_up
 from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic, neighbours
+from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
 from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, coordinate_parts
 from crosstile.lowering.tile_to_mma.places import (
     Place,
@@ -45,6 +48,7 @@ from crosstile.lowering.tile_to_mma.places import (
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import same_index
 from crosstile.targets.model import MmaIntrinsic
+from crosstile.targets.packing import Part
 
 
 def lower_contract(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowering) -> None:
@@ -82,6 +86,8 @@ def _packed(op: tile.ContractOp, row: MmaIntrinsic, is_rhs: bool, lowering: Tile
     shape = capacity_type(value).get_shape()
     panels = Panels(other, shape[other], neighbours(row, is_rhs), row.k)
     place = _staged(op, value, k, panels, lowering)
+    if place is None and is_rhs:
+        place = _packed_ahead(op, row, lowering)
     if place is not None:
         return place.without_extent(0, 1)
     if isinstance(value.type, tile.WindowType):
@@ -116,6 +122,22 @@ def _staged(op: tile.ContractOp, value: SSAValue, k: int, panels: Panels, loweri
     indices, constant = coordinate_parts(window, k)
     begins_at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)
     return place_of_window(window, lowering) if begins_at_zero else None
+
+
+def _packed_ahead(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowering) -> Place | None:
+    """The place of a right factor that lies in memory tile register by tile register, zero beyond the end of k."""
+    window = op.rhs.owner
+    if not isinstance(window, tile.WindowOp) or (layout := packed_layout(window.source.type)) is None:
+        return None
+    place = place_of_window(window, lowering)
+    walked = [[coefficient(result, dim) for dim in (0, 1)] for result in place.map.results]
+    if sorted(walked, key=str) != [[0, 1], [1, 0]]:
+        return None
+    k, n, group = walked.index([1, 0]), walked.index([0, 1]), neighbours(row, is_rhs=True)
+    is_plain = layout.parts[-3:] == (Part(k, group, row.k), Part(n, 1, row.n), Part(k, 1, group))
+    if not is_plain or not lies_in_blocks(place, 1, place.shape[1]) or not ends_in_zeros(op, row.k):
+        return None
+    return place
 
 
 def _moves(op: tile.ContractOp, value: SSAValue) -> bool:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from crosstile.dialects.mma.intrinsics import find_intrinsic
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis, AxisSum, KernelAxes, axes_among
 from crosstile.dialects.nest.contraction_roles import ContractionRoles
@@ -32,7 +33,7 @@ from crosstile.dialects.nest.schedule import (
 )
 from crosstile.dialects.packing import packed_layout
 from crosstile.passes.schedules.register_tiles import bits, round_up
-from crosstile.targets.model import Machine
+from crosstile.targets.model import Machine, MmaIntrinsic
 from crosstile.targets.packing import PackedLayout, Part
 
 WORD_BITS = 32
@@ -65,8 +66,9 @@ def staged_layout(
     width = source.steps(cut.name)[-1] if source.steps(cut.name) else 1
     if width == 1 or source.intrinsic is None:
         return None
-    if any(row.name == source.intrinsic and row.in_tiles for row in machine.intrinsics):
-        return None  # a tile unit's packing, in its own words and to its own k, has no layout in memory yet
+    tile_row = next((row for row in machine.intrinsics if row.name == source.intrinsic and row.in_tiles), None)
+    if tile_row is not None:
+        return _tile_unit_layout(roles, plain, position, source, tile_row)
     words = any(row.name == source.intrinsic and row.k > 1 for row in machine.intrinsics)
     group = WORD_BITS // bits(element_type(roles.nest.inputs[position])) if words else 1
     sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
@@ -80,6 +82,24 @@ def staged_layout(
             (*outer, Part(n, width), Part(n, lanes, width), *inner, Part(k, group), Part(n, 1, lanes), *rest)
         )
     return PackedLayout((*outer, Part(n, width), *inner, Part(k, group), Part(n, 1, width), *rest))
+
+
+def _tile_unit_layout(
+    roles: ContractionRoles, plain: Sequence[Axis | None], position: int, schedule: Schedule, row: MmaIntrinsic
+) -> PackedLayout | None:
+    """Tile registers one after the other: all of a block of k that is multiplied together, before the next block.
+
+    Such a block lies together, so that its panels do not meet in the same sets of the second-level cache.
+    """
+    if position != roles.rhs or set(plain) != {roles.k, roles.n}:
+        return None
+    k, n = plain.index(roles.k), plain.index(roles.n)
+    k_step, width = schedule.steps(roles.k.name)[0], schedule.steps(roles.n.name)[-1]
+    group = WORD_BITS // bits(element_type(roles.nest.inputs[position]))
+    blocks = [Part(k, k_step), Part(k, row.k, k_step)] if k_step > row.k else [Part(k, row.k)]
+    columns = [Part(n, width), Part(n, row.n, width)] if width > row.n else [Part(n, width)]
+    registers = Part(k, group, row.k), Part(n, 1, row.n), Part(k, 1, group)
+    return PackedLayout((blocks[0], *columns, *blocks[1:], *registers))
 
 
 def packed_positions(roles: ContractionRoles) -> list[int]:
@@ -97,6 +117,9 @@ def packed_schedules(
 ) -> list[GuardedScheduleAttr]:
     """What is left to choose once factors are packed; ``base`` are the schedules for factors that are not."""
     positions = packed_positions(roles)
+    name = base[-1].schedule.data.intrinsic
+    if name is not None and find_intrinsic(name).in_tiles:
+        return [_of_whole_blocks(guarded, roles, positions) for guarded in base]
     result: list[GuardedScheduleAttr] = []
     rows = 1 if roles.m is None else roles.m.size
     if roles.rhs in positions:
@@ -116,6 +139,16 @@ def packed_schedules(
                 stripped = ScheduleAttr(without_stages(schedule, positions))
                 result.append(GuardedScheduleAttr(guarded.guard, stripped))
     return result
+
+
+def _of_whole_blocks(
+    guarded: GuardedScheduleAttr, roles: ContractionRoles, positions: Sequence[int]
+) -> GuardedScheduleAttr:
+    """The same with blocks of k as the packed factor has them, all of one size but for the last."""
+    schedule = without_stages(guarded.schedule.data, positions)
+    k = roles.k.name.lower()
+    loops = tuple(replace(loop, balanced=None) if loop.iterator.lower() == k else loop for loop in schedule.loops)
+    return GuardedScheduleAttr(guarded.guard, ScheduleAttr(replace(schedule, loops=loops)))
 
 
 def _row_step(schedule: Schedule, roles: ContractionRoles) -> int:

@@ -1,5 +1,6 @@
 // RUN: crosstile-opt %s --pack-weights="target=x86-64-avx512-bf16 arguments=true" --choose-schedule=target=x86-64-avx512 | filecheck %s
 // RUN: crosstile-opt %s --pack-weights=target=x86-64-avx512 | filecheck %s --check-prefix=CONSTANTS
+// RUN: crosstile-opt %s --pack-weights="target=x86-64-amx arguments=true" --choose-schedule=target=x86-64-amx | filecheck %s --check-prefix=TILES
 
 // A weight is laid out in panels of a vector's width, as many together as the register tile is wide. Every schedule reads the same panels and stages nothing;
 // few rows walk through them one after the other.
@@ -81,4 +82,25 @@ func.func @returned(%x : tensor<?x?xf32>, %w : tensor<?x?xf32> {nn.weight}) -> (
     nest.yield %c : tensor<?x?xf32>
   }
   func.return %y, %w : tensor<?x?xf32>, tensor<?x?xf32>
+}
+
+// A tile unit finds its registers one after the other, 32 of k in each, and blocks of k one after the other.
+
+// TILES-LABEL: func.func @tile_unit
+// TILES-SAME:    %w: tensor<?x?xbf16, affine_map<(d0, d1) -> ((d1 floordiv 256), (d0 floordiv 32), ((d0 mod 32) floordiv 16), ((d1 mod 256) floordiv 32), ((d1 mod 32) floordiv 2), (d0 mod 16), (d1 mod 2))>> {nn.weight}
+// TILES:         nest.kernel @tile_unit
+// TILES-SAME:    schedules [m <= 16 : #nest.schedule<loops = [n : 1024, k : 256, m : 16, n : 32], parallel = n grain 32, lane = n, stage = [0],
+func.func @tile_unit(%x : tensor<?x?xbf16>, %w : tensor<?x?xbf16> {nn.weight}) -> tensor<?x?xf32> {
+  %y = nest.kernel @tile_unit (%a = %x : tensor<?x?xbf16>, %b = %w : tensor<?x?xbf16>) -> (tensor<?x?xf32>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (m, k), %b (n, k) : tensor<?x?xbf16>, tensor<?x?xbf16>) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : bf16, %q : bf16):
+      %e = arith.extf %p : bf16 to f32
+      %f = arith.extf %q : bf16 to f32
+      %t = arith.mulf %e, %f : f32
+      nest.yield %t : f32
+    }
+    nest.yield %c : tensor<?x?xf32>
+  }
+  func.return %y : tensor<?x?xf32>
 }

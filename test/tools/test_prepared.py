@@ -59,7 +59,8 @@ def matmul() -> crosstile.CompiledFunction:
 
 
 @pytest.mark.parametrize(
-    ("element", "options"), [("f32", ""), ("f32", "{transpose_b}"), ("bf16", ""), ("f32", "{transpose_a}")]
+    ("element", "options"),
+    [("f32", ""), ("f32", "{transpose_b}"), ("bf16", ""), ("bf16", "{transpose_b}"), ("f32", "{transpose_a}")],
 )
 def test_a_bound_product_has_the_same_bits(element: str, options: str):
     function = crosstile.compile(product(element, options))
