@@ -174,6 +174,8 @@ def floats(op: Operation, text: Text) -> None:
     template = FLOATS[op.name].format(f=suffix(type_), rn=rounded)
     first, *others = op.operands
     operands = [text.get(first), *(text.operand(value) for value in others)]
+    if op.name == "math.copysign":
+        operands.reverse()  # PTX names the sign first, MLIR the magnitude
     text.line(f"{template} {text.one(op.results[0])}, {', '.join(operands)}")
 
 
