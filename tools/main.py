@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "crosstile.tools.cache:main",
         "say where compiled programs are kept and how large they are, or delete them",
     ),
+    "simulate": ("crosstile.tools.simulator:main", "run a kernel of a PTX file without a GPU, with everything checked"),
     "machines": ("crosstile.tools.machines:main", "list the machines, or say what is known of one, or of an intrinsic"),
 }
 """Each subcommand: where its ``main(argv) -> int`` is, and its line of help."""

@@ -83,13 +83,9 @@ class Report:
         return found
 
     @property
-    def bank_conflicts(self) -> dict[int, BankUse]:
-        """By PTX line: the use of shared memory by the instruction there."""
-        return {self.kernel.body[site].line: use for site, use in sorted(self.counts.banks.items())}
-
-    def text_of(self, line: int) -> str:
-        """The instruction on a PTX line."""
-        return next((str(one) for one in self.kernel.body if one.line == line), "")
+    def shared_accesses(self) -> list[tuple[Instruction, BankUse]]:
+        """Every instruction that touched shared memory, and how."""
+        return [(self.kernel.body[site], use) for site, use in sorted(self.counts.banks.items())]
 
     @property
     def worst_ways(self) -> float:
@@ -119,8 +115,15 @@ class Report:
                 for loop in self.loops
             ],
             "shared_accesses": [
-                {"line": line, "accesses": use.accesses, "turns": use.turns, "fewest": use.fewest, "ways": use.ways}
-                for line, use in self.bank_conflicts.items()
+                {
+                    "line": one.line,
+                    "instruction": str(one),
+                    "accesses": use.accesses,
+                    "turns": use.turns,
+                    "fewest": use.fewest,
+                    "ways": use.ways,
+                }
+                for one, use in self.shared_accesses
             ],
         }
 
@@ -146,14 +149,13 @@ class Report:
                 f"{loop.instructions:.4g} instructions, {loop.matrix_instructions:.4g} of them matrix ({shares})"
             )
         lines += [f"  {name}: {count} bytes" for name, count in sorted(self.counts.bytes.items())]
-        conflicts = {line: use for line, use in self.bank_conflicts.items() if use.turns > use.fewest}
+        conflicts = [entry for entry in self.shared_accesses if entry[1].turns > entry[1].fewest]
         lines.append(
             f"  shared memory: {len(self.counts.banks)} instructions, "
             + (f"{len(conflicts)} of them with bank conflicts" if conflicts else "free of bank conflicts")
         )
-        by_line = {one.line: one for one in self.kernel.body}
-        for line, use in sorted(conflicts.items(), key=lambda item: -item[1].turns)[:8]:
-            lines.append(f"    PTX line {line}: {use.ways:.2g} ways, {by_line[line]}")
+        for one, use in sorted(conflicts, key=lambda entry: -entry[1].turns)[:8]:
+            lines.append(f"    PTX line {one.line}: {use.ways:.2g} ways, {one}")
         return "\n".join(lines) + "\n"
 
 

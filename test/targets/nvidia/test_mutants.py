@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crosstile.targets.nvidia.ptx.module import Module
 from crosstile.targets.nvidia.ptx.parser import parse_ptx
+from crosstile.targets.nvidia.ptxas import assemble
 from crosstile.targets.nvidia.simulate import GlobalMemory, TensorMap, simulate
 from crosstile.targets.nvidia.simulator.mutants import mutants
 from crosstile.targets.nvidia.simulator.report import Report
@@ -63,7 +64,7 @@ def test_products_are_right_and_free_of_bank_conflicts(name: str, steps: int):
     a, b = matrices(128, 64, steps * block)
     found, report = run(module(file), a, b)
     np.testing.assert_allclose(found, a.astype(np.float64) @ b.astype(np.float64).T, atol=1e-4)
-    reads = [use for line, use in report.bank_conflicts.items() if "ldmatrix" in report.text_of(line)]
+    reads = [use for one, use in report.shared_accesses if one.opcode == "ldmatrix"]
     assert all(use.ways == 1 for use in reads)
 
 
@@ -112,3 +113,10 @@ def test_a_mutant_is_reported_where_it_shows(name: str, line: str, kind: str, pl
     assert first.fault is not None
     assert str(first.fault).startswith(place)
     assert getattr(first.fault, "kind", "") == kind
+
+
+@pytest.mark.parametrize("file", [file for file, _, _ in KERNELS.values()])
+def test_the_kernels_assemble(file: str):
+    text = (PTX / f"{file}.ptx").read_text(encoding="utf-8")
+    _, remarks = assemble(text, file.split("_", 1)[1])
+    assert "0 bytes spill stores" in remarks

@@ -252,7 +252,7 @@ def test_the_report_counts_instructions_loops_bytes_and_bank_conflicts():
     assert loop.iterations == 10
     assert loop.per_iteration == {"add": 1, "ld.global": 1, "setp": 1, "bra": 1}
     assert report.counts.bytes["global load"] == 10 * 64 * 4
-    (use,) = report.bank_conflicts.values()
+    ((_, use),) = report.shared_accesses
     assert (use.turns, use.fewest, use.ways) == (32, 1, 32)
     assert report.as_dict()["loops"][0]["instructions"] == 4
     assert "32 ways, @%p2 st.shared.u32 [%r12], %r10;" in str(report)
