@@ -31,7 +31,8 @@ from crosstile.targets.cpu_pipeline import LEVELS
 from crosstile.tools.evaluate import Evaluation, evaluate, evaluate_level
 from crosstile.tools.program import Program
 
-CODE = "machine code"
+CODE, DEVICE = "machine code", "PTX"
+"""What comes below the levels: of a program for a core, and for a GPU."""
 INTERPRETED = ("nn", "nest", "tile", "mma")
 """The levels that are run in NumPy, from the highest."""
 GROSS = 2.0**-10
@@ -138,11 +139,12 @@ class Judge:
         else:
             first = evaluate_level(self.program, start, self.inputs).results
             self._reference = [(result.astype(np.float64), _gross(result)) for result in first]
-        for level in [*INTERPRETED[INTERPRETED.index(start) :], CODE]:
+        code = CODE if self.program.machine.warp_lanes is None else DEVICE
+        for level in [*INTERPRETED[INTERPRETED.index(start) :], code]:
             self.announce(f"running {level}")
             begin = perf_counter()
             try:
-                yield self._code(begin) if level == CODE else self._level(level, begin)
+                yield self._code(begin) if level == code else self._level(level, begin)
             except CrosstileError as error:
                 yield Verdict(level, False, [], None, perf_counter() - begin, error=error)
                 return
@@ -192,6 +194,8 @@ class Judge:
     # Machine code
 
     def _code(self, begin: float) -> Verdict:
+        if self.program.machine.warp_lanes is not None:
+            return self._on_device(begin)
         function = self.program.compile().function
         inputs = function.check_inputs(self.inputs)
         results, shared = function.new_outputs(inputs), function.new_outputs(inputs)
@@ -208,6 +212,15 @@ class Judge:
         remarks.append(_bits(differ, "as mma") if exact else "bits not compared with mma: it calls the C library")
         everything = [np.ones(result.shape, np.bool_) for result in results]
         return self._verdict(CODE, results, everything, begin, remarks=remarks, right=right)
+
+    def _on_device(self, begin: float) -> Verdict:
+        """The kernels run by a GPU, or by the simulator instruction by instruction."""
+        from crosstile.tools.device import open_device, run_on_device
+
+        device, where = open_device(self.program.machine)
+        results = run_on_device(self.program, self.inputs, device)
+        everything = [np.ones(result.shape, np.bool_) for result in results]
+        return self._verdict(DEVICE, results, everything, begin, remarks=[where])
 
     def _differ_from_mma(self, results: Sequence[Array]) -> tuple[int, bool]:
         """How many elements have other bits than at the mma level, and whether that is a mistake.
@@ -233,6 +246,8 @@ class Judge:
     def _bisect(self, level: str) -> str | None:
         """The first pass after which the answer is wrong, on the way to the first level that is."""
         self.announce("looking for the pass")
+        if level == DEVICE:
+            return "one of those below mma, or the printing of PTX"
         if level == CODE:
             return self._bisect_code()
         if level == self.program.start:

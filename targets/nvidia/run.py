@@ -36,11 +36,15 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Kernels:
-    """The kernels of a program: one PTX module, and the plan of each by name."""
+class CompiledKernel:
+    """A kernel: the PTX module that it is in, and how it is launched."""
 
     ptx: str
-    plans: Mapping[str, KernelPlan]
+    plan: KernelPlan
+
+
+Kernels = Mapping[str, CompiledKernel]
+"""The kernels of a program by name."""
 
 
 class Device(Protocol):
@@ -100,16 +104,16 @@ class _Session:
     def launch(self, interpreter: Interpreter, op: LaunchOp, operands: Sequence[Any]) -> Sequence[Any]:
         """The meaning of ``tile.launch``."""
         name = op.kernel.string_value()
-        plan = self.kernels.plans.get(name)
-        if plan is None:
-            raise op_error(op, f"no kernel '{name}' was compiled; there are {', '.join(self.kernels.plans) or 'none'}")
+        kernel = self.kernels.get(name)
+        if kernel is None:
+            raise op_error(op, f"no kernel '{name}' was compiled; there are {', '.join(self.kernels) or 'none'}")
         arguments: list[Argument] = [
             self._on_device(cast("Array", value)) if isinstance(value, np.ndarray) else _scalar(value)
             for value in operands
         ]
-        launch = plan.launch(arguments, self.device.processors)
+        launch = kernel.plan.launch(arguments, self.device.processors)
         if launch is not None:
-            self.device.launch(self.kernels.ptx, launch)
+            self.device.launch(kernel.ptx, launch)
             for owner, address in self.resident.values():
                 if owner.flags.writeable:
                     self.device.download(address, owner)

@@ -11,7 +11,7 @@ from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.parsing import parse_module
 from crosstile.targets.nvidia.launch import GridDimension, KernelPlan, Launch
-from crosstile.targets.nvidia.run import Kernels, run_program
+from crosstile.targets.nvidia.run import CompiledKernel, run_program
 
 Array = NDArray[Any]
 
@@ -72,7 +72,9 @@ def twice(device: FakeDevice, launch: Launch) -> None:
 
 def run(inputs: list[Array], device: FakeDevice, plans: dict[str, KernelPlan] | None = None) -> list[Array]:
     module = parse_module(TEXT, "twice.mlir", make_context())
-    return run_program(module, "main", inputs, Kernels("the text", {"twice": PLAN} if plans is None else plans), device)
+    found = {"twice": PLAN} if plans is None else plans
+    kernels = {name: CompiledKernel("the text", plan) for name, plan in found.items()}
+    return run_program(module, "main", inputs, kernels, device)
 
 
 def test_launches_follow_each_other_through_memory() -> None:

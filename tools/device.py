@@ -1,0 +1,79 @@
+"""Programs for a GPU: their kernels compiled when they are first launched, and the device that runs them.
+
+    device, remark = open_device(program.machine)
+    results = run_on_device(program, inputs, device)
+
+Where there is a GPU of the machine's architecture it runs the kernels; else the simulator executes their PTX, and the
+remark says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.llvm import FuncOp
+
+from crosstile.ir.diagnostics import CrosstileError
+from crosstile.targets.nvidia.driver import CudaDevice
+from crosstile.targets.nvidia.emit import emit
+from crosstile.targets.nvidia.launch import plan_of
+from crosstile.targets.nvidia.run import CompiledKernel, Device, SimulatedDevice, run_program
+from crosstile.tools.program import Program
+
+if TYPE_CHECKING:
+    from crosstile.dialects.element_types import Array
+    from crosstile.targets.model import Machine
+
+
+class DeviceKernels(Mapping[str, CompiledKernel]):
+    """The kernels of a program by name, each compiled when it is asked for. ``seconds`` is what that took."""
+
+    def __init__(self, program: Program):
+        self._program = program
+        self.host, self._modules = program.kernel_modules()
+        self._compiled: dict[str, CompiledKernel] = {}
+        self.seconds = 0.0
+
+    def __getitem__(self, name: str) -> CompiledKernel:
+        if name not in self._compiled:
+            begin = perf_counter()
+            self._compiled[name] = self._compile(self._modules[name])
+            self.seconds += perf_counter() - begin
+        return self._compiled[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    @property
+    def compiled(self) -> list[str]:
+        """The names of the kernels that have been compiled so far."""
+        return list(self._compiled)
+
+    def _compile(self, module: ModuleOp) -> CompiledKernel:
+        lowered = self._program.lower_kernel(module)
+        (function,) = (op for op in lowered.ops if isinstance(op, FuncOp) and "nvvm.kernel" in op.attributes)
+        return CompiledKernel(emit(lowered), plan_of(function))
+
+
+def open_device(machine: Machine) -> tuple[Device, str]:
+    """The GPU if there is one for ``machine``, else the simulator; and where kernels run, in a few words."""
+    try:
+        device = CudaDevice()
+        device.check_target(machine.cpu)
+    except CrosstileError as error:
+        return SimulatedDevice(machine.cpu), f"simulated: {error.message}"
+    return device, device.name
+
+
+def run_on_device(
+    program: Program, inputs: Sequence[Array], device: Device, kernels: DeviceKernels | None = None
+) -> list[Array]:
+    """The results of the program's host function, its kernels run by ``device``."""
+    found = DeviceKernels(program) if kernels is None else kernels
+    return run_program(found.host, program.entry, inputs, found, device)
