@@ -235,6 +235,10 @@ class Place:
 
     def _scaled(self, value: Index, stride: Index) -> SSAValue:
         """An offset in bytes, as an i64: ``value`` strides, where a stride that is not known is in elements."""
+        key = ("scaled", value, stride, self.element_bytes)
+        return self.lowering.index.once(key, lambda: self._product(value, stride))
+
+    def _product(self, value: Index, stride: Index) -> SSAValue:
         lowering = self.lowering
         if isinstance(stride, int):
             factor = lowering.constant(stride, i64)
@@ -244,7 +248,8 @@ class Place:
         return lowering.index.build(arith.MuliOp(number, factor)).result
 
     def _wide(self, value: SSAValue) -> SSAValue:
-        return self.lowering.index.build(arith.IndexCastOp(value, i64)).result
+        index = self.lowering.index
+        return index.once(("i64", value), lambda: index.build(arith.IndexCastOp(value, i64)).result)
 
     def shared_address(self, place: Sequence[Linear]) -> Linear:
         """The address, in bytes, of an element in shared memory."""

@@ -73,8 +73,8 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
         raise lowering.error('has no target; a kernel for a GPU says which, as in target "sm_80"')
     kernel = KernelState(machine(op.target.data), op.warp_count)
     lowering.enter_kernel(kernel)
-    if isinstance(aligned := op.attributes.get(ALIGNMENT), IntegerAttr):
-        lowering.alignment = aligned.value.data
+    aligned = op.attributes.get(ALIGNMENT)
+    lowering.alignment = aligned.value.data if isinstance(aligned, IntegerAttr) else lowering.usual_alignment
     block = Block()
     described: list[Attribute] = []
     arguments = list(op.body.block.args)

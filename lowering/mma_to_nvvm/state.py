@@ -160,14 +160,15 @@ class KernelState:
 class NvvmLowering(Lowering):
     """The driver with what the rules of this lowering share.
 
-    ``alignment``: bytes that divide every pointer, and every stride but that of contiguous elements.
+    ``alignment``: bytes that divide every pointer, and every stride but that of neighbours, in the kernel at hand;
+    ``usual_alignment`` is that of kernels that do not say.
     """
 
     def __init__(
         self, pass_name: str, rules: Mapping[type[Operation], Rule], kept_dialects: frozenset[str], alignment: int
     ):
         super().__init__(pass_name, rules, kept_dialects, convert_type)
-        self.alignment = alignment
+        self.alignment = self.usual_alignment = alignment
         self.index = Hoister(self)
         self.linear = LinearBuilder(self.index)
         self._kernel: KernelState | None = None
@@ -294,11 +295,14 @@ class NvvmLowering(Lowering):
         """An index as an i32."""
         if isinstance(value, int):
             return self.integer(value)
-        return self.index.build(arith.IndexCastOp(value, i32)).result
+        return self.index.once(("i32", value), lambda: self.index.build(arith.IndexCastOp(value, i32)).result)
 
     def compare(self, predicate: str, lhs: Index, rhs: Index) -> SSAValue:
         """The comparison of two indices."""
-        return self.index.build(CmpiOp(self.index.value(lhs), self.index.value(rhs), predicate)).result
+        return self.index.once(
+            (predicate, lhs, rhs),
+            lambda: self.index.build(CmpiOp(self.index.value(lhs), self.index.value(rhs), predicate)).result,
+        )
 
     def less(self, lhs: Index, rhs: Index) -> SSAValue | bool:
         """Whether ``lhs < rhs``, if that is not known."""
@@ -312,7 +316,7 @@ class NvvmLowering(Lowering):
             return rhs if lhs else False
         if isinstance(rhs, bool):
             return lhs if rhs else False
-        return self.index.build(arith.AndIOp(lhs, rhs)).result
+        return self.index.once(("and", lhs, rhs), lambda: self.index.build(arith.AndIOp(lhs, rhs)).result)
 
     def condition(self, value: SSAValue | bool) -> SSAValue:
         """A condition as a value."""
@@ -344,15 +348,18 @@ class NvvmLowering(Lowering):
         """A pointer; the constant is added at the access, where the addressing mode takes it."""
         number = self.linear.sum_of_terms(address)
         word = self.to_i32(number)
-        pointer = self.index.build(shared_pointer_of(word)).output
+        pointer = self.index.once(("shared", word), lambda: self.index.build(shared_pointer_of(word)).output)
         return self.offset(pointer, address.constant)
 
     def offset(self, pointer: SSAValue, distance: int | SSAValue) -> SSAValue:
         """A pointer ``distance`` bytes, a number or an i64, further."""
+        if distance == 0:
+            return pointer
+        return self.index.once(("offset", pointer, distance), lambda: self._offset(pointer, distance))
+
+    def _offset(self, pointer: SSAValue, distance: int | SSAValue) -> SSAValue:
         assert isinstance(pointer.type, LLVMPointerType)
         if isinstance(distance, int):
-            if not distance:
-                return pointer
             op = llvm.GEPOp(pointer, [distance], IntegerType(8), result_type=pointer.type)
         else:
             op = llvm.GEPOp(pointer, [GEP_USE_SSA_VAL], IntegerType(8), [distance], pointer.type)

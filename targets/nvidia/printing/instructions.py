@@ -310,10 +310,7 @@ def print_wgmma(op: warpgroup.WgmmaOp, text: Text) -> None:
     m, n, k = op.shape.data
     left = group([text.get(value) for value in op.lhs]) if op.from_registers else text.get(op.lhs[0])
     right = text.get(op.rhs)
-    before = text.registers(op.inouts)
     accumulator = in_place(op, [op.inouts], op.results_, text)
-    if accumulator != before:
-        text.line("wgmma.fence.sync.aligned")  # orders the copies, which came after the fence of the program
     kind = {"f": "f32", "r": "s32", "h": "f16"}[accumulator[0].lstrip("%").rstrip("0123456789")]
     adds = text.register("p")
     text.line(f"setp.ne.b32 {adds}, {int(op.scale_d.data == 'one')}, 0")
