@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from cpu_kernels import host_features, lowered
 
 from crosstile.tools.judge import Judge
 from crosstile.tools.program import Program
+from crosstile.tools.translate import main
 
 TARGETS = [
     name
@@ -79,3 +83,19 @@ def test_a_machine_without_such_an_instruction_leaves_products_alone() -> None:
     schedules = "decompose,nn-to-nest,fuse,offset-signs{{target={0}}},choose-schedule{{target={0}}}"
     assert "vpdpbusd.1x16x4.i32.ui8.si8" in str(lowered(text, schedules.format("x86-64-avx512-vnni")))
     assert "vpdpbusd.1x8x4.i32.ui8.si8" in str(lowered(text, schedules.format("x86-64-avx2-vnni")))
+
+
+@pytest.mark.parametrize("target, register", [("x86-64-avx512-vnni", "zmm"), ("x86-64-avx2-vnni", "ymm")])
+def test_the_inner_loop_is_dot_products_of_signed_bytes_made_unsigned(
+    target: str, register: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Flipping and subtracting stay out of it, and nothing is spilled; any machine can compile it."""
+    text = PRODUCT.replace("{FLAGS} ", "").replace("?x?", "64x64")
+    (path := tmp_path / "product.mlir").write_text(text)
+    assert main([str(path), "--target", target, "--to", "asm"]) == 0
+    blocks = re.split(r"^\.LBB\d+_\d+:", capfd.readouterr().out, flags=re.M)
+    bodies = [re.split(r"^\tj", block, flags=re.M)[0] for block in blocks]  # as far as the branch back
+    loop = max(bodies, key=lambda body: body.count("vpdpbusd"))
+    products = [line for line in loop.splitlines() if "vpdpbusd" in line]
+    assert len(products) >= 12 and all(f"%{register}" in line for line in products)
+    assert "rsp" not in loop and "vpxor" not in loop
