@@ -183,6 +183,11 @@ class Program:
             raise CrosstileError(
                 f"a program that starts at level {self.start} cannot be compiled: {', '.join(COMPILED_LEVELS)} can"
             )
+        if self.machine.warp_lanes is not None:
+            raise CrosstileError(
+                f"code for {self.machine.name} runs on a GPU or in the simulator: 'crosstile run --target "
+                f"{self.machine.name}' does so"
+            )
         if missing := missing_features(self.machine):
             raise CrosstileError(
                 f"code for {self.machine.name} does not run on this machine, which lacks {', '.join(missing)}; "

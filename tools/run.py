@@ -122,7 +122,9 @@ def _run(argv: list[str]) -> int:
 
         program = ProgramOnDemand(GivenPath(arguments.input), arguments.target, arguments.start, arguments.entry)
         inputs = program_inputs(arguments, program.parameters)
-        if arguments.level is None:
+        if arguments.level is None and program.machine.warp_lanes is not None:
+            report, results = _run_device(program, inputs)
+        elif arguments.level is None:
             report, results = _run_compiled(program, inputs, threads, repeat)
         else:
             report, results = _run_level(program, inputs, arguments, threads)
@@ -177,6 +179,29 @@ def _run_compiled(
             peak = measured_peak(program.machine, element, workers, cached_peak_code)
         speed = operations / min(times)
         report["gflops"], report["peak_gflops"], report["share_of_peak"] = speed / 1e9, peak / 1e9, speed / peak
+    return report, results
+
+
+def _run_device(program: ProgramOnDemand, inputs: list[Array]) -> tuple[Report, list[Array]]:
+    """On the GPU of this machine, or else in the simulator, whose time says nothing of a GPU's."""
+    from crosstile.tools.device import DeviceKernels, open_device, run_on_device
+
+    with Progress("compiling"):
+        kernels = DeviceKernels(program.program)
+    device, where = open_device(program.machine)
+    begin = perf_counter()
+    with Progress(f"running on {where}"):
+        results = run_on_device(program.program, inputs, device, kernels)
+    spent = perf_counter() - begin - kernels.seconds
+    phases = dict(program.program.seconds)
+    report: Report = {
+        **_description(program, inputs, results),
+        "kernels": kernels.compiled,
+        "compile_seconds": {**phases, "total": sum(phases.values())},
+        "seconds": {"best": spent, "median": spent, "runs": 1},
+        "device": where,
+        "operations": program.operations([array.shape for array in inputs]),
+    }
     return report, results
 
 
@@ -260,7 +285,10 @@ def _text(report: Report) -> str:
         lines.append(f"  kernels  {', '.join(report['kernels']) or 'none'}")
         lines += _compile_lines(report["compile_seconds"])
     seconds = report["seconds"]
-    where = f"level {report['level']}, in NumPy" if "level" in report else _count(report["threads"], "thread")
+    if "device" in report:
+        where = report["device"]
+    else:
+        where = f"level {report['level']}, in NumPy" if "level" in report else _count(report["threads"], "thread")
     runs = "" if seconds["runs"] == 1 else f" (best of {seconds['runs']}, median {duration(seconds['median'])})"
     lines.append(f"  time     {duration(seconds['best'])}{runs}, {where}")
     if report.get("sampled"):

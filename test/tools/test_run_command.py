@@ -154,7 +154,6 @@ def test_wrong_input_files(add: Path, tmp_path: Path):
         (["--dim", "d0_0=3", "--from", "tile"], ["is not a host function"]),
         (["--dim", "d0_0=3", "--from", "teil"], ["unknown level 'teil'; did you mean 'tile'"]),
         (["--dim", "d0_0=3", "--target", "z80"], ["unknown target 'z80'"]),
-        (["--dim", "d0_0=3", "--target", "sm_80"], ["has no pipeline yet"]),
         (["--dim", "d0_0=3", "--entry", "mian"], ["no function is called @mian; did you mean 'main'?"]),
         (["--dim", "d0_0=3", "--sample", "some", "--level", "tile"], ["--sample needs a number"]),
         (["--dim", "d0_0=3", "--sample", "2"], ["--sample is for --level tile and --level mma"]),
