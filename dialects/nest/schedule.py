@@ -15,7 +15,7 @@
 - ``unroll``: so many steps of the product's loop over k are written out in whole register tiles.
 - ``rest``: the lanes of the register tile for the last block of the lane iterator, where no more are left of it.
 - ``keep``: room in scratch for so many elements of a row of each value that is kept from one sweep to the next.
-- ``prefetch``: how many bytes ahead at most what is read is fetched into the nearest cache.
+- ``prefetch``: how many bytes ahead at most what is read is fetched into a nearer cache.
 - ``pipeline = 4``: how many trips of the loop over a product's reduction are in flight, staging ahead; ``4 role``: by
   warps of their own, which copy whole blocks.
 - ``aligned``: rows of every array are multiples of so many bytes, which the guard must say; for wide accesses.

@@ -71,7 +71,10 @@ class ContractOp(IRDLOperation):
     products for k = 0 to extent - 1, added one after the other in this order, in the accumulator's type. Nothing
     beyond the extent is read (None means the whole capacity). ``intrinsic`` names the matrix instruction to use, and so
     its arithmetic; without one a product and the sum are rounded separately. ``unroll 2`` after it writes two steps of
-    the loop over k out one after the other, which changes no result.
+    the loop over k out one after the other, which changes no result. ``ahead %w`` names a window whose cache lines
+    are fetched meanwhile, since what follows reads it; nothing depends on what it holds or whether it is there::
+
+        %s = tile.contract %q, %k, %zero intrinsic "..." ahead %v : Q, K, V -> tile
     """
 
     name = "tile.contract"
@@ -79,9 +82,11 @@ class ContractOp(IRDLOperation):
     rhs = operand_def(WindowType | BufferType | TileType)
     accumulator = operand_def(TileType)
     extent = opt_operand_def(IndexType)
+    ahead = opt_operand_def(WindowType)
     intrinsic = opt_prop_def(StringAttr)
     unroll = opt_prop_def(IntegerAttr)
     result = result_def(TileType)
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
     traits = traits_def(MemoryReadEffect())
 
     def __init__(
@@ -92,9 +97,10 @@ class ContractOp(IRDLOperation):
         extent: SSAValue | None = None,
         intrinsic: str | None = None,
         unroll: int | None = None,
+        ahead: SSAValue | None = None,
     ):
         super().__init__(
-            operands=[lhs, rhs, accumulator, extent],
+            operands=[lhs, rhs, accumulator, extent, ahead],
             properties={
                 "intrinsic": None if intrinsic is None else StringAttr(intrinsic),
                 "unroll": None if unroll is None else IntegerAttr(unroll, i64),
@@ -117,6 +123,8 @@ class ContractOp(IRDLOperation):
             )
         if self.unroll is not None and self.unroll.value.data < 1:
             raise VerifyException(f"unrolls {self.unroll.value.data} steps of k; legal is 1, a step at a time, or more")
+        if self.ahead is not None and capacity_type(self.ahead).get_num_dims() != 2:
+            raise VerifyException(f"fetches a window of rows and columns ahead, found {self.ahead.type}")
         _verify_accumulator(lhs.element_type, rhs.element_type, accumulator.element_type)
 
     @classmethod
@@ -129,11 +137,13 @@ class ContractOp(IRDLOperation):
         extent = parse_index(parser) if parser.parse_optional_keyword("extent") else None
         intrinsic = parser.parse_str_literal() if parser.parse_optional_keyword("intrinsic") else None
         unroll = parser.parse_integer(allow_boolean=False) if parser.parse_optional_keyword("unroll") else None
+        ahead = [parser.parse_unresolved_operand()] if parser.parse_optional_keyword("ahead") else []
         kinds = (WindowType, BufferType, TileType)
-        lhs, rhs = parse_typed(parser, operands[:2], kinds, kinds)
+        lhs, rhs, *fetched = parse_typed(parser, [*operands[:2], *ahead], *[kinds] * 2, *[(WindowType,)] * len(ahead))
         result_type = parse_result_type(parser)
         accumulator = parser.resolve_operand(operands[2], result_type)
-        return with_result_type(parser, cls(lhs, rhs, accumulator, extent, intrinsic, unroll), result_type)
+        op = cls(lhs, rhs, accumulator, extent, intrinsic, unroll, *fetched)
+        return with_result_type(parser, op, result_type)
 
     def print(self, printer: Printer) -> None:
         """Print the form of the class docstring."""
@@ -147,7 +157,11 @@ class ContractOp(IRDLOperation):
             printer.print_string_literal(self.intrinsic.data)
         if self.unroll is not None:
             printer.print_string(f" unroll {self.unroll.value.data}")
-        print_types(printer, [self.lhs, self.rhs], [self.result])
+        fetched = [] if self.ahead is None else [self.ahead]
+        if self.ahead is not None:
+            printer.print_string(" ahead ")
+            printer.print_operand(self.ahead)
+        print_types(printer, [self.lhs, self.rhs, *fetched], [self.result])
         printer.print_op_attributes(self.attributes)
 
 

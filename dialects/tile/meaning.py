@@ -182,7 +182,7 @@ def contract(interpreter: Interpreter, op: ContractOp, operands: Sequence[Any]) 
     lhs, rhs, accumulator, *rest = operands
     m, n = accumulator.shape
     capacity = lhs.capacity[1] if isinstance(lhs, Window) else lhs.shape[1]
-    k = rest[0] if rest else capacity
+    k = capacity if op.extent is None else rest[0]
     if not 0 <= k <= capacity:
         raise op_error(op, f"extent {k} is not between 0 and the capacity of k, {capacity}")
     coverage = interpreter.state(Coverage)

@@ -24,6 +24,9 @@ and cancels.)
 Keys that a mask hides from all queries of a block are not visited (``dialects/nest/visible_range.py``). Blocks begin at
 multiples of the step whatever is hidden, so a result depends neither on the block of queries nor on workers. Blocks
 that all queries see are not masked.
+
+With ``prefetch`` the product of queries and keys fetches the block of values meanwhile, and the product of weights and
+values the next block of keys, if a block has no more bytes.
 """
 
 from __future__ import annotations
@@ -37,12 +40,14 @@ from xdsl.dialects.builtin import FloatAttr, f32
 from xdsl.ir import Block, Region, SSAValue
 
 from crosstile.dialects import tile
+from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.attention_roles import AttentionRoles
 from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.schedule import Schedule
 from crosstile.dialects.nest.visible_range import Bound, Mask, mask_of
 from crosstile.ir.index_math import Index
+from crosstile.lowering.llvm_types import element_bytes
 from crosstile.lowering.nest_to_tile.grid import build_grid
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, Span, TileShape
@@ -192,10 +197,27 @@ class _QueryBlock:
         source = self._scores.memory[nest.inputs[position]]
         return self._scores.window(place, source, along, shape, {axis: at for at, axis in enumerate(order)}.get)
 
-    def _product(self, lhs: SSAValue, rhs: SSAValue, sums: SSAValue, extent: SSAValue | None) -> SSAValue:
+    def _product(
+        self, lhs: SSAValue, rhs: SSAValue, sums: SSAValue, extent: SSAValue | None, ahead: SSAValue | None
+    ) -> SSAValue:
         """A product of matrices, or with queries across lanes of their transposes."""
         factors = (lhs, rhs) if self._key_dim == 1 else (rhs, lhs)
-        return self._lowering.insert(tile.ContractOp(*factors, sums, extent, self.schedule.intrinsic)).result
+        # A number of steps that is not known would leave some to a second loop.
+        intrinsic, unroll = self.schedule.intrinsic, self.schedule.unroll if extent is None else None
+        return self._lowering.insert(tile.ContractOp(*factors, sums, extent, intrinsic, unroll, ahead)).result
+
+    def _ahead(self, place: Place, nest: GenericOp, position: int, axis: Axis, after: int) -> SSAValue | None:
+        """The rows of keys or values ``after`` so many from the place, if the schedule has them fetched ahead."""
+        n, steps = self.roles.n, (self._step(self.roles.n), self._step(axis))
+        source = nest.inputs[position]
+        size = steps[0] * steps[1] * element_bytes(element_type(source))
+        if self.schedule.prefetch is None or size > self.schedule.prefetch:
+            return None
+        span = place.spans[n]
+        starts = span.starts if after == 0 else (*span.starts, after)
+        there = Place({**place.spans, n: Span(starts, steps[0])})
+        memory, along = self._scores.memory[source], self._axes.of_operand(nest, position)
+        return self._scores.window(there, memory, along, steps, {n: 0, axis: 1}.get)
 
     # One block of keys
 
@@ -214,7 +236,8 @@ class _QueryBlock:
         value = self._factor(place, roles.weighted, roles.value, (roles.n, roles.e))
         # Of the inputs that a schedule stages, those of the root nest come first, then the values.
         value = self._staged(value, len(roles.scores.inputs))
-        return new_maximum, new_total, self._product(weights, value, kept, self._length(place))
+        after = self._ahead(place, roles.scores, roles.key, roles.d, self._step(roles.n))
+        return new_maximum, new_total, self._product(weights, value, kept, self._length(place), after)
 
     def _length(self, place: Place) -> SSAValue | None:
         """How many keys there are in the block; None if it is known to be full."""
@@ -239,7 +262,8 @@ class _QueryBlock:
         root = roles.scores.results[0]
         size, step = roles.d.size, self._step(roles.d)
         length = None if size == step else self._index.value(size or 0)
-        product = self._product(query, key, builder.splat(self._zero, shape), length)
+        values = self._ahead(place, roles.weighted, roles.value, roles.e, 0)
+        product = self._product(query, key, builder.splat(self._zero, shape), length, values)
         nest, mask = self._nest, self._mask
         if nest is None or mask is None:
             return product

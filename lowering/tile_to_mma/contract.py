@@ -42,6 +42,7 @@ from crosstile.lowering.divisibility import constant_value, known_multiple
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma import tile_units
+from crosstile.lowering.tile_to_mma.fetching import Fetching
 from crosstile.lowering.tile_to_mma.intrinsic import check_registers, choose_intrinsic
 from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
 from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts
@@ -138,6 +139,12 @@ class Product:
         sum_type = capacity_type(op.accumulator)
         widens = row.lhs.element == row.rhs.element == str(sum_type.element_type)
 
+        fetching = None if at is None else Fetching.of(op, m, n, lowering)
+
+        def fetch(k: Index | Linear, count: int) -> None:
+            if fetching is not None and at is not None:
+                fetching.fetch(lowering, at[0], k if isinstance(k, Linear) else lowering.linear.of_new(k), count)
+
         def step(left: Place, right: Place, k: Index | Linear, sum_: SSAValue) -> SSAValue:
             column = left.part(lowering, (m, row.k), {1: k}).load(lowering, column_type, clamp=clamp)
             line = right.part(lowering, (row.k, n), {0: k}).load(lowering, line_type)
@@ -149,17 +156,23 @@ class Product:
             if isinstance(begin, int) and begin == end:
                 return accumulator
             bounds = lowering.index.bounds(begin, end, row.k)
-            return build_for(lowering, bounds, [accumulator], lambda k, sums: [step(left, right, k, sums[0])], "k")[0]
+
+            def one(k: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
+                fetch(k, row.k)
+                return [step(left, right, k, sums[0])]
+
+            return build_for(lowering, bounds, [accumulator], one, "k")[0]
 
         def repeats(count: Index, length: int, accumulator: SSAValue) -> SSAValue:
             def repeat(number: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
                 begin = Linear(0, (Term(number, length, 1),))
+                fetch(begin, length)
                 return [reduce(lambda sum_, at: step(left, right, begin + at, sum_), range(0, length, row.k), sums[0])]
 
             return build_for(lowering, lowering.index.bounds(0, count, 1), [accumulator], repeat, "k")[0]
 
         result, begin = accumulator, 0
-        if (length := self._written_out(left, right)) > row.k:
+        if (length := self._written_out(left, right, at is None or all_rows)) > row.k:
             count = lowering.index.floor_div(trips, length)
             result, begin = repeats(count, length, result), lowering.index.mul(count, length)
             if op.extent is not None and known_multiple(op.extent) % length == 0:
@@ -172,10 +185,10 @@ class Product:
             result = steps(whole, trips, left.cut(lowering, 1, trips), right_tail, result)
         return result
 
-    def _written_out(self, left: Place, right: Place) -> int:
-        """How far k goes in one trip of the loop: what repeats, else as many steps as the program asks for."""
+    def _written_out(self, left: Place, right: Place, is_whole: bool) -> int:
+        """How far k goes in one trip of the loop: what repeats, else in a whole tile as far as the program asks for."""
         repetition = _repetition(left, right) if self.row.k == 1 else 1
-        unroll = 1 if self.op.unroll is None else self.op.unroll.value.data
+        unroll = 1 if self.op.unroll is None or not is_whole else self.op.unroll.value.data
         return repetition if repetition > 1 else unroll * self.row.k
 
     def _trips(self, rows: SSAValue | None, lowering: TileLowering) -> Index:

@@ -157,7 +157,10 @@ def make_contract(draw: Draw, values: Values) -> Operation | None:
     if not isinstance(accumulator.type, TileType):
         return None
     extent = index(draw, values) if draw(st.booleans()) else None
-    return valid(ContractOp(lhs, rhs, accumulator, extent, optional(draw, st.sampled_from(["x86.avx2.fma", 'a "b"']))))
+    windows = [value for value in matrices if isinstance(value.type, WindowType)]
+    ahead = optional(draw, st.sampled_from(windows)) if windows else None
+    intrinsic = optional(draw, st.sampled_from(["x86.avx2.fma", 'a "b"']))
+    return valid(ContractOp(lhs, rhs, accumulator, extent, intrinsic, optional(draw, st.integers(1, 3)), ahead))
 
 
 def make_map(draw: Draw, values: Values) -> Operation | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp
 
+import crosstile
 from crosstile.dialects.host import host_functions, host_signature
 from crosstile.dialects.interpreter import Interpreter
 from crosstile.dialects.nest.attention_roles import AttentionRoles, attention_roles
@@ -151,6 +152,16 @@ def test_results_depend_neither_on_workers_nor_on_the_block_of_queries_nor_on_th
     _, last = run_levels(text, [q[2:], k[2:], v[2:]], lane, 48, 16, True, workers=2)
     np.testing.assert_array_equal(one, many)
     np.testing.assert_array_equal(many[2:], last)
+
+
+@pytest.mark.parametrize(("m", "n"), [(1025, 67), (1030, 129), (1030, 0)])
+def test_machine_code_of_many_queries_computes_what_that_of_few_does(m: int, n: int):
+    """More than 1024 queries fetch keys and values ahead, in blocks of another size; no bit depends on it."""
+    q, k, v = random(1, 2, m, 16), random(1, 2, n, 16, seed=1), random(1, 2, n, 16, seed=2)
+    function = crosstile.compile(attention(2, 2, 16, 16))
+    many, few = function(q, k, v, threads=1), function(np.ascontiguousarray(q[:, :, :64]), k, v, threads=1)
+    np.testing.assert_allclose(many, reference(q, k, v, 0.3), rtol=2e-5, atol=2e-6)
+    np.testing.assert_array_equal(many[:, :, :64], few)
 
 
 def test_keys_that_are_hidden_from_a_whole_block_are_not_visited():

@@ -352,3 +352,26 @@ tile.kernel @stage_widens(%A : memref<4x8xf16>, %B : memref<8x32xf16>, %C : memr
   %r = tile.contract %aw, %b, %acc : !tile.window<4x8xf16>, !tile.buffer<8x32xf32> -> !tile.tile<4x32xf32>
   tile.store %r, %cw : !tile.tile<4x32xf32>, !tile.window<4x32xf32>
 }
+
+// -----
+
+// What is read next is fetched meanwhile: of 32x64 numbers, in 2 register tiles of 64 steps, a line with every step.
+
+// CHECK-LABEL: mma.kernel @ahead(
+// CHECK:         scf.for %[[PART:.*]] = %{{.*}} to %{{.*}} step
+// CHECK:           scf.for %[[K:.*]] = %{{.*}} to %{{.*}} step
+// CHECK:             memref.prefetch %W[%n, %{{.*}}], read, locality<3>, data : memref<?x64xf32>
+// CHECK:             mma.mma
+tile.kernel @ahead(%A : memref<16x64xf32>, %B : memref<64x48xf32>, %W : memref<?x64xf32>, %C : memref<16x48xf32>,
+    %n : index) {
+  %zero = arith.constant 0 : index
+  %none = arith.constant 0.0 : f32
+  %aw = tile.window %A[%zero, %zero] : memref<16x64xf32> -> !tile.window<16x64xf32>
+  %bw = tile.window %B[%zero, %zero] : memref<64x48xf32> -> !tile.window<64x48xf32>
+  %ww = tile.window %W[%n, %zero] : memref<?x64xf32> -> !tile.window<32x64xf32>
+  %acc = tile.splat %none : f32 -> !tile.tile<16x48xf32>
+  %r = tile.contract %aw, %bw, %acc ahead %ww
+      : !tile.window<16x64xf32>, !tile.window<64x48xf32>, !tile.window<32x64xf32> -> !tile.tile<16x48xf32>
+  %cw = tile.window %C[%zero, %zero] : memref<16x48xf32> -> !tile.window<16x48xf32>
+  tile.store %r, %cw : !tile.tile<16x48xf32>, !tile.window<16x48xf32>
+}

@@ -118,7 +118,7 @@ func.func @kept(%x : tensor<?xf32>) -> tensor<?xf32> {
 // CHECK-LABEL: func.func @attention
 // CHECK:         schedules [m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 64,
 // CHECK-SAME:      m mod 64 == 0 and m <= 1024 : #nest.schedule<loops = [h : 1, m : 64, n : 64,
-// CHECK-SAME:      #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 33], grid = [h, m], lane = m, stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32">]
+// CHECK-SAME:      #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 33], grid = [h, m], lane = m, stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, prefetch = 32768>]
 // AVX2-LABEL:  func.func @attention
 // AVX2:          m mod 32 == 0 and m <= 1024
 // AVX2-SAME:     #nest.schedule<loops = [h : 1, m : 24, n : 64, k : 20, e : 33]

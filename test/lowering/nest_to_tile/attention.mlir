@@ -27,3 +27,23 @@ func.func @main(%q: tensor<?x8x100x64xf32>, %k: tensor<?x2x?x64xf32>, %v: tensor
       : tensor<?x8x100x64xf32>, tensor<?x2x?x64xf32>, tensor<?x2x?x64xf32>
   func.return %y : tensor<?x8x100x64xf32>
 }
+
+// -----
+
+// Of many queries: while queries meet keys the values are fetched, and while weights meet values the next block of keys.
+
+// CHECK-LABEL: tile.kernel @attention(
+// CHECK-SAME:    memref<2x2048x32xf32>, %[[K:[a-z0-9]+]] : memref<2x?x32xf32>, %[[V:[a-z0-9]+]] : memref<2x?x32xf32>
+// CHECK:         tile.for %n, {{.*}} step 64 iter_args
+// CHECK:           %[[VALUES:.*]] = tile.window %[[V]][%b, %n, 0] : memref<2x?x32xf32> -> !tile.window<64x32xf32>
+// CHECK:           tile.contract {{.*}} unroll 2 ahead %[[VALUES]] :
+// CHECK:           %[[KEYS:.*]] = tile.window %[[K]][%b, %n + 64, 0]
+// CHECK:           tile.contract {{.*}} ahead %[[KEYS]] :
+func.func @main(%q: tensor<2x2048x32xf32>, %k: tensor<2x?x32xf32>, %v: tensor<2x?x32xf32>) -> tensor<2x2048x32xf32> {
+  %s = nn.contract [h, m, n, d] %q (h, m, d), %k (h, n, d) -> (h, m, n) accumulate f32
+      : tensor<2x2048x32xf32>, tensor<2x?x32xf32> -> tensor<2x2048x?xf32>
+  %w = nn.softmax %s dim 2 : tensor<2x2048x?xf32>
+  %y = nn.contract [h, m, e, n] %w (h, m, n), %v (h, n, e) -> (h, m, e) accumulate f32
+      : tensor<2x2048x?xf32>, tensor<2x?x32xf32> -> tensor<2x2048x32xf32>
+  func.return %y : tensor<2x2048x32xf32>
+}
