@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosstile.targets.nvidia.ptx.module import Instruction, Register, Symbol, Vector, type_bits
+from crosstile.targets.nvidia.simulator.block import RANK_SHIFT
 from crosstile.targets.nvidia.simulator.faults import not_simulated
 from crosstile.targets.nvidia.simulator.integer import elementwise
 from crosstile.targets.nvidia.simulator.operands import RAW, guard, reader, writer
@@ -133,6 +134,31 @@ def _is_in_space(program: Program, instruction: Instruction, site: int) -> Execu
     return lambda gang: write(gang, space_masks(read(gang).astype(np.int64))[space])
 
 
+def _map_to_rank(program: Program, instruction: Instruction, site: int) -> Execute:
+    """mapa: the same address in another block of the cluster."""
+    kind = instruction.modifiers[-1]
+    window = 0 if "shared::cluster" in instruction.modifiers else WINDOWS["shared"]
+    read = reader(program, instruction, instruction.operands[1], kind)
+    rank = reader(program, instruction, instruction.operands[2], "u32")
+    write = writer(program, instruction, instruction.operands[0])
+    inner = (1 << RANK_SHIFT) - 1
+
+    def run(gang: Gang) -> None:
+        own = read(gang).astype(np.int64) - window & inner
+        write(gang, (window + (rank(gang).astype(np.int64) << RANK_SHIFT | own)).astype(RAW[type_bits(kind)]))
+
+    return run
+
+
+def _rank_of(program: Program, instruction: Instruction, site: int) -> Execute:
+    """getctarank: the rank in the cluster of the block that an address lies in."""
+    window = 0 if "shared::cluster" in instruction.modifiers else WINDOWS["shared"]
+    kind = instruction.modifiers[-1]
+    read = reader(program, instruction, instruction.operands[1], kind)
+    write = writer(program, instruction, instruction.operands[0])
+    return lambda gang: write(gang, (read(gang).astype(np.int64) - window >> RANK_SHIFT).astype(np.uint32))
+
+
 # Control flow.
 
 
@@ -191,6 +217,8 @@ RULES: dict[str, Callable[[Program, Instruction, int], Execute]] = {
     "mov": _move,
     "cvta": _to_generic,
     "isspacep": _is_in_space,
+    "mapa": _map_to_rank,
+    "getctarank": _rank_of,
     "bra": _branch,
     "ret": _exit,
     "exit": _exit,

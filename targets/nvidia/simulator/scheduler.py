@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.targets.nvidia.simulator.block import Cluster
+from crosstile.targets.nvidia.simulator.block import Block, Cluster
 from crosstile.targets.nvidia.simulator.faults import SimulatedFault, Trouble
 from crosstile.targets.nvidia.simulator.gang import LANES, Gang, Mask, Strand, Wait, merge
 from crosstile.targets.nvidia.simulator.program import Branch, Exit, Signal
@@ -223,8 +223,11 @@ class _Scheduler:
             for barrier in block.mbarriers.values():
                 if barrier.deliveries and id(barrier) in awaited:
                     deliveries, barrier.deliveries = barrier.deliveries, []
-                    for deliver in deliveries:
-                        deliver()
+                    try:
+                        for deliver in deliveries:
+                            deliver()
+                    except (CrosstileError, Trouble) as error:
+                        raise self.fault_in(block, error, barrier.last_copy) from error
                     self.cluster.progress += 1
                     return True
         for strand in self.strands():
@@ -250,8 +253,11 @@ class _Scheduler:
     # Faults.
 
     def fault(self, error: Exception, site: int, strand: Strand) -> CrosstileError:
+        return self.fault_in(strand.gang.block, error, site)
+
+    def fault_in(self, block: Block, error: Exception, site: int) -> CrosstileError:
+        """``error`` of the instruction ``site``, with its place."""
         sites = self.program.sites
-        block = strand.gang.block
         where = f"in block {block.index}"
         if isinstance(error, Trouble):
             others = [sites[other] for other in error.sites]
