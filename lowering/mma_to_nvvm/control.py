@@ -400,14 +400,14 @@ def lower_if(op: scf.IfOp, lowering: NvvmLowering) -> None:
 
 
 def _cursor_values(cursor: Cursor, use: tuple[SSAValue, str], lowering: NvvmLowering) -> list[SSAValue]:
-    return [cursor.number, cursor.phase] if lowering.kernel.rings[use[0]].has_barriers else [cursor.number]
+    return [cursor.number, cursor.phase] if lowering.kernel.rings[use[0]].has_parity else [cursor.number]
 
 
 def _set_cursors(uses: Sequence[tuple[SSAValue, str]], values: Sequence[SSAValue], lowering: NvvmLowering) -> None:
     rest = list(values)
     for use in uses:
         number = rest.pop(0)
-        phase = rest.pop(0) if lowering.kernel.rings[use[0]].has_barriers else number
+        phase = rest.pop(0) if lowering.kernel.rings[use[0]].has_parity else number
         lowering.kernel.cursors[use] = Cursor(number, phase)
 
 

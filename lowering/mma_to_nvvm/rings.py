@@ -146,7 +146,8 @@ def lower_ring(op: mma.RingOp, lowering: NvvmLowering) -> None:
         run_if(lowering, lowering.compare("eq", lowering.thread(), 0), init)
     else:
         start = lowering.index.value(lowering.linear.value(lowering.shared_place(ring.base)))
-    kernel.cursors[op.result, ACQUIRE] = Cursor(start, one)
+    ahead = lowering.index.value(ring.depth) if ring.has_barriers and not ring.has_parity else start
+    kernel.cursors[op.result, ACQUIRE] = Cursor(ahead, one)
     kernel.cursors[op.result, WAIT] = Cursor(start, zero)
     lowering.map_value(op.result)
 
@@ -177,22 +178,30 @@ def _next_slot(
         following = index.value(index.add(cursor.number, ring.slot_bytes))
         kernel.cursors[value, side] = Cursor(lowering.select(is_last, begin, following), cursor.phase)
         return cursor.number, index.value(0), index.value(0)
+    number, phase = cursor.number, cursor.phase
+    if not ring.has_parity:
+        number = index.value(index.remainder(cursor.number, ring.depth))
+        phase = index.value(index.remainder(index.floor_div(cursor.number, ring.depth), 2))
     address = lowering.linear.value(
-        lowering.shared_place(ring.base) + lowering.linear.of_new(index.mul(cursor.number, ring.slot_bytes))
+        lowering.shared_place(ring.base) + lowering.linear.of_new(index.mul(number, ring.slot_bytes))
     )
     barriers = lowering.linear.value(
-        lowering.shared_place(ring.barriers) + lowering.linear.of_new(index.mul(cursor.number, SLOT_BARRIERS))
+        lowering.shared_place(ring.barriers) + lowering.linear.of_new(index.mul(number, SLOT_BARRIERS))
     )
-    if before is not None:
-        return index.value(address), index.value(barriers), cursor.phase
+    if before is None:
+        kernel.cursors[first, side] = _moved_on(lowering, ring, cursor)
+    return index.value(address), index.value(barriers), phase
+
+
+def _moved_on(lowering: NvvmLowering, ring: Ring, cursor: Cursor) -> Cursor:
+    """Where a ring with barriers stands one slot later."""
+    index = lowering.index
+    following = index.value(index.add(cursor.number, 1))
+    if not ring.has_parity:
+        return Cursor(following, following)
     is_last = lowering.compare("eq", cursor.number, ring.depth - 1)
-    following = index.value(0)
-    if ring.depth > 1:
-        following = lowering.select(is_last, following, index.value(index.add(cursor.number, 1)))
     flipped = index.build(arith.XOrIOp(cursor.phase, index.value(1))).result
-    phase = flipped if ring.depth == 1 else lowering.select(is_last, flipped, cursor.phase)
-    kernel.cursors[first, side] = Cursor(following, phase)
-    return index.value(address), index.value(barriers), cursor.phase
+    return Cursor(lowering.select(is_last, index.value(0), following), lowering.select(is_last, flipped, cursor.phase))
 
 
 def _barrier(lowering: NvvmLowering, barriers: SSAValue, offset: int) -> SSAValue:

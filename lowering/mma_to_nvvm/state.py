@@ -105,6 +105,11 @@ class Ring:
         return self.type.depth.data
 
     @property
+    def has_parity(self) -> bool:
+        """Whether the parity of the round is carried beside the slot; a count of slots has both if the depth is 2^n."""
+        return self.has_barriers and bool(self.depth & (self.depth - 1))
+
+    @property
     def has_barriers(self) -> bool:
         """Whether slots have barriers in memory."""
         return self.type.protocol.data == "barriers"
@@ -112,7 +117,10 @@ class Ring:
 
 @dataclass
 class Cursor:
-    """Where one side of a ring stands: the number of its next slot, and the parity of the ring's round."""
+    """Where one side of a ring stands: the number of its next slot, and the parity of the ring's round.
+
+    A ring of 2^n slots with barriers counts on instead: the slot and the parity are bits of ``number``.
+    """
 
     number: SSAValue
     phase: SSAValue

@@ -125,3 +125,11 @@ def test_rows_on_lanes(m: int, n: int, alignment: int):
     centred = wide - wide.mean(1, keepdims=True)
     expected = centred / np.sqrt(wide.var(1, keepdims=True) + 1e-5) * gamma + beta
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
+
+
+def test_a_ring_of_three_slots():
+    """A ring whose depth is no power of two carries the parity of its round beside the slot."""
+    text = example("gemm_sm90a_roles").replace("<4 x ", "<3 x ")
+    a, b = normal(40, 504), normal(504, 72)
+    *_, c = run(text, "gemm", [a, b, np.full((40, 72), np.nan, np.float32)], 16)
+    np.testing.assert_allclose(c, a.astype(np.float64) @ b.astype(np.float64), rtol=0, atol=1e-3)
