@@ -130,12 +130,18 @@ def contraction_schedule(
         stage=stage,
         intrinsic=intrinsic.name,
         unroll=UNROLL if in_place_block is None and tile.vectors > 1 else None,
-        rest=_rest(roles, tile, intrinsic.n) if in_place_block is None and len(stage) == 1 else None,
+        rest=_rest(axes, roles, tile, intrinsic.n) if in_place_block is None and len(stage) == 1 else None,
     )
 
 
-def _rest(roles: ContractionRoles, tile: RegisterTile, lanes: int) -> int | None:
-    """The columns of a narrower register tile for the last panel: those that are left, or a vector less than all."""
+def _rest(axes: KernelAxes, roles: ContractionRoles, tile: RegisterTile, lanes: int) -> int | None:
+    """The columns of a narrower register tile for the last panel: those that are left, or a vector less than all.
+
+    None where more than the product is computed: it would be written out once more, which takes longer to compile than
+    the lanes of one panel are worth.
+    """
+    if len(axes.nests) > 1:
+        return None
     if roles.n.size is None:
         return (tile.vectors - 1) * lanes or None
     left = round_up(roles.n.size % (tile.vectors * lanes), lanes)
