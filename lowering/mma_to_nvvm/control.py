@@ -38,6 +38,7 @@ from xdsl.utils.hints import isa
 from crosstile.dialects import mma
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.roles import Role
+from crosstile.dialects.mma.types import GROUPS
 from crosstile.dialects.nvvm.special import BlockIdXOp, BlockIdYOp, BlockIdZOp, GridDimXOp
 from crosstile.dialects.nvvm.synchronisation import SetMaxRegisterOp
 from crosstile.ir.index_math import Index
@@ -75,6 +76,12 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
     lowering.enter_kernel(kernel)
     aligned = op.attributes.get(ALIGNMENT)
     lowering.alignment = aligned.value.data if isinstance(aligned, IntegerAttr) else lowering.usual_alignment
+    inner = list(op.walk())
+    written = any(
+        isinstance(one, mma.AllocOp) or (isinstance(one, mma.RingOp) and one.result.type.protocol.data == GROUPS)
+        for one in inner
+    )
+    kernel.shows_writes = written and any(isinstance(one, mma.MmaAsyncOp) for one in inner)
     block = Block()
     described: list[Attribute] = []
     arguments = list(op.body.block.args)

@@ -293,8 +293,10 @@ def lower_barrier(op: mma.BarrierOp, lowering: NvvmLowering) -> None:
 
 
 def meet(lowering: NvvmLowering) -> None:
-    """A barrier of the warps of the program."""
+    """A barrier of the warps of the program, before which what they wrote is shown to products that read scratch."""
     program = lowering.program
+    if lowering.kernel.shows_writes:
+        lowering.insert(FenceProxyOp())
     if not program.barrier:
         lowering.insert(Barrier0Op())
     elif program.warps == 1:

@@ -143,6 +143,8 @@ class Program:
 class KernelState:
     """The kernel being lowered: its machine, shared memory taken so far, rings, tensor maps.
 
+    ``shows_writes``: threads write scratch that products read through the asynchronous proxy (PTX ISA, "Async proxy").
+
     ``together``: rings of one depth that every wait names together stand at the same slot; each to the first of them.
     """
 
@@ -154,6 +156,7 @@ class KernelState:
     memories: dict[SSAValue, GlobalMemory] = field(default_factory=dict[SSAValue, GlobalMemory])
     together: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
     tensor_maps: dict[Attribute, SSAValue] = field(default_factory=dict[Attribute, SSAValue])
+    shows_writes: bool = False
     tensor_copies: set[Operation] = field(default_factory=set[Operation])
     reads_by_lanes: bool = False
     arrived: set[SSAValue] = field(default_factory=set[SSAValue])
