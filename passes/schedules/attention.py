@@ -7,13 +7,10 @@ Level: nest. In: the roles of an attention's axes. Out: guarded schedules, such 
 
 Queries lie across lanes: then keys and values are read in place, row by row, as the left factors of both products, only
 the block of queries is packed, once for all keys, and the maxima and sums of a softmax never cross lanes. Few queries,
-and numbers of them that whole blocks of four vectors hold without a rest, have blocks of their own. One query has keys
-across lanes instead, which are transposed as they are staged: what it takes is to read keys and values once.
+and numbers of them that whole blocks of four vectors hold without a rest, have blocks of their own.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from crosstile.dialects.nest.attention_roles import AttentionRoles
 from crosstile.dialects.nest.schedule import (
@@ -60,28 +57,10 @@ def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[Guarded
     else:
         is_even = all(one.holds(queries) for one in divided)
         blocks = [((), even if is_even else QUERY_VECTORS * lanes, queries > MOST_EVEN)]
-    schedules = [(guard, _schedule(roles, block, name, nearest if is_far else None)) for guard, block, is_far in blocks]
-    # A row of sums in registers, beside as many vectors of a factor and a number in all lanes.
-    most = (machine.vector_registers - 1) // 2 * lanes
-    if queries is None and name is not None and _is_one_row(roles, lanes, most):
-        one = _schedule(roles, 1, name, None)
-        across = replace(
-            one,
-            lane=roles.n.name,
-            stage=(roles.key,),
-            loops=_with_step(one, roles.n.name, min(KEY_BLOCK, most // (4 * lanes) * 4 * lanes)),
-        )
-        schedules.insert(0, ((Comparison(roles.m.name, "<=", 1),), across))
-    return [GuardedScheduleAttr(GuardAttr(guard), ScheduleAttr(schedule)) for guard, schedule in schedules]
-
-
-def _is_one_row(roles: AttentionRoles, lanes: int, most: int) -> bool:
-    """Whether the sums of one query are whole vectors, and no more than ``most`` numbers."""
-    return roles.e.size is not None and roles.e.size % lanes == 0 and roles.e.size <= most
-
-
-def _with_step(schedule: Schedule, iterator: str, step: int) -> tuple[Loop, ...]:
-    return tuple(Loop(iterator, step) if loop.iterator == iterator else loop for loop in schedule.loops)
+    return [
+        GuardedScheduleAttr(GuardAttr(guard), ScheduleAttr(_schedule(roles, block, name, nearest if is_far else None)))
+        for guard, block, is_far in blocks
+    ]
 
 
 def _schedule(roles: AttentionRoles, queries: int, intrinsic: str | None, fetched: int | None) -> Schedule:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machine_code import runnable_machines
 from xdsl.dialects.builtin import ArrayAttr, ModuleOp
 
 import crosstile
@@ -24,7 +23,6 @@ from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.parsing import parse_module
 from crosstile.ir.passes import run_passes
 from crosstile.ir.pipeline import make_pass, parse_pipeline
-from crosstile.targets.model import machine
 
 Array = np.ndarray[Any, Any]
 CONTEXT = make_context()
@@ -164,22 +162,6 @@ def test_machine_code_of_many_queries_computes_what_that_of_few_does(m: int, n: 
     many, few = function(q, k, v, threads=1), function(np.ascontiguousarray(q[:, :, :64]), k, v, threads=1)
     np.testing.assert_allclose(many, reference(q, k, v, 0.3), rtol=2e-5, atol=2e-6)
     np.testing.assert_array_equal(many[:, :, :64], few)
-
-
-@pytest.mark.parametrize("target", ["x86-64-avx512", "x86-64-avx2"])
-@pytest.mark.parametrize("n", [0, 1, 64, 131])
-def test_one_query_has_keys_across_lanes(n: int, target: str):
-    """As whole vectors of sums allow it; with a bias that hides keys, of one head all, and heads that share keys."""
-    chip = machine(target)
-    if chip not in runnable_machines():
-        pytest.skip(f"this processor is no {target}")
-    q, k, v = random(2, 4, 1, 5), random(2, 2, n, 5, seed=1), random(2, 2, n, 32, seed=2)
-    bias = random(4, 1, n)
-    bias[:, :, 3:70] = -np.inf
-    bias[3] = -np.inf
-    function = crosstile.compile(attention(4, 2, 5, 32, "causal", "tensor<4x?x?xf32>"), target=target)
-    found = function(q, k, v, bias, threads=1)
-    np.testing.assert_allclose(found, reference(q, k, v, 0.3, bias.astype(np.float64)), rtol=2e-5, atol=2e-6)
 
 
 def test_keys_that_are_hidden_from_a_whole_block_are_not_visited():

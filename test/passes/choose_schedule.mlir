@@ -112,39 +112,6 @@ func.func @kept(%x : tensor<?xf32>) -> tensor<?xf32> {
   func.return %y : tensor<?xf32>
 }
 
-// One query: keys across lanes, packed, and one row of sums.
-
-// CHECK-LABEL: func.func @one_query
-// CHECK:         schedules [m <= 1 : #nest.schedule<loops = [h : 1, m : 1, n : 64, k : 20, e : 32], grid = [h, m], lane = n, stage = [1],
-// CHECK-SAME:      m <= 16 :
-// AVX2-LABEL:  func.func @one_query
-// AVX2:          schedules [m <= 1 : #nest.schedule<loops = [h : 1, m : 1, n : 32, k : 20, e : 32], grid = [h, m], lane = n
-func.func @one_query(%q : tensor<?x?x20xf32>, %k : tensor<?x?x20xf32>, %v : tensor<?x?x32xf32>) -> tensor<?x?x32xf32> {
-  %y = nest.kernel @one_query (%a = %q : tensor<?x?x20xf32>, %b = %k : tensor<?x?x20xf32>, %c = %v : tensor<?x?x32xf32>)
-      -> (tensor<?x?x32xf32>) {
-    %s = nest.generic [h : parallel, m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
-        ins(%a (h, m, k), %b (h, n, k) : tensor<?x?x20xf32>, tensor<?x?x20xf32>) -> (h, m, n) : tensor<?x?x?xf32> {
-    ^bb0(%p : f32, %q1 : f32):
-      %t = arith.mulf %p, %q1 : f32
-      nest.yield %t : f32
-    }
-    %x, %l, %w = nest.generic [h : parallel, m : parallel, e : payload, n : reduction] combiner<softmax_weighted_sum>
-        accumulate f32 fastmath<reassoc> ins(%s (h, m, n), %c (h, n, e) : tensor<?x?x?xf32>, tensor<?x?x32xf32>)
-        -> (h, m) : tensor<?x?xf32>, (h, m) : tensor<?x?xf32>, (h, m, e) : tensor<?x?x32xf32> {
-    ^bb0(%p : f32, %q1 : f32):
-      nest.yield %p, %q1 : f32, f32
-    }
-    %o = nest.generic [h : parallel, m : parallel, e : parallel]
-        ins(%w (h, m, e), %l (h, m) : tensor<?x?x32xf32>, tensor<?x?xf32>) -> (h, m, e) : tensor<?x?x32xf32> {
-    ^bb0(%p : f32, %q1 : f32):
-      %t = arith.divf %p, %q1 : f32
-      nest.yield %t : f32
-    }
-    nest.yield %o : tensor<?x?x32xf32>
-  }
-  func.return %y : tensor<?x?x32xf32>
-}
-
 // Attention: a grid of blocks of three vectors of queries, which meet 64 keys at a time; one vector for few queries, four
 // where they go without a rest.
 
