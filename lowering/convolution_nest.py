@@ -4,7 +4,8 @@
 
 The sum has the order of the image in memory, so that what is staged of it at once is summed at once.
 With several groups the channels of all three are two dimensions, group and channel in it: the tensors are reshaped,
-which moves nothing. Sizes of the result that are only known at run time are those of empty tensors that are not read.
+which moves nothing. Where each channel is a group they stay as they are. Sizes of the result that are only known at run
+time are those of empty tensors that are not read.
 """
 
 from __future__ import annotations
@@ -30,18 +31,30 @@ class Convolution:
     lowering: Lowering
 
     @property
+    def by_channel(self) -> bool:
+        """Whether each channel is a group: a channel is the group then, and nothing is divided."""
+        filter_, groups = tensor_of(self.op.filter).get_shape(), self.op.group_count
+        return groups > 1 and all(
+            filter_[self.op.letters.filter.index(c)] == size for c, size in (("c", 1), ("o", groups))
+        )
+
+    @property
     def grouped(self) -> bool:
-        """Whether there is more than one group."""
-        return self.op.group_count > 1
+        """Whether there is more than one group, and channels in it."""
+        return self.op.group_count > 1 and not self.by_channel
 
     @property
     def iterators(self) -> str:
-        """The iterators in order; the last three are summed, in the order in which the image lies in memory."""
+        """The iterators in order; the last ones are summed, in the order in which the image lies in memory."""
         letters = self.op.letters.image
+        if self.by_channel:
+            return "nghwrs"
         summed = "crs" if letters.index("c") < letters.index("h") else "rsc"
         return ("ngohw" if self.grouped else "nohw") + summed
 
     def _split(self, letters: str, channel: str) -> str:
+        if self.by_channel:
+            return letters.replace(channel, "g")
         return letters.replace(channel, "g" + channel) if self.grouped else letters
 
     @property
@@ -61,9 +74,10 @@ class Convolution:
         return AffineExpr.dimension(self.iterators.index(letter))
 
     def _map(self, letters: str, moved: dict[str, AffineExpr]) -> AffineMap:
-        return AffineMap(
-            len(self.iterators), 0, tuple(moved.get(letter) or self._iterator(letter) for letter in letters)
-        )
+        def index(letter: str) -> AffineExpr:
+            return moved.get(letter) or (self._iterator(letter) if letter in self.iterators else AffineExpr.constant(0))
+
+        return AffineMap(len(self.iterators), 0, tuple(index(letter) for letter in letters))
 
     def inputs(self) -> list[SSAValue]:
         """Image and filter, their channels divided into groups."""

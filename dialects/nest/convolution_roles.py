@@ -47,8 +47,9 @@ class Side:
 
 @dataclass(frozen=True)
 class ConvolutionRoles:
-    """A contraction whose right factor is an image; ``sides`` has its last dimension and, before it, the other.
+    """A contraction of which one factor is an image: the right one, or the left one if channels are last.
 
+    ``sides`` has the dimension of the image that its columns lie along and, before it, the other.
     ``channel`` is the reduced axis that is no place of the filter, None if there is one channel.
     """
 
@@ -84,7 +85,7 @@ def convolution_roles(axes: KernelAxes, roles: ContractionRoles) -> ConvolutionR
     places = tuple(axis for axis in reduced if axis not in along)
     if len(channels) > 1 or reduced != [*channels, *places] or any(not place.size for place in places):
         return None
-    sides = _sides(axes, roles, along, places)
+    sides = _sides(axes, roles, along, places, roles.n)
     if sides is None or sides[-1].dim != len(along) - 1 or sides[-1].result != roles.n:
         return None
     used = [side.place for side in sides if side.place is not None]
@@ -93,15 +94,41 @@ def convolution_roles(axes: KernelAxes, roles: ContractionRoles) -> ConvolutionR
     return ConvolutionRoles(roles, along, sides, channels[0] if channels else None, places)
 
 
+def channels_last_roles(axes: KernelAxes, roles: ContractionRoles) -> ConvolutionRoles | None:
+    """The parts of a convolution whose image is the left factor, its channels last in memory; None for any other.
+
+    The sum is over the filter's places first and then over channels, and the register tile's rows are places of the
+    image along its last dimension but the channels.
+    """
+    along, others = (axes.of_operand(roles.nest, position) for position in (roles.lhs, roles.rhs))
+    if any(isinstance(entry, AxisSum) for entry in others) or not any(isinstance(entry, AxisSum) for entry in along):
+        return None
+    reduced = axes.reduced(roles.nest)
+    places = tuple(axis for axis in reduced if axis not in along)
+    if reduced != [*places, roles.k] or along[-1] != roles.k or any(not place.size for place in places):
+        return None
+    sides = _sides(axes, roles, along, places, roles.m)
+    if sides is None or roles.m is None or sides[-1].result != roles.m or len(sides) > 2:
+        return None
+    used = [side.place for side in sides if side.place is not None]
+    if sorted(used, key=places.index) != list(places):
+        return None
+    return ConvolutionRoles(roles, along, sides, roles.k, places)
+
+
 def _sides(
-    axes: KernelAxes, roles: ContractionRoles, along: Sequence[AxisOrUnit], places: Sequence[Axis]
+    axes: KernelAxes,
+    roles: ContractionRoles,
+    along: Sequence[AxisOrUnit],
+    places: Sequence[Axis],
+    moving: Axis | None,
 ) -> tuple[Side, ...] | None:
-    """The dimensions of the image that are walked by several axes or by the lanes."""
+    """The dimensions of the image that are walked by several axes, or by ``moving``."""
     found: list[Side] = []
     for dim, entry in enumerate(along):
         if not isinstance(entry, AxisSum):
-            if entry == roles.n:
-                found.append(Side(dim, roles.n, None, 1, 1, 0))
+            if entry is not None and entry == moving:
+                found.append(Side(dim, moving, None, 1, 1, 0))
             continue
         moved = [(axis, factor) for axis, factor in entry.terms if axis not in places]
         placed = [(axis, factor) for axis, factor in entry.terms if axis in places]

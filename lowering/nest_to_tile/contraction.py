@@ -8,7 +8,8 @@
           %d = tile.contract (window of A), (window of %b), %c extent %kc
           scf.if %last { epilogue; tile.store } else { tile.store %d }
 
-Loops nest as the schedule lists them. Where edges may cut a register tile, this stands twice under a condition, for
+Loops nest as the schedule lists them. Those over reduced axes inside of the register tile's carry its sums in
+registers. Where edges may cut a register tile, this stands twice under a condition, for
 tiles that are whole, whose windows have no extents and whose loop over k is unrolled as the schedule says, and for the
 others, which may be narrower at the last columns (``rest``). Between blocks of the reduction the accumulators live in
 the result, or in one of their own type that nobody reads, so each element is one sequential chain over k whatever the
@@ -58,6 +59,8 @@ class ContractionKernel:
     unread: frozenset[SSAValue] = frozenset()
     """Outputs that hold sums between blocks of the reduction and nothing in the end."""
     staged: dict[int, Staged] = field(default_factory=dict[int, Staged])
+    sums: Sequence[Loop] = ()
+    """The loops over reduced axes inside of the register tile's."""
 
     def body(self, place: Place) -> None:
         """The body of the outermost parallel loop."""
@@ -82,7 +85,8 @@ class ContractionKernel:
 
     def _enter(self, place: Place, loops: Sequence[Loop]) -> None:
         """Open the loops that remain, staging operands as soon as all their axes have been entered."""
-        if not loops:
+        if all(self.builder.axes.by_name(loop.iterator) in self.reduced for loop in loops):
+            self.sums = loops
             self._micro_tile(place)
             return
         loop, rest = loops[0], loops[1:]
@@ -103,7 +107,10 @@ class ContractionKernel:
             self.staged = already
             return ()
 
-        # Blocks of whole instructions: one that is cut adds up its products in another order.
+        self.builder.loop(place, axis, bounds, loop.step, (), inside, self._balanced(axis, loop))
+
+    def _balanced(self, axis: Axis, loop: Loop) -> int | None:
+        """What blocks are multiples of: whole instructions, as one that is cut adds up its products in another way."""
         balanced = loop.balanced
         if balanced is not None and axis == self.roles.k and self.schedule.intrinsic is not None:
             balanced = lcm(balanced, find_intrinsic(self.schedule.intrinsic).k)
@@ -111,7 +118,7 @@ class ContractionKernel:
                 raise self.builder.lowering.error(
                     f"loop '{loop}' cuts {self.schedule.intrinsic}: expects a step that is a multiple of {balanced}"
                 )
-        self.builder.loop(place, axis, bounds, loop.step, (), inside, balanced)
+        return balanced
 
     def _bounds(self, place: Place, axis: Axis) -> tuple[Index, Index]:
         """What a loop over ``axis`` covers at ``place``."""
@@ -282,9 +289,7 @@ class ContractionKernel:
             window = self._result_window(place, home)
             zero = literal_attribute(0, roles.element)
             accumulator = builder.lowering.insert(tile.LoadOp(window, continued, zero)).result
-        lhs, rhs = self._operand(place, roles.lhs), self._operand(place, roles.rhs)
-        contract = tile.ContractOp(lhs, rhs, accumulator, self._chain_length(place), self.schedule.intrinsic, unroll)
-        product = builder.lowering.insert(contract).result
+        product = self._sum(place, self.sums, accumulator, unroll)
         if last is None or list(self.outputs) == [roles.nest.results[0]]:
             self._epilogue(place, product)
             return
@@ -297,6 +302,27 @@ class ContractionKernel:
             builder.lowering.insert(tile.StoreOp(product, window))
             builder.lowering.insert(scf.YieldOp())
         builder.lowering.insert(scf.IfOp(last, [], Region(final), Region(partial)))
+
+    def _sum(self, place: Place, loops: Sequence[Loop], accumulator: SSAValue, unroll: int | None) -> SSAValue:
+        """The loops that remain, all over reduced axes, with the sums in registers, around one contraction."""
+        builder, roles = self.builder, self.roles
+        if not loops:
+            lhs, rhs = self._operand(place, roles.lhs), self._operand(place, roles.rhs)
+            length, intrinsic = self._chain_length(place), self.schedule.intrinsic
+            return builder.lowering.insert(tile.ContractOp(lhs, rhs, accumulator, length, intrinsic, unroll)).result
+        loop, rest = loops[0], loops[1:]
+        axis = builder.axes.by_name(loop.iterator)
+        assert axis is not None
+
+        def inside(inner: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
+            already = dict(self.staged)
+            self._stage(inner, axis, loop)
+            result = self._sum(inner, rest, carried[0], unroll)
+            self.staged = already
+            return (result,)
+
+        balanced = self._balanced(axis, loop)
+        return builder.loop(place, axis, self._bounds(place, axis), loop.step, [accumulator], inside, balanced)[0]
 
     def _chain_length(self, place: Place) -> SSAValue:
         """The extent of k, or 0 if another reduced axis is empty."""
@@ -311,7 +337,7 @@ class ContractionKernel:
         last: SSAValue | None = None
         for axis in self.reduced:
             size = self.builder.size(axis)
-            if isinstance(size, int) and size <= self.schedule.steps(axis.name)[-1]:
+            if axis not in place.spans or (isinstance(size, int) and size <= self._capacity(place, axis)):
                 continue
             start = index.sum(place.spans[axis].starts)
             starts = index.add(starts, start)

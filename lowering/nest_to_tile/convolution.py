@@ -10,9 +10,11 @@
         epilogue; tile.store to (o + d0, h + (p + d1) floordiv 57, (p + d1) mod 57), clipped
 
 The sum is one dimension k of the product, channels and places of the filter in one, so an accumulator stays in
-registers over all of it. With ``fold``, rows of the image are one dimension as well: what follows the last column of a
-row is its padding, and then the next row. Where the image is walked with a stride, the buffer has its neighbours that
-belong to different places apart, in a dimension of their own, so that lanes are next to each other again.
+registers over all of it. It does so in loops over channels and rows of the filter where that has many places.
+
+With ``fold``, rows of the image are one dimension as well: what follows the last column of a row is its padding, and
+then the next row. Where the image is walked with a stride, the buffer has its neighbours that belong to different
+places apart, in a dimension of their own, so that lanes are next to each other again.
 """
 
 from __future__ import annotations
@@ -63,11 +65,20 @@ class Coordinates:
         return reduce(add, expressions, AffineExpr.constant(0))
 
 
+MOST_WRITTEN_OUT = 32
+"""So many places of the filter are written out for each channel (``tile-to-mma``); of more only those of a row are."""
+
+
 @dataclass
 class ConvolutionKernel(ContractionKernel):
     """The state of lowering one convolution."""
 
     parts: ConvolutionRoles = field(kw_only=True)
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether a contraction goes over one row of the filter, in loops over channels and rows."""
+        return self.parts.place_count > MOST_WRITTEN_OUT and len(self.parts.places) > 1
 
     @property
     def reduced(self) -> list[Axis]:
@@ -115,9 +126,10 @@ class ConvolutionKernel(ContractionKernel):
 
         coordinates = Coordinates()
         channel = self.parts.channel
-        channels = None
-        if channel is not None:
-            channels = dimension(self._capacity(place, channel), place.spans[channel].extent)
+        # Without channels one of size 1: rows and columns alone would be taken for a matrix and packed.
+        channels = (
+            dimension(1) if channel is None else dimension(self._capacity(place, channel), place.spans[channel].extent)
+        )
         phases = {side: dimension(side.stride) for side in self.parts.sides if side.stride > 1}
         steps = {
             side.dim: step(side, number)
@@ -130,7 +142,7 @@ class ConvolutionKernel(ContractionKernel):
             if not isinstance(entry, Axis):
                 return AffineExpr.constant(0)
             starts = self.builder.span(place, entry).starts
-            return coordinates.sum(starts, *([channels] if channels is not None and entry == channel else []))
+            return coordinates.sum(starts, *([channels] if entry == channel else []))
 
         source = self.builder.memory[self.roles.nest.inputs[self.roles.rhs]]
         results = tuple(coordinate(dim, entry) for dim, entry in enumerate(self.parts.along))
@@ -161,18 +173,33 @@ class ConvolutionKernel(ContractionKernel):
         """One way for all tiles: the buffer has all places that a tile reads, so only the store looks at edges."""
         return None
 
+    def _sum(self, place: Place, loops: Sequence[Loop], accumulator: SSAValue, unroll: int | None) -> SSAValue:
+        if not self.by_rows:
+            return super()._sum(place, loops, accumulator, unroll)
+        channel = [] if self.parts.channel is None else [self.parts.channel]
+        return self._sum_rows(place, [*channel, *self.parts.places[:-1]], accumulator, unroll)
+
+    def _sum_rows(self, place: Place, axes: Sequence[Axis], accumulator: SSAValue, unroll: int | None) -> SSAValue:
+        """Loops over ``axes``, one step at a time, with the sums in registers."""
+        if not axes:
+            return super()._sum(place, (), accumulator, unroll)
+
+        def inside(inner: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
+            return (self._sum_rows(inner, axes[1:], carried[0], unroll),)
+
+        return self.builder.loop(place, axes[0], self.builder.bounds(place, axes[0]), 1, [accumulator], inside)[0]
+
     def _chain_length(self, place: Place) -> SSAValue:
-        """The extent of k: channels times places of the filter."""
+        """The extent of k: channels times places of the filter, or the places of a row."""
         channel, index = self.parts.channel, self.builder.index
+        if self.by_rows:
+            return index.value(self.parts.places[-1].size or 1)
         channels: Index = 1 if channel is None else place.spans[channel].extent
         return index.value(index.mul(channels, self.parts.place_count))
 
     def _operand(self, place: Place, position: int) -> SSAValue:
         """The window of one register tile on the filter, or on the buffer with the image."""
-        channel = self.parts.channel
-        length = (1 if channel is None else self._capacity(place, channel)) * self.parts.place_count
-        whole = channel is None or place.spans[channel].extent == self._capacity(place, channel)
-        extent = None if whole else self._chain_length(place)
+        length, extent = self._steps_of_k(place)
         coordinates = Coordinates()
         if position == self.roles.lhs:
             rows, m = self.builder.shape.row_count, self.roles.m
@@ -187,8 +214,21 @@ class ConvolutionKernel(ContractionKernel):
         by = AffineMap(2, len(coordinates.indices), tuple(results))
         return self.builder.lowering.insert(tile.WindowOp(source, coordinates.indices, shape, extents, by)).result
 
-    def _place(self, axis: Axis, k: AffineExpr) -> AffineExpr:
+    def _steps_of_k(self, place: Place) -> tuple[int, SSAValue | None]:
+        """How many steps of k a window has room for, and how many there are if that may be less."""
+        channel = self.parts.channel
+        if self.by_rows:
+            return self.parts.places[-1].size or 1, None
+        if channel is None:
+            return self.parts.place_count, None
+        capacity = self._capacity(place, channel)
+        whole = place.spans[channel].extent == capacity
+        return capacity * self.parts.place_count, None if whole else self._chain_length(place)
+
+    def _place(self, place: Place, coordinates: Coordinates, axis: Axis, k: AffineExpr) -> AffineExpr:
         """Which place of the filter along ``axis`` a step of k is at."""
+        if self.by_rows:
+            return k if axis == self.parts.places[-1] else coordinates.sum(place.spans[axis].starts)
         position = self.parts.places.index(axis)
         inner = prod(place.size or 1 for place in self.parts.places[position + 1 :])
         assert axis.size is not None
@@ -201,9 +241,9 @@ class ConvolutionKernel(ContractionKernel):
             if not isinstance(entry, Axis):
                 return AffineExpr.constant(0)
             if entry in self.parts.places:
-                return self._place(entry, k)
+                return self._place(place, coordinates, entry, k)
             starts = self.builder.span(place, entry).starts
-            if entry == self.parts.channel:
+            if entry == self.parts.channel and not self.by_rows:
                 return coordinates.sum(starts, k // self.parts.place_count)
             return coordinates.sum(starts, *([row] if entry == self.roles.m else []))
 
@@ -211,11 +251,18 @@ class ConvolutionKernel(ContractionKernel):
 
     def _image(self, place: Place, coordinates: Coordinates, staged: Staged) -> list[AffineExpr]:
         k, lane = AffineExpr.dimension(0), AffineExpr.dimension(1)
-        results = [] if self.parts.channel is None else [k // self.parts.place_count]
+        channel = self.parts.channel
+        results = [AffineExpr.constant(0) if channel is None else k // self.parts.place_count]
+        if self.by_rows and channel is not None:
+            results = [coordinates.sum(place.spans[channel].starts[staged.skip[channel] :])]
         steps: list[AffineExpr] = []
         for side in self.parts.sides:
             steps.append(AffineExpr.constant(0))
-            moved = AffineExpr.constant(0) if side.place is None else self._place(side.place, k) * side.dilation
+            moved = (
+                AffineExpr.constant(0)
+                if side.place is None
+                else self._place(place, coordinates, side.place, k) * side.dilation
+            )
             if side.stride == 1:
                 steps[-1] = moved
                 continue

@@ -25,6 +25,7 @@ from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.nest_to_tile.attention import AttentionKernel
 from crosstile.lowering.nest_to_tile.block_products import BlockProduct
+from crosstile.lowering.nest_to_tile.channels_last import ChannelsLastKernel, channels_last_of
 from crosstile.lowering.nest_to_tile.contraction import ContractionKernel
 from crosstile.lowering.nest_to_tile.convolution import ConvolutionKernel, convolution_of
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
@@ -128,8 +129,10 @@ def _parallel(
                     f"the schedule names intrinsic '{schedule.intrinsic}', but the root nest is no matrix product of "
                     "inputs of one floating-point type"
                 )
-            parts = convolution_of(builder.axes, roles, schedule)
-            if parts is None:
+            parts, last = (of(builder.axes, roles, schedule) for of in (convolution_of, channels_last_of))
+            if last is not None:
+                ChannelsLastKernel(builder, roles, schedule, outputs, unread, parts=last).body(place)
+            elif parts is None:
                 ContractionKernel(builder, roles, schedule, outputs, unread).body(place)
             else:
                 ConvolutionKernel(builder, roles, schedule, outputs, unread, parts=parts).body(place)

@@ -31,6 +31,7 @@ from crosstile.passes.schedules.products import (
     PANEL_SHARE,
     RESIDENT_SHARE,
     ROW_BLOCK,
+    UNROLL,
 )
 from crosstile.passes.schedules.register_tiles import (
     RegisterTile,
@@ -208,7 +209,8 @@ class _Computed:
         loops = [Loop(roles.k.name, k_step, 8), *self._m_block(k_step, tile.rows), Loop(roles.n.name, columns)]
         loops += [] if roles.m is None else [Loop(roles.m.name, tile.rows)]
         parallel, grain = self._split(roles.m, tile.rows)
-        return self._schedule(loops, parallel, grain, {*self._staged, *(() if self._is_packed else (roles.rhs,))})
+        stage = {*self._staged, *(() if self._is_packed else (roles.rhs,))}
+        return self._schedule(loops, parallel, grain, stage, UNROLL if tile.vectors > 1 else None)
 
     def _m_block(self, k_step: int, rows: int) -> list[Loop]:
         """The rows that meet a panel: those of a staged left factor stay in L2, unless that are few."""
@@ -253,7 +255,9 @@ class _Computed:
             return self.others[0], 1
         return (self.roles.n, self.intrinsic.n) if axis is None else (axis, grain)
 
-    def _schedule(self, loops: list[Loop], parallel: Axis, grain: int, stage: set[int]) -> Schedule:
+    def _schedule(
+        self, loops: list[Loop], parallel: Axis, grain: int, stage: set[int], unroll: int | None = None
+    ) -> Schedule:
         return Schedule(
             loops=(*(Loop(axis.name, 1) for axis in self.others), *loops),
             parallel=parallel.name,
@@ -261,6 +265,7 @@ class _Computed:
             lane=self.roles.n.name,
             stage=tuple(sorted(stage)),
             intrinsic=self.intrinsic.name,
+            unroll=unroll,
         )
 
     def _k_step(self, most: int) -> int:

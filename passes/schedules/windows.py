@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from crosstile.dialects.nest.axes import Axis, AxisSum, KernelAxes, axes_among
 from crosstile.dialects.nest.contraction_roles import ContractionRoles
-from crosstile.dialects.nest.convolution_roles import convolution_roles
+from crosstile.dialects.nest.convolution_roles import channels_last_roles, convolution_roles
 from crosstile.dialects.nest.schedule import (
     Comparison,
     GuardAttr,
@@ -17,6 +17,7 @@ from crosstile.dialects.nest.schedule import (
     Schedule,
     ScheduleAttr,
 )
+from crosstile.passes.schedules.channels_last import channels_last_schedule
 from crosstile.passes.schedules.convolutions import convolution_schedule
 from crosstile.passes.schedules.register_tiles import (
     EFFICIENCY,
@@ -44,6 +45,10 @@ def window_schedules(axes: KernelAxes, roles: ContractionRoles, machine: Machine
     """Guarded schedules for a product of a window: a register tile by the width of the result's last dimension."""
     if (parts := convolution_roles(axes, roles)) is not None:
         return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(convolution_schedule(axes, parts, machine)))]
+    if (parts := channels_last_roles(axes, roles)) is not None:
+        schedule = channels_last_schedule(axes, parts, machine)
+        if schedule is not None:
+            return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(schedule))]
     element = str(roles.element)
     intrinsic = machine.choose(element, element, element)
     tiles = register_tiles(machine)

@@ -58,3 +58,37 @@ func.func @strided(%x: tensor<?x5x?x?xf32>, %w: tensor<7x5x3x3xf32>) -> tensor<?
       : tensor<?x5x?x?xf32>, tensor<7x5x3x3xf32> -> tensor<?x7x?x?xf32>
   func.return %c : tensor<?x7x?x?xf32>
 }
+
+// -----
+
+// Of a filter of 49 places the seven of a row are one contraction, in loops over channels and rows; the sums stay in
+// registers.
+
+// CHECK:      tile.kernel @conv2d(
+// CHECK:        %[[IMAGE:.*]] = tile.stage
+// CHECK:        tile.for %c_1, %{{.*}} step 1 iter_args
+// CHECK:          tile.for %r, %{{.*}} step 1 iter_args
+// CHECK:            %[[FILTER:.*]] = tile.window %w by affine_map<{{.*}} -> ((d0 + s0), (s1 + s2), s3, d1)>
+// CHECK:            tile.contract %[[FILTER]], %{{.*}} extent %c7 intrinsic
+func.func @places(%x: tensor<1x5x?x20xf32>, %w: tensor<9x5x7x7xf32>) -> tensor<1x9x?x20xf32> {
+  %y = nn.conv2d %x, %w nchw padding [3, 3, 3, 3] accumulate f32 : tensor<1x5x?x20xf32>, tensor<9x5x7x7xf32>
+  func.return %y : tensor<1x9x?x20xf32>
+}
+
+// -----
+
+// Where each channel is a group, nothing is reshaped, and what follows is in the same kernel.
+
+// NEST-LABEL: func.func @by_channel
+// NEST:         nest.kernel @conv2d_relu
+// NEST:           nest.generic [n : parallel, g : parallel, h : parallel, w : parallel, r : reduction, s : reduction]
+// NEST-SAME:        ins(%{{.*}} (n, g, h + r - 1, w + s - 1) clip, %{{.*}} (g, 0, r, s)
+// NEST-NOT:     nest.kernel
+// CHECK:      tile.kernel @conv2d_relu(
+// CHECK:        tile.stage %{{.*}} -> !tile.buffer<1x
+func.func @by_channel(%x: tensor<?x20x9x9xf32>, %w: tensor<20x1x3x3xf32>) -> tensor<?x20x9x9xf32> {
+  %c = nn.conv2d %x, %w nchw padding [1, 1, 1, 1] groups 20 accumulate f32
+      : tensor<?x20x9x9xf32>, tensor<20x1x3x3xf32>
+  %y = nn.relu %c : tensor<?x20x9x9xf32>
+  func.return %y : tensor<?x20x9x9xf32>
+}

@@ -85,6 +85,38 @@ PROGRAMS: dict[str, tuple[str, Sequence[Shape]]] = {
         "nn.conv2d %x, %y nchw padding [1, 1, 1, 1] groups 4 accumulate f32 : tensor<?x4x?x?xf32>, tensor<4x1x3x3xf32>",
         [("B", 4, "H", "W"), (4, 1, 3, 3)],
     ),
+    "conv2d, nhwc with strides and dilations, of known channels": (
+        "nn.conv2d %x, %y nhwc strides [2, 3] padding [2, 1, 5, 4] dilations [1, 2] accumulate f32"
+        " : tensor<2x?x?x5xf32>, tensor<2x5x5x11xf32>",
+        [(2, "H", "W", 5), (2, 5, 5, 11)],
+    ),
+    "conv2d, nhwc without padding": (
+        "nn.conv2d %x, %y nhwc strides [2, 1] accumulate f32 : tensor<?x9x?x?xf32>, tensor<2x1x?x70xf32>",
+        [("B", 9, "W", "C"), (2, 1, "C", 70)],
+    ),
+    "conv2d, nhwc, of a known size": (
+        "nn.conv2d %x, %y nhwc padding [1, 1, 1, 1] accumulate f32 : tensor<?x14x14x24xf32>, tensor<3x3x24x40xf32>",
+        [("B", 14, 14, 24), (3, 3, 24, 40)],
+    ),
+    "conv2d, nhwc, in groups": (
+        "nn.conv2d %x, %y nhwc padding [1, 1, 1, 1] groups 2 accumulate f32"
+        " : tensor<?x?x?x10xf32>, tensor<3x3x5x34xf32>",
+        [("B", "H", "W", 10), (3, 3, 5, 34)],
+    ),
+    "conv2d of 49 places": (
+        "nn.conv2d %x, %y nchw strides [2, 2] padding [3, 3, 3, 3] accumulate f32"
+        " : tensor<?x?x?x?xf32>, tensor<?x?x7x7xf32>",
+        [("B", "C", "H", "W"), ("O", "C", 7, 7)],
+    ),
+    "conv2d of 49 places, of rows of a known width": (
+        "nn.conv2d %x, %y nchw padding [3, 3, 3, 3] accumulate f32 : tensor<1x5x?x20xf32>, tensor<9x5x7x7xf32>",
+        [(1, 5, "H", 20), (9, 5, 7, 7)],
+    ),
+    "conv2d of 49 places, nhwc": (
+        "nn.conv2d %x, %y nhwc strides [2, 2] padding [3, 3, 3, 3] accumulate f32"
+        " : tensor<?x?x?x3xf32>, tensor<7x7x3x?xf32>",
+        [("B", "H", "W", 3), (7, 7, 3, "O")],
+    ),
     "conv2d by channel, nhwc": (
         "nn.conv2d %x, %y nhwc padding [1, 1, 1, 1] groups 20 accumulate f32"
         " : tensor<?x?x?x20xf32>, tensor<3x3x1x20xf32>",
