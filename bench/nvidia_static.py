@@ -1,0 +1,80 @@
+"""Kernels for NVIDIA compared without a GPU: ours beside Triton's, assembled by the same ptxas.
+
+    python bench/nvidia_static.py [--only ROW ...] [--json FILE]
+
+Per kernel: registers of a thread, bytes spilled, shared memory of a block, the share of a multiprocessor's threads that
+run at once, and of the main loop the instructions, those on matrix units, and the sum of the stall counts that ptxas
+gave them (``targets/nvidia/sass.py``). Seconds are from source to PTX. Triton is compared where it is installed (extra
+``triton``), ptxas comes with the extra ``nvidia``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from static_gpu.measure import Measured, measure
+
+from crosstile.ir.diagnostics import CrosstileError
+from crosstile.targets.host import resolve_machine
+
+ROWS = ("gemm-sm80", "gemm-sm90", "attention-sm80", "attention-sm90", "softmax-sm80", "softmax-sm90")
+MACHINES = {"sm80": "sm_80", "sm90": "sm_90a"}
+CONTENDERS = {"crosstile": "static_gpu.ours", "triton": "static_gpu.triton_kernels"}
+
+
+def contender(name: str, row: str) -> Measured | str:
+    """What a contender's kernel for a row is like, or why there is none."""
+    try:
+        compile_kernel = import_module(CONTENDERS[name]).compile_kernel
+    except ImportError as error:
+        return f"not installed ({error.name})"
+    machine = resolve_machine(MACHINES[row.rpartition("-")[2]])
+    try:
+        compiled = compile_kernel(row)
+        return measure(compiled.ptx, machine, compiled.threads, compiled.shared, compiled.seconds)
+    except CrosstileError as error:
+        return error.message.splitlines()[0]
+
+
+def text(results: dict[str, dict[str, Measured | str]]) -> str:
+    """The table."""
+    head = f"{'kernel':<15} {'by':<10} {'regs':>5} {'spill':>6} {'shared':>7} {'occupancy':>10} "
+    lines = [head + f"{'loop':>5} {'matrix':>7} {'stall':>6} {'to PTX':>8}"]
+    for row, found in results.items():
+        for name, one in found.items():
+            if isinstance(one, str):
+                lines.append(f"{row:<15} {name:<10} {one}")
+                continue
+            lines.append(
+                f"{row:<15} {name:<10} {one.registers:>5} {one.spilled:>6} {one.shared:>7} {one.occupancy:>10.0%} "
+                f"{one.loop:>5} {one.matrix:>7} {one.stall:>6} {one.seconds:>7.2f}s"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Compare, print the table, and write the JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW", default=ROWS, help=f"rows: {', '.join(ROWS)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    arguments = parser.parse_args()
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    results = {row: {name: contender(name, row) for name in CONTENDERS} for row in arguments.only}
+    sys.stdout.write(text(results))
+    if arguments.json is not None:
+        rows: list[dict[str, Any]] = [
+            {"row": row, **{n: one if isinstance(one, str) else one.json() for n, one in found.items()}}
+            for row, found in results.items()
+        ]
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

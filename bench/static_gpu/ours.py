@@ -1,0 +1,66 @@
+"""Our kernels for the static comparison: from programs of the nn and tile levels to PTX, and what that took."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from crosstile.targets.nvidia.emit import emit
+from crosstile.targets.nvidia.launch import plan_of
+from crosstile.tools.program import Program
+
+MATMUL = """
+func.func @main(%a: tensor<?x?xbf16> {nn.dims = ["M", "K"]}, %b: tensor<?x?xbf16> {nn.dims = ["K", "N"]})
+    -> tensor<?x?xf32> {
+  %c = nn.matmul %a, %b accumulate f32 : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
+  func.return %c : tensor<?x?xf32>
+}
+"""
+SOFTMAX = """
+func.func @main(%x: tensor<?x4096xf32> {nn.dims = ["M", "_"]}) -> tensor<?x4096xf32> {
+  %y = nn.softmax %x dim 1 : tensor<?x4096xf32>
+  func.return %y : tensor<?x4096xf32>
+}
+"""
+ATTENTION = """
+func.func @main(%q: tensor<?x8x?x64xbf16> {nn.dims = ["B", "_", "M", "_"]},
+    %k: tensor<?x8x?x64xbf16> {nn.dims = ["B", "_", "N", "_"]},
+    %v: tensor<?x8x?x64xbf16> {nn.dims = ["B", "_", "N", "_"]}) -> tensor<?x8x?x64xbf16> {
+  %y = nn.attention %q, %k, %v accumulate f32
+      : tensor<?x8x?x64xbf16>, tensor<?x8x?x64xbf16>, tensor<?x8x?x64xbf16>
+  func.return %y : tensor<?x8x?x64xbf16>
+}
+"""
+SOURCES = {"gemm": MATMUL, "softmax": SOFTMAX, "attention": ATTENTION}
+ALIGNED = "crosstile.alignment"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The PTX of one kernel, the threads and shared bytes of a block, and the seconds from text to PTX."""
+
+    ptx: str
+    shared: int
+    threads: int
+    seconds: float
+
+
+def compile_kernel(row: str) -> Compiled:
+    """The kernel of a row of the table that large aligned arrays are run by."""
+    kind, _, architecture = row.partition("-")
+    target = {"sm80": "nvidia-sm_80", "sm90": "nvidia-sm_90a"}[architecture]
+    begin = time.perf_counter()
+    program = Program.of_text(f"{row}.mlir", SOURCES[kind], target)
+    _, kernels = program.kernel_modules()
+    aligned = [name for name, module in kernels.items() if any(_is_aligned(op) for op in module.ops)]
+    lowered = program.lower_kernel(kernels[(aligned or list(kernels))[-1]])
+    ptx = emit(lowered)
+    seconds = time.perf_counter() - begin
+    (function,) = (op for op in lowered.ops if "nvvm.kernel" in op.attributes)
+    plan = plan_of(function)  # pyright: ignore[reportArgumentType]
+    return Compiled(ptx, plan.shared_bytes, plan.threads, seconds)
+
+
+def _is_aligned(op: object) -> bool:
+    attribute = getattr(op, "attributes", {}).get(ALIGNED)
+    return attribute is not None and attribute.value.data > 1
