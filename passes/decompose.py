@@ -158,7 +158,7 @@ class AttentionBuilder(PrimitiveBuilder):
         type_ = tensor_of(x)
         if type_.element_type == element:
             return x
-        return self._insert(CastOp(x, TensorType(element, type_.get_shape())), "cast")
+        return self._insert(CastOp(x, element), "cast")
 
     def shape(self, x: SSAValue) -> Sequence[int]:
         """The shape of the type."""

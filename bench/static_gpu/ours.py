@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.emit import emit
 from crosstile.targets.nvidia.launch import plan_of
 from crosstile.tools.program import Program
@@ -32,6 +33,8 @@ func.func @main(%q: tensor<?x8x?x64xbf16> {nn.dims = ["B", "_", "M", "_"]},
 }
 """
 SOURCES = {"gemm": MATMUL, "softmax": SOFTMAX, "attention": ATTENTION}
+NAMES = {"gemm": "matmul", "softmax": "softmax", "attention": "attention"}
+"""How the kernel that is meant is called."""
 ALIGNED = "crosstile.alignment"
 
 
@@ -52,8 +55,11 @@ def compile_kernel(row: str) -> Compiled:
     begin = time.perf_counter()
     program = Program.of_text(f"{row}.mlir", SOURCES[kind], target)
     _, kernels = program.kernel_modules()
-    aligned = [name for name, module in kernels.items() if any(_is_aligned(op) for op in module.ops)]
-    lowered = program.lower_kernel(kernels[(aligned or list(kernels))[-1]])
+    named = {name: module for name, module in kernels.items() if name.startswith(NAMES[kind])}
+    if not named:
+        raise CrosstileError(f"not one kernel yet: {', '.join(kernels)}")
+    aligned = [name for name, module in named.items() if any(_is_aligned(op) for op in module.ops)]
+    lowered = program.lower_kernel(named[(aligned or list(named))[-1]])
     ptx = emit(lowered)
     seconds = time.perf_counter() - begin
     (function,) = (op for op in lowered.ops if "nvvm.kernel" in op.attributes)

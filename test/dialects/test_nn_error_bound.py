@@ -39,9 +39,10 @@ EXECUTIONS = [
 ]
 LEAST_SIZES = [1, 2, 7]
 LARGE_SIZES = [101, 2000]
-LOOSEST = {"attention.mlir": 1000}
+LOOSEST = {"attention.mlir": 1000, "encoder.mlir": 1e7}
 """The largest bound / error; 500 where none is given. In the bound of attention the errors of all weights of a row add
-up, while those that are made mostly cancel: 627 where NumPy adds up 2000 products in an order of its own."""
+up, while those that are made mostly cancel: 627 where NumPy adds up 2000 products in an order of its own. The worst
+case of many layers one after the other, as in the encoder, never happens in all of them at once."""
 
 
 def function_of(module: ModuleOp) -> FuncOp:

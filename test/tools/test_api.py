@@ -347,3 +347,20 @@ def test_many_python_threads_call_one_function(matmul: CompiledFunction):
 def test_what_it_became(matmul: CompiledFunction):
     assert matmul.kernels and all(name.startswith("matmul") for name in matmul.kernels)
     assert {"read", "fuse", "codegen"} <= set(matmul.compile_seconds)
+
+
+def test_attention_in_bf16():
+    import ml_dtypes
+
+    type_ = "tensor<?x2x?x8xbf16>"
+    names = '{nn.dims = ["B", "_", "S", "_"]}'
+    text = f"""func.func @main(%q: {type_} {names}, %k: {type_} {names}, %v: {type_} {names}) -> {type_} {{
+      %y = nn.attention %q, %k, %v accumulate f32 : {type_}, {type_}, {type_}
+      func.return %y : {type_}
+    }}"""
+    q, k, v = (numbers(seed, 1, 2, 5, 8).astype(ml_dtypes.bfloat16) for seed in range(3))
+    found = crosstile.compile(text)(q, k, v).astype(np.float64)
+    scores = np.einsum("bhmd,bhnd->bhmn", q.astype(np.float64), k.astype(np.float64)) / np.sqrt(8)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = np.einsum("bhmn,bhne->bhme", weights / weights.sum(-1, keepdims=True), v.astype(np.float64))
+    np.testing.assert_allclose(found, expected, atol=0.03)
