@@ -86,7 +86,8 @@ class Pool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[_Helper] = []
-        self._made = 0
+        self.made = 0
+        """How many helpers there are."""
         self.busy = 0
         """Threads at work: helpers, and those that called them."""
 
@@ -97,8 +98,8 @@ class Pool:
         with self._lock:
             count = max(0, min(workers, most - self.busy) - 1)
             while len(self._idle) < count:
-                self._made += 1
-                self._idle.append(_Helper(self._made))
+                self.made += 1
+                self._idle.append(_Helper(self.made))
             taken = [self._idle.pop() for _ in range(count)]
             self.busy += 1 + count
         try:
