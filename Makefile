@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bench clean
+.PHONY: help demo test avx2 lint types format bench table clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## set up, classify real handwritten digits, multiply two matrices of odd sizes
 	$(BIN)/python -m examples.digits.demo
@@ -16,6 +16,13 @@ demo: $(VENV)/.installed ## set up, classify real handwritten digits, multiply t
 
 test: lint types ## set up and run all checks: style, types, tests
 	$(BIN)/python -m pytest -n $(WORKERS) test
+
+COMPILING := test/examples test/tools/test_api.py test/tools/test_run_command.py test/tools/test_same_bits.py \
+	test/tools/test_targets.py test/targets/x86/test_operators.py test/targets/x86/test_transposes.py
+
+avx2: export CROSSTILE_TARGET := x86-64-avx2
+avx2: demo $(VENV)/.installed-test ## the demo, and the tests that compile and run programs, as on a core with AVX2 only
+	$(BIN)/python -m pytest -n $(WORKERS) $(COMPILING)
 
 lint: $(VENV)/.installed-test ## check style and formatting
 	$(BIN)/ruff check .
@@ -30,6 +37,10 @@ format: $(VENV)/.installed-test ## rewrite the sources in the project's format
 
 bench: $(VENV)/.installed ## measure compile time and kernels; results are ratios within one run
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+table: $(VENV)/.installed ## one core against every peer: install them, fill the table, draw the picture
+	$(BIN)/pip install --quiet --editable '.[peers]'
+	$(BIN)/python bench/cpu.py --json cpu.json --picture cpu.png
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) .typings build dist *.egg-info .ruff_cache .pytest_cache .hypothesis

@@ -10,7 +10,9 @@ attributes say the rest::
     }
 
 The symbols of a result's shape are the dynamic dimensions of the inputs, in order, so a caller can allocate results
-before the call. Launches of one stage are variants of each other: one of them runs.
+before the call. ``crosstile.operations`` has one map for each nest that the function computes, whose results multiplied
+are about how many operations that takes: ``affine_map<()[s0] -> (2, s0, 64, 10)>``. Launches of one stage are variants
+of each other: one of them runs.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from crosstile.targets.signature import ArrayType, Expression, HostSignature
 
 INPUTS = "crosstile.inputs"
 RESULT_SHAPES = "crosstile.result_shapes"
+OPERATIONS = "crosstile.operations"
 
 _OPERATORS = {
     AffineBinaryOpKind.Add: "+",
@@ -56,10 +59,16 @@ _OPERATORS = {
 }
 
 
-def host_attributes(inputs: int, result_shapes: Sequence[AffineMap]) -> dict[str, Attribute]:
-    """The attributes that make a ``func.func`` a host function."""
-    shapes = ArrayAttr([AffineMapAttr(shape) for shape in result_shapes])
-    return {INPUTS: IntegerAttr(inputs, IndexType()), RESULT_SHAPES: shapes}
+def host_attributes(
+    inputs: int, result_shapes: Sequence[AffineMap], operations: Sequence[AffineMap] = ()
+) -> dict[str, Attribute]:
+    """The attributes that make a ``func.func`` a host function; without ``operations`` its work is not known."""
+    found: dict[str, Attribute] = {INPUTS: IntegerAttr(inputs, IndexType()), RESULT_SHAPES: _maps(result_shapes)}
+    return found | ({OPERATIONS: _maps(operations)} if operations else {})
+
+
+def _maps(maps: Sequence[AffineMap]) -> ArrayAttr[AffineMapAttr]:
+    return ArrayAttr([AffineMapAttr(map_) for map_ in maps])
 
 
 def is_host(function: FuncOp) -> bool:
@@ -81,25 +90,34 @@ def host_signature(function: FuncOp) -> HostSignature:
     from crosstile.dialects.nn.weights import weight_arguments
 
     count = function.attributes[INPUTS]
-    shapes = function.attributes[RESULT_SHAPES]
-    assert isinstance(count, IntegerAttr) and isinstance(shapes, ArrayAttr)
+    assert isinstance(count, IntegerAttr)
     types = [
         _array_type(cast(MemRefType, type_)) for type_ in function.function_type.inputs if isinstance(type_, MemRefType)
     ]
-    maps = [shape.data for shape in cast(ArrayAttr[AffineMapAttr], shapes)]
+    shapes, operations = (_sizes(function.attributes.get(name)) for name in (RESULT_SHAPES, OPERATIONS))
     inputs = count.value.data
     module = function.parent_op()
     beside = module.ops if isinstance(module, ModuleOp) else ()
     return HostSignature(
         function.sym_name.data,
         tuple(types[:inputs]),
-        tuple(types[inputs : inputs + len(maps)]),
-        tuple(tuple(_expression(size) for size in map_.results) for map_ in maps),
+        tuple(types[inputs : inputs + len(shapes)]),
+        shapes,
         argument_names(function)[:inputs],
         tuple(check.msg.data for check in function.walk() if isinstance(check, AssertOp)),
         stage_count(function),
         tuple(op.sym_name.data for op in beside if isinstance(op, tile.KernelOp | mma.KernelOp)),
         {argument.name_hint or str(argument.index): argument.index for argument in weight_arguments(function)},
+        operations,
+    )
+
+
+def _sizes(maps: Attribute | None) -> tuple[tuple[Expression, ...], ...]:
+    """The results of each map, as plain data."""
+    if maps is None:
+        return ()
+    return tuple(
+        tuple(_expression(size) for size in map_.data.results) for map_ in cast(ArrayAttr[AffineMapAttr], maps)
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from crosstile.targets.packing import PackedLayout
@@ -58,7 +59,8 @@ class HostSignature:
 
     ``names`` are the arguments' names in messages, ``checks`` the messages of the run-time checks in order, ``stages``
     how many launches follow each other, ``kernels`` the names of the kernels, variants included. ``weights`` are the
-    arguments that may be bound ahead of calls, by their names in the program.
+    arguments that may be bound ahead of calls, by their names in the program. ``operations`` has for each nest that is
+    computed the factors of about how many operations that takes; without any, the work is not known.
     """
 
     name: str
@@ -70,6 +72,7 @@ class HostSignature:
     stages: int = 1
     kernels: tuple[str, ...] = field(default=(), compare=False)
     weights: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
+    operations: tuple[tuple[Expression, ...], ...] = field(default=(), compare=False)
 
     @cached_property
     def dynamic_dims(self) -> tuple[tuple[int, int], ...]:
@@ -83,15 +86,28 @@ class HostSignature:
 
     @cached_property
     def _shapes(self) -> Callable[..., tuple[tuple[int, ...], ...]]:
+        return self._tuples(self.result_shapes)
+
+    @cached_property
+    def _factors(self) -> Callable[..., tuple[tuple[int, ...], ...]]:
+        return self._tuples(self.operations)
+
+    def _tuples(self, rows: Sequence[Sequence[Expression]]) -> Callable[..., tuple[tuple[int, ...], ...]]:
+        """A function of the dynamic dimensions whose value is ``rows``."""
         shapes = "".join(
-            f"({''.join(f'{source(size, len(self.dynamic_dims))}, ' for size in shape)}), "
-            for shape in self.result_shapes
+            f"({''.join(f'{source(size, len(self.dynamic_dims))}, ' for size in shape)}), " for shape in rows
         )
         return function_of(f"({shapes})", len(self.dynamic_dims))
 
     def shapes_of_results(self, input_shapes: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
         """The shapes of the results for inputs of the given shapes."""
         return self._shapes(*[input_shapes[position][dim] for position, dim in self.dynamic_dims])
+
+    def operation_count(self, input_shapes: Sequence[Sequence[int]]) -> int | None:
+        """About how many operations a call on inputs of these shapes takes; None if that is not known."""
+        if not self.operations:
+            return None
+        return sum(map(prod, self._factors(*[input_shapes[position][dim] for position, dim in self.dynamic_dims])))
 
     def to_json(self) -> dict[str, Any]:
         """What ``json.dumps`` takes, and ``from_json`` makes a signature of."""
@@ -110,6 +126,7 @@ class HostSignature:
             stages=int(data["stages"]),
             kernels=tuple(data["kernels"]),
             weights={str(name): int(position) for name, position in data["weights"].items()},
+            operations=tuple(tuple(factors) for factors in data["operations"]),
         )
 
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.host import default_target
-from crosstile.targets.x86.launch import ArgumentRule, Array, HostFunction, is_plain
-from crosstile.targets.x86.quick_call import SMALL_ELEMENTS, quick_call
+from crosstile.targets.x86.launch import ArgumentRule, Array, HostFunction, Plan, is_plain
+from crosstile.targets.x86.quick_call import quick_call
 from crosstile.targets.x86.workers import check_threads, default_threads
 from crosstile.tools.command_line import read_source
 from crosstile.tools.compiled import Compiled, compile_source
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from crosstile.tools.prepared import PreparedFunction
 
 
-def choose_workers(threads: int | None, elements: int) -> int:
-    """How many workers run a call on so many elements: ``threads``, or by default one for small ones and else all."""
+def choose_workers(threads: int | None, plan: Plan) -> int:
+    """How many workers run a call: ``threads``, or by default as many of all as its work is worth."""
     if threads is None:
-        return 1 if elements <= SMALL_ELEMENTS else default_threads()
+        return 1 if plan.workers == 1 else min(plan.workers, default_threads())
     return check_threads("threads", threads)
 
 
@@ -53,7 +53,7 @@ class CompiledFunction:
 
         Arguments are arrays of exactly the program's element types and shapes, with any strides; contiguous ones are
         not copied. ``out`` is an array, or a tuple of one per result, to write to. ``threads`` is how many workers
-        share each kernel; by default one for small arrays and else all processors. Raises CrosstileError for an
+        share each kernel; by default as many processors as the work is worth. Raises CrosstileError for an
         argument of the wrong type, rank or shape, saying which.
         """
         if threads is None:
@@ -67,7 +67,7 @@ class CompiledFunction:
             plan = function.keep_plan(inputs)
         else:
             inputs = cast("tuple[Array, ...]", arguments)
-        workers = choose_workers(threads, plan.elements)
+        workers = choose_workers(threads, plan)
         if out is None:
             results = function.empty_results(plan)
             function.run(plan, inputs, results, workers)

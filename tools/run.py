@@ -160,7 +160,7 @@ def _run_compiled(
     function = compiled.function
     plan = function.keep_plan(inputs)
     results = function.empty_results(plan)
-    workers = choose_workers(threads, plan.elements)
+    workers = choose_workers(threads, plan)
     with Progress("running"):
         times = _times(lambda: function.run(plan, inputs, results, workers), repeat)
     phases = dict(compiled.seconds)

@@ -33,7 +33,7 @@ from xdsl.dialects.builtin import (
     UnitAttr,
 )
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
-from xdsl.ir.affine import AffineMap
+from xdsl.ir.affine import AffineExpr, AffineMap
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import tile
@@ -41,6 +41,7 @@ from crosstile.dialects.host import host_attributes
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, KernelAxes
 from crosstile.dialects.nest.kernel import CallOp, KernelOp
 from crosstile.dialects.nest.schedule import PREDICATES, Comparison, GuardAttr
+from crosstile.dialects.nest.work import operations_per_point
 from crosstile.dialects.packing import memref_of_tensor
 from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import Lowering, Rule, keep
@@ -68,6 +69,7 @@ class HostLowering:
         self._taken = {op.sym_name.data for op in module.walk() if isinstance(op, func.FuncOp | tile.KernelOp)}
         self._destinations: dict[SSAValue, SSAValue] = {}
         self._function: HostSizes | None = None
+        self._operations: list[AffineMap] = []
         self._stage = 0
 
     @property
@@ -115,7 +117,7 @@ class HostLowering:
             for argument in op.body.block.args:
                 lowering.add_argument(block, argument)
             inputs = len(block.args)
-            self._function, self._stage = HostSizes(block.args, index), 0
+            self._function, self._stage, self._operations = HostSizes(block.args, index), 0, []
             destinations = [block.insert_arg(type_, len(block.args)) for type_ in results]
             self._destinations = {}
             for value, destination in zip(returned.operands, destinations, strict=True):
@@ -130,7 +132,7 @@ class HostLowering:
             arg_attrs = ArrayAttr([*arg_attrs.data, *([DictionaryAttr({})] * len(results))])
         types = FunctionType.from_lists([argument.type for argument in block.args], [])
         new = func.FuncOp(op.sym_name.data, types, Region(block), op.sym_visibility, arg_attrs=arg_attrs)
-        new.attributes = {**op.attributes, **host_attributes(inputs, shapes)}
+        new.attributes = {**op.attributes, **host_attributes(inputs, shapes, self._operations)}
         for kernel in self.kernels:
             lowering.insert(kernel)
         self.kernels = []
@@ -282,6 +284,7 @@ class HostLowering:
         for axis in axes.all():
             places = [(lowering.value(axes.kernel.inputs[argument.index]), dim) for argument, dim in axes.places(axis)]
             self.sizes.require_equal(places, axis.size)
+        self._count_operations(lowering, axes)
         memory = self._results(op, lowering, axes)
         arguments = [*lowering.flatten(op.inputs), *memory]
         variants: list[tuple[GuardAttr, str]] = []
@@ -293,6 +296,24 @@ class HostLowering:
         self._launch(lowering, axes, variants, arguments)
         self._stage += 1
         lowering.replace(op, *memory)
+
+    def _count_operations(self, lowering: Lowering, axes: KernelAxes) -> None:
+        """Note what each nest computes, as far as the sizes of inputs say."""
+        for nest in axes.nests:
+            sizes = [self._expression(lowering, axes, axis) for axis in axes.of_nest(nest)]
+            known = [size for size in sizes if size is not None]
+            if len(known) == len(sizes):
+                factors = (AffineExpr.constant(operations_per_point(nest)), *known)
+                self._operations.append(self.sizes.map(factors))
+
+    def _expression(self, lowering: Lowering, axes: KernelAxes, axis: Axis) -> AffineExpr | None:
+        """The size of ``axis`` from the inputs' dynamic dimensions; None if it is no expression of them."""
+        if axis.size is not None:
+            return AffineExpr.constant(axis.size)
+        if axis.source is None:
+            return None
+        source = self._source(lowering, axes, axis)
+        return self.sizes.expression(source.value, source.dim)
 
     def _launch(
         self,

@@ -105,7 +105,11 @@ class HostSizes:
         """The shape of ``value`` from the inputs' dynamic dimensions; None if it is no expression of them."""
         expressions = [self.expression(value, dim) for dim in range(len(_shape(value)))]
         known = [expression for expression in expressions if expression is not None]
-        return AffineMap(0, len(self._symbols), tuple(known)) if len(known) == len(expressions) else None
+        return self.map(known) if len(known) == len(expressions) else None
+
+    def map(self, expressions: Sequence[AffineExpr]) -> AffineMap:
+        """These expressions of the inputs' dynamic dimensions as one map."""
+        return AffineMap(0, len(self._symbols), tuple(expressions))
 
     def expression(self, value: SSAValue, dim: int) -> AffineExpr | None:
         """The size of ``value`` along ``dim`` from the inputs' dynamic dimensions; None if it is no expression."""

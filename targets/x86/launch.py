@@ -27,7 +27,7 @@ from crosstile.targets.signature import ARENA_SUFFIX, ENTRY_SUFFIX, ArrayType, H
 from crosstile.targets.x86.available import ASKED_BYTES, allocate, require_memory
 from crosstile.targets.x86.linking import LinkedProgram, ProgramCode
 from crosstile.targets.x86.run import LoadedObject
-from crosstile.targets.x86.workers import Team, team
+from crosstile.targets.x86.workers import Team, team, worthwhile_workers
 
 Array = np.ndarray[Any, np.dtype[Any]]
 ALIGNMENT = 64
@@ -150,6 +150,8 @@ class Plan:
     """Scratch memory for one worker."""
     elements: int
     """The elements of inputs and results together."""
+    workers: int
+    """So many workers at most are worth waking."""
     is_ready: bool = False
     """Whether the kernels that these shapes choose are compiled."""
 
@@ -188,6 +190,7 @@ class HostFunction:
         self._use(self._linked.loaded)
         self._pack = struct.Struct(f"={count + 5}q").pack
         self._types = types
+        self._item_sizes = [rule.dtype.itemsize for rule in (*self.input_rules, *self.output_rules)]
         self._dtypes = [rule.dtype for rule in self.input_rules]
         self._result_dtypes = [rule.dtype for rule in self.output_rules]
         self._plans: dict[tuple[Any, ...], Plan] = {}
@@ -276,10 +279,12 @@ class HostFunction:
                 raise CrosstileError(f"{self.signature.names[at]} is read packed: it must be bound before the call")
             words.append(address_of(self._bound[at].packed) if at in self._bound else 0)
             words += [size for size, known in zip(shape, type_.shape, strict=True) if known is None]
-        elements = sum(prod(shape) for shape in [*shapes, *result_shapes])
+        counts = [prod(shape) for shape in [*shapes, *result_shapes]]
+        size = sum(count * each for count, each in zip(counts, self._item_sizes, strict=True))
         arena_bytes = self._arena_size(*words, 1)
         allocations = list(zip(result_shapes, self._result_dtypes, strict=True))
-        return Plan(result_shapes, [*words, 0, 0, EVERYTHING, 0, 1], allocations, arena_bytes, elements)
+        workers = worthwhile_workers(self.signature.operation_count(shapes), size)
+        return Plan(result_shapes, [*words, 0, 0, EVERYTHING, 0, 1], allocations, arena_bytes, sum(counts), workers)
 
     def empty_results(self, plan: Plan) -> list[Array]:
         """Uninitialised arrays for the results; a CrosstileError if there is no memory for them and for the arena."""

@@ -26,7 +26,7 @@ QuickCall = Callable[[tuple[object, ...], Any], Any]
 """From the arguments and ``out`` (None: a new array) to the result, or None."""
 
 SMALL_ELEMENTS = 1 << 16
-"""Up to so many elements in arguments and results together, one thread is as fast as several."""
+"""Up to so many elements in arguments and results together; the results of more begin at a cache line."""
 
 
 def quick_call(function: HostFunction) -> QuickCall:
@@ -51,7 +51,7 @@ def quick(arguments, out):
         plan = function._plans[{shapes}{"," if inputs == 1 else ""}]
     except (AttributeError, KeyError, TypeError, ValueError):  # no arrays, or none of these shapes so far
         return None
-    if not plan.is_ready or plan.elements > {SMALL_ELEMENTS} or {unfit}:
+    if not plan.is_ready or plan.elements > {SMALL_ELEMENTS} or plan.workers > 1 or {unfit}:
         return None
     if out is None:
         out = empty(plan.result_shapes[0], r0)

@@ -18,6 +18,14 @@ from queue import SimpleQueue
 
 from crosstile.ir.diagnostics import CrosstileError
 
+WORKER_SECONDS = 3e-5
+"""What a worker's share must take to be worth waking it: a task reaches a waiting thread, and its reply the caller,
+within 10 to 20 microseconds."""
+OPERATIONS_PER_SECOND, BYTES_PER_SECOND = 1e11, 2e10
+"""Half of what a core of today does with vectors of 512 bits, and about what it reads or writes beside others."""
+LARGE_BYTES = 1 << 18
+"""If it is not known what a call computes, arguments and results of so many bytes are worth all workers."""
+
 Task = Callable[[int, int], None]
 Reply = BaseException | None
 
@@ -39,6 +47,14 @@ def check_threads(what: str, threads: object) -> int:
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise CrosstileError(f"{what} must be a number from 1 to {MOST_THREADS}, found {threads!r}")
     return threads
+
+
+def worthwhile_workers(operations: int | None, size: int) -> int:
+    """How many workers are worth waking for so many operations (None: not known) on ``size`` bytes."""
+    if operations is None:
+        return 1 if size <= LARGE_BYTES else MOST_THREADS
+    seconds = max(operations / OPERATIONS_PER_SECOND, size / BYTES_PER_SECOND)
+    return max(1, min(MOST_THREADS, int(seconds / WORKER_SECONDS)))
 
 
 class _Helper:

@@ -306,7 +306,7 @@ def test_wrong_threads(add: CompiledFunction, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(
         crosstile.CrosstileError, match="CROSSTILE_NUM_THREADS must be a number from 1 to 1024, found 'many'"
     ):
-        add(numbers(0, 30000, 4), row)
+        add(numbers(0, 300000, 4), row)
 
 
 # Threads

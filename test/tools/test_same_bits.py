@@ -167,3 +167,10 @@ def test_calls_of_several_python_threads_share_the_processors(name: str, monkeyp
     assert not wrong and len(seen) == callers * 20
     assert pool.busy == 0 and pool.made <= 2, "helpers besides the callers: one less than processors"
     assert max(seen) <= callers + 2
+
+
+def test_more_work_on_as_many_elements_is_worth_more_workers():
+    sums = compiled("row sum").host_function.keep_plan([np.zeros((400, 400), np.float32)])
+    products = compiled("matmul f32").host_function.keep_plan([np.zeros((230, 230), np.float32)] * 2)
+    assert sums.elements > products.elements
+    assert sums.workers == 1 < products.workers

@@ -33,6 +33,7 @@
 // CHECK-LABEL: func.func @main(%x: memref<?x?xf32>, %w: memref<?x?xf32>, %v: memref<?xf32>, %{{.*}}: memref<?x?xf32>)
 // CHECK-SAME:    crosstile.inputs = 3 : index
 // CHECK-SAME:    crosstile.result_shapes = [affine_map<()[s0, s1, s2, s3, s4] -> (s0, s3)>]
+// CHECK-SAME:    crosstile.operations = [affine_map<()[s0, s1, s2, s3, s4] -> (2, s0, s3, s1)>, affine_map<()[s0, s1, s2, s3, s4] -> (2, s0, s3)>]
 // CHECK:         cf.assert %{{.*}}, "dimension 0 of argument 2 ('v') must be dimension 1 of argument 1 ('w')"
 // CHECK:         %[[ROWS:.*]] = memref.dim %w, %{{.*}}
 // CHECK:         %[[COLUMNS:.*]] = memref.dim %x, %{{.*}}

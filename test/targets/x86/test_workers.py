@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from crosstile.targets.x86.workers import Pool, default_threads
+from crosstile.targets.x86.workers import MOST_THREADS, Pool, default_threads, worthwhile_workers
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,23 @@ def test_errors_come_back_when_all_parts_are_done():
             team.run(task)
     assert sorted(done) == [0, 0, 2, 2, 3, 3]
     assert pool.busy == 0
+
+
+@pytest.mark.parametrize(
+    "operations, size, workers",
+    [
+        (0, 0, 1),
+        (2 * 128**3, 3 * 4 * 128**2, 1),  # 30 microseconds
+        (2 * 512**3, 3 * 4 * 512**2, 89),  # more than any machine of today lets it have
+        (10**6, 1 << 20, 1),
+        (10**6, 1 << 24, 27),  # memory bounds it
+        (10**15, 1, MOST_THREADS),
+        (None, 1 << 18, 1),
+        (None, (1 << 18) + 1, MOST_THREADS),
+    ],
+)
+def test_workers_are_woken_for_work_that_is_worth_it(operations: int | None, size: int, workers: int):
+    assert worthwhile_workers(operations, size) == workers
 
 
 def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch):
