@@ -32,11 +32,14 @@ KnownT = TypeVar("KnownT")
 
 
 class ProgramOnDemand:
-    """The program in the file ``path``, written at level ``start``, for the machine ``target``."""
+    """The program in the file ``path``, written at level ``start``, for the machine ``target``.
 
-    def __init__(self, path: PathLike[str], target: str, start: str, entry: str | None):
+    ``bound``: its weights are packed ahead of calls.
+    """
+
+    def __init__(self, path: PathLike[str], target: str, start: str, entry: str | None, bound: bool = False):
         self.source, text = read_source(path)
-        self._request = Request(self.source, text, target, start, entry)
+        self._request = Request(self.source, text, target, start, entry, bound)
         self._cache = object_cache()
         self._key = None if self._cache is None else self._request.key()
 

@@ -108,6 +108,9 @@ def _run(argv: list[str]) -> int:
         help="run nn, nest, tile, mma or hardware in NumPy instead of machine code",
     )
     parser.add_argument("--repeat", metavar="N", help="time so many runs, after one that is not timed")
+    parser.add_argument(
+        "--bind", action="store_true", help="pack the arguments marked {nn.weight} once, ahead of the runs"
+    )
     arguments = parser.parse(argv)
     if arguments.help:
         write_output(None, parser.format_help())
@@ -120,12 +123,18 @@ def _run(argv: list[str]) -> int:
         from crosstile.tools.arguments import program_inputs
         from crosstile.tools.on_demand import ProgramOnDemand
 
-        program = ProgramOnDemand(GivenPath(arguments.input), arguments.target, arguments.start, arguments.entry)
+        program = ProgramOnDemand(
+            GivenPath(arguments.input), arguments.target, arguments.start, arguments.entry, arguments.bind
+        )
         inputs = program_inputs(arguments, program.parameters)
         if arguments.level is None and program.machine.warp_lanes is not None:
+            if arguments.bind:
+                raise UsageError(
+                    f"--bind packs weights for cores of a CPU: kernels of {arguments.target} take them as they are"
+                )
             report, results = _run_device(program, inputs)
         elif arguments.level is None:
-            report, results = _run_compiled(program, inputs, threads, repeat)
+            report, results = _run_compiled(program, inputs, threads, repeat, arguments.bind)
         else:
             report, results = _run_level(program, inputs, arguments, threads)
     if arguments.outputs is not None:
@@ -140,6 +149,8 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         raise UsageError("level 'llvm' does not run in NumPy: without --level it runs as machine code")
     if arguments.level is not None and arguments.repeat is not None:
         raise UsageError("--repeat and --level cannot be combined: a level in NumPy is not timed")
+    if arguments.bind and arguments.level is not None:
+        raise UsageError("--bind and --level cannot be combined: a level in NumPy is given its weights as they are")
     if arguments.sample is not None and arguments.level not in SAMPLES:
         raise UsageError(f"--sample is for --level {' and --level '.join(SAMPLES)}, whose kernels have instances")
     if arguments.outputs == "-":
@@ -149,7 +160,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
 
 
 def _run_compiled(
-    program: ProgramOnDemand, inputs: list[Array], threads: int | None, repeat: int | None
+    program: ProgramOnDemand, inputs: list[Array], threads: int | None, repeat: int | None, bind: bool
 ) -> tuple[Report, list[Array]]:
     from crosstile.targets.x86.peak import measured_peak
     from crosstile.tools.api import choose_workers
@@ -157,12 +168,19 @@ def _run_compiled(
 
     with Progress("compiling"):
         compiled = program.compile()
-    function = compiled.function
-    plan = function.keep_plan(inputs)
+    function, given, begin = compiled.function, inputs, perf_counter()
+    weights = function.signature.weights if bind else {}
+    if bind:
+        if not weights:
+            raise UsageError("--bind packs weights, and no argument of the program is marked {nn.weight}")
+        function = function.bind({position: inputs[position] for position in weights.values()})
+        given = [array for position, array in enumerate(inputs) if position not in weights.values()]
+    packed = perf_counter() - begin
+    plan = function.keep_plan(given)
     results = function.empty_results(plan)
     workers = choose_workers(threads, plan)
     with Progress("running"):
-        times = _times(lambda: function.run(plan, inputs, results, workers), repeat)
+        times = _times(lambda: function.run(plan, given, results, workers), repeat)
     phases = dict(compiled.seconds)
     report: Report = {
         **_description(program, inputs, results),
@@ -171,6 +189,8 @@ def _run_compiled(
         "compile_seconds": {**phases, "total": sum(phases.values())},
         "seconds": {"best": min(times), "median": median(times), "runs": len(times)},
     }
+    if weights:
+        report["bound"] = {"weights": list(weights), "seconds": packed}
     operations = program.operations([array.shape for array in inputs])
     report["operations"] = operations
     if operations:
@@ -284,6 +304,9 @@ def _text(report: Report) -> str:
     if "kernels" in report:
         lines.append(f"  kernels  {', '.join(report['kernels']) or 'none'}")
         lines += _compile_lines(report["compile_seconds"])
+    if "bound" in report:
+        names, spent = ", ".join(report["bound"]["weights"]), duration(report["bound"]["seconds"])
+        lines.append(f"  bound    {names}: packed once, in {spent}")
     seconds = report["seconds"]
     if "device" in report:
         where = report["device"]

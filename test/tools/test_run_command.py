@@ -22,6 +22,13 @@ ADD = """func.func @main(%x: tensor<?x4xf32>, %y: tensor<4xf32>) -> tensor<?x4xf
   func.return %z : tensor<?x4xf32>
 }
 """
+LINEAR = """func.func @main(
+    %x: tensor<?x?xf32> {nn.dims = ["M", "K"]}, %w: tensor<?x?xf32> {nn.weight, nn.dims = ["K", "N"]})
+    -> tensor<?x?xf32> {
+  %y = nn.matmul %x, %w accumulate f32 : tensor<?x?xf32>, tensor<?x?xf32>
+  func.return %y : tensor<?x?xf32>
+}
+"""
 
 
 @pytest.fixture
@@ -55,6 +62,19 @@ def test_reports_shapes_time_speed_share_of_peak_and_phases():
     assert report["gflops"] == pytest.approx(report["operations"] / report["seconds"]["best"] / 1e9)
     assert report["share_of_peak"] == pytest.approx(report["gflops"] / report["peak_gflops"])
     assert {"read", "nn-to-nest", "fuse", "tile-to-mma", "codegen", "load"} <= set(report["compile_seconds"])
+
+
+def test_bound_weights_are_packed_ahead_and_change_no_bit(tmp_path: Path):
+    program = tmp_path / "linear.mlir"
+    program.write_text(LINEAR)
+    command = [main, program, "--dim", "M=3", "--dim", "N=70", "--dim", "K=9", "--outputs"]
+    plain = call(*command, tmp_path / "plain.npz")
+    bound = call(*command, tmp_path / "bound.npz", "--bind")
+    assert plain.code == bound.code == 0, bound.err
+    assert "bound    w: packed once, in" in bound.out and "bound" not in plain.out
+    assert np.array_equal(arrays(tmp_path / "plain.npz"), arrays(tmp_path / "bound.npz"))
+    report = json.loads(call(*command[:-1], "--bind", "--json").out)
+    assert report["bound"]["weights"] == ["w"] and report["operations"] == 2 * 3 * 70 * 9
 
 
 def test_prints_the_same_for_people():
@@ -159,6 +179,8 @@ def test_wrong_input_files(add: Path, tmp_path: Path):
         (["--dim", "d0_0=3", "--sample", "2"], ["--sample is for --level tile and --level mma"]),
         (["--dim", "d0_0=3", "--level", "llvm"], ["level 'llvm' does not run in NumPy"]),
         (["--dim", "d0_0=3", "--level", "nn", "--repeat", "2"], ["--repeat and --level cannot be combined"]),
+        (["--dim", "d0_0=3", "--level", "nn", "--bind"], ["--bind and --level cannot be combined"]),
+        (["--dim", "d0_0=3", "--bind"], ["no argument of the program is marked {nn.weight}"]),
         (["--dim", "d0_0=3", "--threads", "100000"], ["threads must be a number from 1 to 1024, found 100000"]),
         (["--dim", "d0_0=3", "--outputs", "-"], ["--outputs needs a file"]),
         (["--dim", "d0_0=3", "--inputs", "x.npz"], ["--inputs and --dim cannot be combined"]),
