@@ -14,7 +14,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -169,7 +169,7 @@ def _run_compiled(
     with Progress("compiling"):
         compiled = program.compile()
     function, given, begin = compiled.function, inputs, perf_counter()
-    weights = function.signature.weights if bind else {}
+    weights: Mapping[str, int] = function.signature.weights if bind else {}
     if bind:
         if not weights:
             raise UsageError("--bind packs weights, and no argument of the program is marked {nn.weight}")

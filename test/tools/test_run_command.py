@@ -67,13 +67,13 @@ def test_reports_shapes_time_speed_share_of_peak_and_phases():
 def test_bound_weights_are_packed_ahead_and_change_no_bit(tmp_path: Path):
     program = tmp_path / "linear.mlir"
     program.write_text(LINEAR)
-    command = [main, program, "--dim", "M=3", "--dim", "N=70", "--dim", "K=9", "--outputs"]
-    plain = call(*command, tmp_path / "plain.npz")
-    bound = call(*command, tmp_path / "bound.npz", "--bind")
+    command: list[str | Path] = [program, "--dim", "M=3", "--dim", "N=70", "--dim", "K=9", "--outputs"]
+    plain = call(main, *command, tmp_path / "plain.npz")
+    bound = call(main, *command, tmp_path / "bound.npz", "--bind")
     assert plain.code == bound.code == 0, bound.err
     assert "bound    w: packed once, in" in bound.out and "bound" not in plain.out
     assert np.array_equal(arrays(tmp_path / "plain.npz"), arrays(tmp_path / "bound.npz"))
-    report = json.loads(call(*command[:-1], "--bind", "--json").out)
+    report = json.loads(call(main, *command[:-1], "--bind", "--json").out)
     assert report["bound"]["weights"] == ["w"] and report["operations"] == 2 * 3 * 70 * 9
 
 
