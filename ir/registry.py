@@ -86,6 +86,12 @@ PASSES: tuple[PassRow, ...] = (
         "what computes a factor of a product into the product's kernel",
     ),
     PassRow(
+        "collapse-dimensions",
+        "crosstile.passes.collapse_dimensions:CollapseDimensionsPass",
+        "nest",
+        "dimensions that lie one after the other walked as one",
+    ),
+    PassRow(
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
     ),
     PassRow(

@@ -1,6 +1,6 @@
 """The explicit list of passes for CPUs, level by level; every CPU family shares it, their rows differ.
 
-nn --decompose, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-factors--> nest
+nn --decompose, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-factors, collapse-dimensions--> nest
    --offset-signs, pack-weights, choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
    --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math--> hardware
    --convert-scf-to-cf, convert-to-llvm--> llvm
@@ -12,7 +12,15 @@ LEVELS = ("nn", "nest", "tile", "mma", "hardware", "llvm")
 """The levels of a CPU program, from the highest to the lowest."""
 
 STEPS: dict[str, tuple[str, ...]] = {
-    "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "fuse-attention", "fuse-factors{target=TARGET}"),
+    "nest": (
+        "decompose",
+        "canonicalize",
+        "nn-to-nest",
+        "fuse",
+        "fuse-attention",
+        "fuse-factors{target=TARGET}",
+        "collapse-dimensions",
+    ),
     "tile": (
         "offset-signs{target=TARGET}",
         "pack-weights{target=TARGET arguments=BOUND}",

@@ -46,7 +46,7 @@ from crosstile.dialects.packing import memref_of_tensor
 from crosstile.ir.index_math import Index
 from crosstile.lowering.driver import Lowering, Rule, keep
 from crosstile.lowering.hoisting import Hoister
-from crosstile.lowering.nest_to_tile.host_sizes import Dimension, HostSizes, dynamic_dims
+from crosstile.lowering.nest_to_tile.host_sizes import Computed, Dimension, HostSizes, dynamic_dims
 from crosstile.lowering.nest_to_tile.kernel import lower_kernel_body
 
 COMPARISONS = {"<=": "sle", "<": "slt", ">=": "sge", ">": "sgt", "==": "eq"}
@@ -123,6 +123,8 @@ class HostLowering:
             for value, destination in zip(returned.operands, destinations, strict=True):
                 if isinstance(value.owner, KernelOp) and value not in self._destinations:
                     self._destinations[value] = destination
+                elif isinstance(value.owner, tensor.ExpandShapeOp) and value not in self._destinations:
+                    self._expand_into(value.owner, destination, lowering)
             self._returned = destinations
             lowering.lower_ops(op.body.block)
         self.sizes.insert_checks(block, op.location)
@@ -137,6 +139,21 @@ class HostLowering:
             lowering.insert(kernel)
         self.kernels = []
         lowering.insert(new)
+
+    def _expand_into(self, op: tensor.ExpandShapeOp, destination: SSAValue, lowering: Lowering) -> None:
+        """Let a kernel whose result is only expanded write where the expanded result is returned."""
+        source = op.src
+        if not isinstance(source.owner, KernelOp) or len(list(source.uses)) != 1:
+            return
+        type_ = cast(MemRefType, memref_type(source.type))
+        if len(dynamic_dims(type_)) > 1:
+            return
+        self._destinations[op.result] = destination
+        self._destinations[source] = self._view(destination, type_, self._inferred(destination, type_), lowering)
+
+    def _inferred(self, source: SSAValue, type_: MemRefType) -> dict[int, Computed]:
+        """The one size of ``type_`` that is not known, if there is one: the elements of ``source`` over the others."""
+        return {dim: self.sizes.inferred(source, type_) for dim in dynamic_dims(type_)}
 
     def _result_shape(self, lowering: Lowering, value: SSAValue) -> AffineMap:
         shape = self.sizes.result_shape(lowering.value(value))
@@ -212,13 +229,22 @@ class HostLowering:
         type_ = cast(MemRefType, memref_type(op.results[0].type))
         dynamic = dynamic_dims(type_)
         if len(dynamic) == 1:
-            computed = {dynamic[0]: self.sizes.inferred(source, type_)}
+            computed = self._inferred(source, type_)
         elif isinstance(op, tensor.CollapseShapeOp):
             groups = [[dim.value.data for dim in group] for group in op.reassociation]
             computed = {dim: self.sizes.product(source, groups[dim]) for dim in dynamic}
         else:
             given = lowering.flatten(op.operands[1:])
             computed = {dim: self.sizes.computed(size) for dim, size in zip(dynamic, given, strict=True)}
+        result = self._view(source, type_, computed, lowering)
+        if (destination := self._destinations.get(op.results[0])) is not None:
+            for dim, size in computed.items():
+                self.sizes.record(destination, dim, size)
+            result = destination
+        lowering.replace(op, result)
+
+    def _view(self, source: SSAValue, type_: MemRefType, computed: dict[int, Computed], lowering: Lowering) -> SSAValue:
+        """The memory ``source`` as a ``type_``, whose sizes are known or ``computed``."""
         sizes = [computed[dim].value if dim in computed else size for dim, size in enumerate(type_.get_shape())]
         strides: list[Index] = [1]
         for size in reversed(sizes[1:]):
@@ -227,7 +253,7 @@ class HostLowering:
         result = lowering.insert(view).result
         for dim, size in computed.items():
             self.sizes.record(result, dim, size)
-        lowering.replace(op, result)
+        return result
 
     # Launches
 

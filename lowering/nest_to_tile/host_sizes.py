@@ -127,6 +127,8 @@ class HostSizes:
         if rest == 0:
             return Computed(0, AffineExpr.constant(0))
         count = self.product(source, range(len(_shape(source))))
+        if rest == 1:
+            return count
         expression = None if count.expression is None else count.expression // rest
         return Computed(self.index.floor_div(count.value, rest), expression)
 
