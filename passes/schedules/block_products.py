@@ -19,7 +19,7 @@ from crosstile.dialects.nest.contraction_roles import ContractionRoles
 from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
 from crosstile.passes.schedules.alignment import ALIGNMENT, rows_guard
 from crosstile.passes.schedules.register_tiles import round_up
-from crosstile.targets.model import ELEMENT_BITS, Machine, MmaIntrinsic, UnknownNameError
+from crosstile.targets.model import ELEMENT_BITS, Home, Machine, MmaIntrinsic, UnknownNameError
 
 STEP_BYTES = 128
 """Bytes of k that are staged at once: a row of the widest swizzle."""
@@ -44,14 +44,15 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
 
     Without ``m``, a vector times a matrix, there is nothing to gain from blocks: that too is an UnknownNameError.
     """
-    rows = _instructions(roles, machine)
+    rows = _instructions(axes, roles, machine)
     if roles.m is None or not rows:
         raise UnknownNameError(f"machine {machine.name} has no blocks for {roles.factors}")
     result: list[GuardedScheduleAttr] = []
     for few, most_rows in _row_classes(roles.m):
         tile = _tile(roles, rows, most_rows)
+        from_scratch = Home.REGISTER not in tile.intrinsic.rhs.homes
         for copy_guard, aligned, role in _copy_classes(axes, roles, machine):
-            schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
+            schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role and from_scratch)
             result.append(GuardedScheduleAttr(GuardAttr((*few, *copy_guard)), ScheduleAttr(schedule)))
     return result
 
@@ -80,10 +81,17 @@ def _copy_classes(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -
     return [aligned, ((), None, False)] if guard else [aligned]
 
 
-def _instructions(roles: ContractionRoles, machine: Machine) -> list[MmaIntrinsic]:
+def _along_k(axes: KernelAxes, roles: ContractionRoles) -> bool:
+    """Whether k is contiguous in the memory of both factors: instructions that read scratch want it but for 16 bits."""
+    return all(axes.of_operand(roles.nest, position)[-1] == roles.k for position in (roles.lhs, roles.rhs))
+
+
+def _instructions(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[MmaIntrinsic]:
     """The instructions for the product's types of the fastest kind; they differ in n."""
     wanted = (*roles.factors, str(roles.element))
     rows = [row for row in machine.intrinsics if (row.lhs.element, row.rhs.element, row.accumulator.element) == wanted]
+    if not _along_k(axes, roles):
+        rows = [row for row in rows if Home.REGISTER in row.rhs.homes or ELEMENT_BITS[row.rhs.element] == 16]
     best = max((row.operations * row.rate for row in rows), default=0.0)
     return [row for row in rows if row.operations * row.rate >= best * 0.99]
 

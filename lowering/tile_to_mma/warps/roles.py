@@ -63,7 +63,7 @@ def lower_parallel(op: tile.ParallelOp, lowering: WarpLowering) -> None:
             for inner in list(op.body.block.ops)[:-1]:
                 lowering.lower_op(inner)
             release_held(lowering)
-        groups = lowering.warps // COPYING_WARPS
+        groups = -(-lowering.warps // COPYING_WARPS)
         registers = (REGISTERS - COPYING_REGISTERS) // groups // 8 * 8
         roles = [
             Role("load", COPYING_WARPS, COPYING_REGISTERS, Region(load)),

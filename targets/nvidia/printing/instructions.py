@@ -13,6 +13,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from crosstile.dialects.nvvm import copies, matrices, synchronisation, warpgroup
 from crosstile.dialects.nvvm.special import SPECIAL
 from crosstile.ir.diagnostics import CrosstileError
+from crosstile.targets.nvidia.printing.bytes import is_bytes, join, split
 from crosstile.targets.nvidia.printing.control import may_overwrite
 from crosstile.targets.nvidia.printing.registers import BITS, Text, members, register_class
 
@@ -51,6 +52,8 @@ def access_types(type_: Attribute) -> tuple[int, str]:
     """How many registers an access moves, and their class: neighbours of 16 bits go as words of 32."""
     parts = members(type_)
     kind = register_class(parts[0])
+    if is_bytes(type_):
+        return (1, "h") if len(parts) == 2 else (len(parts) // 4, "r")
     if kind == "h" and len(parts) > 1:
         return len(parts) // 2, "r"
     return len(parts), kind
@@ -71,7 +74,9 @@ def print_load(op: llvm.LoadOp, text: Text) -> None:
     name = ".b8" if narrow else access_name(count, kind)
     operand = group(words) if count > 1 else words[0]
     text.line(f"ld{space_of(op.ptr)}{name} {operand}, {text.address(op.ptr)}")
-    if words != list(found):
+    if is_bytes(result.type):
+        split(words, found, text)
+    elif words != list(found):
         for number, word in enumerate(words):
             text.line(f"mov.b32 {group(found[2 * number : 2 * number + 2])}, {word}")
 
@@ -82,7 +87,9 @@ def print_store(op: llvm.StoreOp, text: Text) -> None:
     given = list(text.registers(op.value))
     if len(given) != count:
         words = [text.register(kind) for _ in range(count)]
-        for number, word in enumerate(words):
+        if is_bytes(op.value.type):
+            join(given, words, text)
+        for number, word in enumerate(() if is_bytes(op.value.type) else words):
             text.line(f"mov.b32 {word}, {group(given[2 * number : 2 * number + 2])}")
         given = words
     narrow = op.value.type == i8

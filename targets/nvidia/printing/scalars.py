@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from xdsl.dialects import arith, llvm
 from xdsl.dialects.builtin import BFloat16Type, Float16Type, Float32Type, IndexType, VectorType, i8
 from xdsl.ir import Operation, SSAValue
+from xdsl.utils.hints import isa
 
 from crosstile.ir.diagnostics import CrosstileError
+from crosstile.targets.nvidia.printing.bytes import is_bytes, join, split
 from crosstile.targets.nvidia.printing.registers import BITS, Text, register_class, suffix
 
 Rule = Callable[[Operation, Text], None]
@@ -358,14 +360,17 @@ def float_to_integer(op: Operation, text: Text) -> None:
 def bitcast(op: Operation, text: Text) -> None:
     """The same bits: a move between classes, or words and their parts."""
     source, result = op.operands[0], op.results[0]
-    if isinstance(source.type, VectorType):
+    if isa(source.type, VectorType):
         _pack(source, result, text)
-    elif isinstance(result.type, VectorType):
+    elif isa(result.type, VectorType):
         if all(use.operation.name == "nvvm.mma.sync" for use in result.uses):
             text.alias(result, text.registers(source))
             return
         word = text.get(source)
         parts = text.define(result)
+        if is_bytes(result.type):
+            split([word], parts, text)
+            return
         text.line(f"mov.b{BITS[register_class(source.type)]} {{{', '.join(parts)}}}, {word}")
     elif register_class(source.type) == register_class(result.type):
         text.alias(result, text.registers(source))
@@ -383,6 +388,9 @@ def _pack(source: SSAValue, result: SSAValue, text: Text) -> None:
     parts = text.registers(source)
     if len(parts) == 1:
         text.alias(result, parts)
+        return
+    if is_bytes(source.type):
+        join(parts, [text.one(result)], text)
         return
     text.line(f"mov.b{BITS[register_class(result.type)]} {text.one(result)}, {{{', '.join(parts)}}}")
 

@@ -1,0 +1,54 @@
+"""The unchanged examples are right on NVIDIA's GPUs, at every level and as the PTX that the simulator executes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command import call
+
+import crosstile
+from crosstile.tools.check import main
+
+EXAMPLES = Path(crosstile.__path__[0]) / "examples"
+ROWS = ("--dim", "M=5", "--dim", "N=9")
+SIZES = (*ROWS, "--dim", "K=7")
+ALIGNED = ("--dim", "M=66", "--dim", "N=16", "--dim", "K=72")
+CASES = [
+    ("attention.mlir", ("--dim", "B=1", *ROWS)),
+    ("batch_matmul.mlir", ("--dim", "B=2", *ROWS)),
+    ("broadcast_chain.mlir", ROWS),
+    ("conv2d.mlir", ("--dim", "N=1", "--dim", "H=1", "--dim", "W=2")),
+    ("digits/digits.mlir", ("--dim", "N=3")),
+    ("encoder.mlir", ("--dim", "S=5")),
+    ("gelu.mlir", ROWS),
+    ("layer_norm.mlir", ROWS),
+    ("matmul.mlir", SIZES),
+    ("matmul_bf16.mlir", SIZES),
+    ("matmul_bf16.mlir", ALIGNED),
+    ("matmul_bf16.mlir", ("--dim", "M=3", "--dim", "N=8", "--dim", "K=0")),
+    ("matmul_bias_gelu.mlir", SIZES),
+    ("matmul_int8.mlir", SIZES),
+    ("matmul_int8.mlir", ALIGNED),
+    ("matmul_transposed.mlir", SIZES),
+    ("mlp.mlir", ("--dim", "N=3")),
+    ("rms_norm.mlir", ROWS),
+    ("row_sum.mlir", ROWS),
+    ("softmax.mlir", ROWS),
+]
+
+
+def test_every_example_is_checked():
+    found = {str(path.relative_to(EXAMPLES)) for path in [*EXAMPLES.glob("*.mlir"), *EXAMPLES.glob("digits/*.mlir")]}
+    assert found == {name for name, _ in CASES}
+
+
+@pytest.mark.parametrize("target", ["nvidia-sm_80", "nvidia-sm_90a"])
+@pytest.mark.parametrize(("name", "dims"), CASES)
+def test_examples_are_right_as_ptx(name: str, dims: tuple[str, ...], target: str):
+    result = call(main, EXAMPLES / name, *dims, "--target", target, "--json")
+    assert result.code == 0, result.out + result.err
+    report = json.loads(result.out)
+    assert [level["level"] for level in report["levels"]] == ["nn", "nest", "tile", "mma", "PTX"]
+    assert report["right"] and all(level["right"] for level in report["levels"])
