@@ -51,8 +51,8 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
     for few, most_rows in _row_classes(roles.m):
         tile = _tile(roles, rows, most_rows)
         from_scratch = Home.REGISTER not in tile.intrinsic.rhs.homes
-        for copy_guard, aligned, role in _copy_classes(axes, roles, machine):
-            schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role and from_scratch)
+        for copy_guard, aligned, role in _copy_classes(axes, roles, machine, from_scratch):
+            schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
             result.append(GuardedScheduleAttr(GuardAttr((*few, *copy_guard)), ScheduleAttr(schedule)))
     return result
 
@@ -67,18 +67,26 @@ def _row_classes(m: Axis) -> list[tuple[Guard, int | None]]:
     return [((Comparison(m.name, "<=", FEW_ROWS),), FEW_ROWS), ((), None)]
 
 
-def _copy_classes(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[tuple[Guard, int | None, bool]]:
+def _copy_classes(
+    axes: KernelAxes, roles: ContractionRoles, machine: Machine, from_scratch: bool
+) -> list[tuple[Guard, int | None, bool]]:
     """What is known of rows: aligned, and copied in whole blocks by a role of its own if the machine can; or nothing.
 
-    A copy of a block walks along both factors' memory as it lies, so it cannot read through a window.
+    A role is for instructions that read scratch. A copy of a block walks along both factors' memory as it lies, so it
+    cannot read through a window, and it needs an array that has elements.
     """
     guard = rows_guard(axes, ALIGNMENT)
     if guard is None:
         return [((), None, False)]
     along = [entry for position in (roles.lhs, roles.rhs) for entry in axes.of_operand(roles.nest, position)]
     plain = all(entry is None or isinstance(entry, Axis) for entry in along)
-    aligned = (guard, ALIGNMENT, plain and machine.block_copy_bytes == ALIGNMENT)
-    return [aligned, ((), None, False)] if guard else [aligned]
+    found: list[tuple[Guard, int | None, bool]] = []
+    if from_scratch and plain and machine.block_copy_bytes == ALIGNMENT and roles.k.size != 0:
+        some = () if roles.k.size else (Comparison(roles.k.name, ">=", 1),)
+        found.append(((*guard, *some), ALIGNMENT, True))
+    if not found or (found[0][0] and not guard):
+        found.append((guard, ALIGNMENT, False))
+    return [*found, ((), None, False)] if guard else found
 
 
 def _along_k(axes: KernelAxes, roles: ContractionRoles) -> bool:

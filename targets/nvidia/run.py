@@ -115,7 +115,7 @@ class _Session:
         if launch is not None:
             self.device.launch(kernel.ptx, launch)
             for owner, address in self.resident.values():
-                if owner.flags.writeable:
+                if owner.flags.writeable and owner.size:
                     self.device.download(address, owner)
         self.resident.clear()
         return ()
