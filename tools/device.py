@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from crosstile.targets.model import Machine
 
 
+MOST_SIMULATED = 10**9
+"""Operations; a product on tensor cores of so many takes the simulator some minutes, plain arithmetic longer."""
+
+
 class DeviceKernels(Mapping[str, CompiledKernel]):
     """The kernels of a program by name, each compiled when it is asked for. ``seconds`` is what that took."""
 
@@ -61,12 +65,20 @@ class DeviceKernels(Mapping[str, CompiledKernel]):
         return CompiledKernel(emit(lowered), plan_of(function))
 
 
-def open_device(machine: Machine) -> tuple[Device, str]:
-    """The GPU if there is one for ``machine``, else the simulator; and where kernels run, in a few words."""
+def open_device(machine: Machine, operations: int = 0) -> tuple[Device, str]:
+    """The GPU if there is one for ``machine``, else the simulator; and where kernels run, in a few words.
+
+    Raises :class:`CrosstileError` for a program of more ``operations`` than the simulator gets through in minutes.
+    """
     try:
         device = CudaDevice()
         device.check_target(machine.cpu)
     except CrosstileError as error:
+        if operations > MOST_SIMULATED:
+            raise CrosstileError(
+                f"{error.message}, and {operations:.2g} operations are too many for the simulator: up to "
+                f"{MOST_SIMULATED:.0e} take minutes; give smaller sizes"
+            ) from error
         return SimulatedDevice(machine.cpu), f"simulated: {error.message}"
     return device, device.name
 

@@ -217,7 +217,7 @@ class Judge:
         """The kernels run by a GPU, or by the simulator instruction by instruction."""
         from crosstile.tools.device import open_device, run_on_device
 
-        device, where = open_device(self.program.machine)
+        device, where = open_device(self.program.machine, self.operations)
         results = run_on_device(self.program, self.inputs, device)
         everything = [np.ones(result.shape, np.bool_) for result in results]
         return self._verdict(DEVICE, results, everything, begin, remarks=[where])

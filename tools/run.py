@@ -206,9 +206,10 @@ def _run_device(program: ProgramOnDemand, inputs: list[Array]) -> tuple[Report, 
     """On the GPU of this machine, or else in the simulator, whose time says nothing of a GPU's."""
     from crosstile.tools.device import DeviceKernels, open_device, run_on_device
 
+    operations = program.operations([array.shape for array in inputs])
+    device, where = open_device(program.machine, operations or 0)
     with Progress("compiling"):
         kernels = DeviceKernels(program.program)
-    device, where = open_device(program.machine)
     begin = perf_counter()
     with Progress(f"running on {where}"):
         results = run_on_device(program.program, inputs, device, kernels)
@@ -220,7 +221,7 @@ def _run_device(program: ProgramOnDemand, inputs: list[Array]) -> tuple[Report, 
         "compile_seconds": {**phases, "total": sum(phases.values())},
         "seconds": {"best": spent, "median": spent, "runs": 1},
         "device": where,
-        "operations": program.operations([array.shape for array in inputs]),
+        "operations": operations,
     }
     return report, results
 

@@ -10,6 +10,7 @@ from command import call
 
 import crosstile
 from crosstile.tools.check import main
+from crosstile.tools.run import main as run
 
 EXAMPLES = Path(crosstile.__path__[0]) / "examples"
 ROWS = ("--dim", "M=5", "--dim", "N=9")
@@ -52,3 +53,9 @@ def test_examples_are_right_as_ptx(name: str, dims: tuple[str, ...], target: str
     report = json.loads(result.out)
     assert [level["level"] for level in report["levels"]] == ["nn", "nest", "tile", "mma", "PTX"]
     assert report["right"] and all(level["right"] for level in report["levels"])
+
+
+def test_what_the_simulator_would_take_hours_for_is_refused():
+    sizes = ("--dim", "M=4096", "--dim", "N=4096", "--dim", "K=4096")
+    result = call(run, EXAMPLES / "matmul_bf16.mlir", *sizes, "--target", "nvidia-sm_90a")
+    assert result.code == 1 and "too many for the simulator" in result.err and "Traceback" not in result.err
