@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MOST_SIMULATED = 10**9
-"""Operations; a product on tensor cores of so many takes the simulator some minutes, plain arithmetic longer."""
+"""Operations: at 0.4 s for 3e7 on wgmma and 2 s on mma.sync, so many take a minute, and plain arithmetic far longer."""
 
 
 class DeviceKernels(Mapping[str, CompiledKernel]):
@@ -76,8 +76,8 @@ def open_device(machine: Machine, operations: int = 0) -> tuple[Device, str]:
     except CrosstileError as error:
         if operations > MOST_SIMULATED:
             raise CrosstileError(
-                f"{error.message}, and {operations:.2g} operations are too many for the simulator: up to "
-                f"{MOST_SIMULATED:.0e} take minutes; give smaller sizes"
+                f"{error.message}, and {operations:.2g} operations are too many for the simulator: it takes "
+                f"up to {MOST_SIMULATED:.0e}; give smaller sizes"
             ) from error
         return SimulatedDevice(machine.cpu), f"simulated: {error.message}"
     return device, device.name

@@ -296,6 +296,8 @@ def _entry(module: ModuleOp, name: str | None, alone: bool = False) -> str:
 
 def find_function(module: ModuleOp, name: str) -> func.FuncOp:
     """The function called ``name``."""
+    if not name:
+        raise CrosstileError("the module has kernels only, and no function that launches them", module.location)
     for op in module.ops:
         if isinstance(op, func.FuncOp) and op.sym_name.data == name:
             return op

@@ -240,6 +240,8 @@ def _run_level(
 ) -> tuple[Report, list[Array]]:
     from crosstile.tools.evaluate import evaluate_level
 
+    if arguments.level == "hardware" and program.machine.warp_lanes is not None:
+        raise UsageError("level 'hardware' of a GPU's program does not run in NumPy: without --level its PTX runs")
     program.program.at(arguments.level)
     operations = program.operations([array.shape for array in inputs])
     sample = sample_size(arguments.sample, arguments.level, operations or 0)

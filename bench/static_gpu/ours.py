@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.emit import emit
 from crosstile.targets.nvidia.launch import plan_of
@@ -35,7 +36,6 @@ func.func @main(%q: tensor<?x8x?x64xbf16> {nn.dims = ["B", "_", "M", "_"]},
 SOURCES = {"gemm": MATMUL, "softmax": SOFTMAX, "attention": ATTENTION}
 NAMES = {"gemm": "matmul", "softmax": "softmax", "attention": "attention"}
 """How the kernel that is meant is called."""
-ALIGNED = "crosstile.alignment"
 
 
 @dataclass(frozen=True)
@@ -68,5 +68,5 @@ def compile_kernel(row: str) -> Compiled:
 
 
 def _is_aligned(op: object) -> bool:
-    attribute = getattr(op, "attributes", {}).get(ALIGNED)
+    attribute = getattr(op, "attributes", {}).get(ALIGNMENT)
     return attribute is not None and attribute.value.data > 1

@@ -41,6 +41,7 @@ from crosstile.dialects.mma.roles import Role
 from crosstile.dialects.mma.types import GROUPS
 from crosstile.dialects.nvvm.special import BlockIdXOp, BlockIdYOp, BlockIdZOp, GridDimXOp
 from crosstile.dialects.nvvm.synchronisation import SetMaxRegisterOp
+from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value, static_size
 from crosstile.lowering.loops import run_if
@@ -62,7 +63,7 @@ from crosstile.lowering.mma_to_nvvm.tensor_maps import size_recipe
 from crosstile.targets.model import machine
 
 GRID, SHARED_BYTES, ARGUMENTS = "crosstile.grid", "crosstile.shared", "crosstile.arguments"
-ALIGNMENT, TENSOR_MAPS = "crosstile.alignment", "crosstile.tensor_maps"
+TENSOR_MAPS = "crosstile.tensor_maps"
 """Attributes of a kernel's function that tell how it is launched; docs/nvidia.md explains them."""
 REGISTERS_OF_A_BLOCK = 65536
 """32-bit registers of a multiprocessor (CUDA C++ Programming Guide, "Compute Capabilities")."""
@@ -73,6 +74,8 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
     if op.target is None:
         raise lowering.error('has no target; a kernel for a GPU says which, as in target "sm_80"')
     kernel = KernelState(machine(op.target.data), op.warp_count)
+    if kernel.machine.warp_lanes is None:
+        raise lowering.error(f"is placed on {kernel.machine.name}, which has no warps; expects a kernel for a GPU")
     lowering.enter_kernel(kernel)
     aligned = op.attributes.get(ALIGNMENT)
     lowering.alignment = aligned.value.data if isinstance(aligned, IntegerAttr) else lowering.usual_alignment

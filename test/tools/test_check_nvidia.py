@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from command import call
 import crosstile
 from crosstile.tools.check import main
 from crosstile.tools.run import main as run
+from crosstile.tools.translate import main as translate
 
+Tool = Callable[[list[str]], int]
 EXAMPLES = Path(crosstile.__path__[0]) / "examples"
 ROWS = ("--dim", "M=5", "--dim", "N=9")
 SIZES = (*ROWS, "--dim", "K=7")
@@ -59,3 +62,29 @@ def test_what_the_simulator_would_take_hours_for_is_refused():
     sizes = ("--dim", "M=4096", "--dim", "N=4096", "--dim", "K=4096")
     result = call(run, EXAMPLES / "matmul_bf16.mlir", *sizes, "--target", "nvidia-sm_90a")
     assert result.code == 1 and "too many for the simulator" in result.err and "Traceback" not in result.err
+
+
+KERNEL = EXAMPLES / "mma" / "gemm_sm80_ring.mlir"
+SIZES_GIVEN = ("--dim", "M=4", "--dim", "N=4", "--dim", "K=4", "--target", "nvidia-sm_80")
+REFUSED = [
+    (run, (KERNEL, "--from", "mma", "--target", "nvidia-sm_80"), "kernels only, and no function that launches them"),
+    (run, (EXAMPLES / "matmul_bf16.mlir", *SIZES_GIVEN, "--level", "hardware"), "without --level its PTX runs"),
+    (
+        translate,
+        (EXAMPLES / "mma" / "gemm_cpu.mlir", "--from", "mma", "--target", "nvidia-sm_80", "--to", "ptx"),
+        "is placed on x86-64-avx512, which has no warps",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tool", "flags", "message"), REFUSED)
+def test_what_no_gpu_runs_is_refused(tool: Tool, flags: tuple[str | Path, ...], message: str):
+    result = call(tool, *flags)
+    assert result.code == 1 and message in result.err and "Traceback" not in result.err, result.err
+
+
+@pytest.mark.parametrize("dims", [("M=0", "N=8", "K=8"), ("M=3", "N=0", "K=8"), ("M=67", "N=1", "K=1")])
+def test_empty_and_thin_results(dims: tuple[str, ...]):
+    flags = [flag for dim in dims for flag in ("--dim", dim)]
+    result = call(main, EXAMPLES / "matmul_bf16.mlir", *flags, "--target", "nvidia-sm_90a")
+    assert result.code == 0, result.out + result.err

@@ -107,8 +107,7 @@ class Pipeline:
         lowering.insert(mma.BarrierOp())
         self._copy_trip(lowering.index.value(lowering.index.add(trip, self.depth - 1)))
         for stage, slot in zip(self.stages, self.slots, strict=True):
-            window = window_of(stage.source, lowering)
-            lowering.slots[stage] = transposed_view(slot, lowering) if runs_down(window) else slot
+            lowering.slots[stage] = as_staged(stage, slot, lowering)
         self.blocks.enter(self.op, self.blocks.start(trip, lowering), lowering)
 
     def leave(self) -> None:
@@ -116,13 +115,7 @@ class Pipeline:
         self.lowering.insert(mma.ReleaseOp(*self.slots))
 
     def _ring(self, stage: tile.StageOp) -> SSAValue:
-        type_ = capacity_type(stage.result)
-        down = runs_down(window_of(stage.source, self.lowering))
-        shape = type_.get_shape()[::-1] if down else type_.get_shape()
-        storage = storage_of(shape, type_.element_type)
-        ring = mma.RingOp(
-            RingType(IntAttr(self.depth), shape_attribute(shape), type_.element_type, *storage, StringAttr(GROUPS))
-        )
+        ring = mma.RingOp(ring_type(stage, self.depth, GROUPS, self.lowering))
         self.lowering.insert_outside(ring)
         return ring.result
 
@@ -148,6 +141,20 @@ class Pipeline:
     def _copy(self, stage: tile.StageOp, ring: SSAValue) -> SSAValue:
         with self.lowering.about(stage):
             return copy_window(stage, ring, self.lowering)
+
+
+def ring_type(stage: tile.StageOp, depth: int, protocol: str, lowering: WarpLowering) -> RingType:
+    """A ring of ``depth`` slots for what ``stage`` stages, stored as it lies in memory."""
+    type_ = capacity_type(stage.result)
+    down = runs_down(window_of(stage.source, lowering))
+    shape = type_.get_shape()[::-1] if down else type_.get_shape()
+    storage = storage_of(shape, type_.element_type)
+    return RingType(IntAttr(depth), shape_attribute(shape), type_.element_type, *storage, StringAttr(protocol))
+
+
+def as_staged(stage: tile.StageOp, slot: SSAValue, lowering: WarpLowering) -> SSAValue:
+    """The slot with the rows and columns of the window that it is a copy of."""
+    return transposed_view(slot, lowering) if runs_down(window_of(stage.source, lowering)) else slot
 
 
 def copy_window(stage: tile.StageOp, ring: SSAValue, lowering: WarpLowering) -> SSAValue:

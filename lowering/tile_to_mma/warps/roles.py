@@ -19,20 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import IntAttr, StringAttr
 from xdsl.ir import Block, Operation, Region, SSAValue
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.mma.roles import Role
-from crosstile.dialects.mma.types import BARRIERS, RingType, shape_attribute
-from crosstile.dialects.tile.types import capacity_type
+from crosstile.dialects.mma.types import BARRIERS
 from crosstile.ir.index_math import Index
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma import control
 from crosstile.lowering.tile_to_mma.control import block_size
 from crosstile.lowering.tile_to_mma.state import INDEX
-from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, copy_window, is_copied
-from crosstile.lowering.tile_to_mma.warps.stages import runs_down, storage_of, transposed_view
+from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, as_staged, copy_window, is_copied, ring_type
 from crosstile.lowering.tile_to_mma.warps.state import COPYING_WARPS, WarpLowering
 from crosstile.targets.model import Home
 
@@ -78,13 +75,7 @@ def _ring(stage: tile.StageOp, lowering: WarpLowering) -> SSAValue:
     """The ring of a stage: as deep as its loop's pipeline, or one slot."""
     loop = stage.parent_op()
     depth = loop.pipeline.value.data if isinstance(loop, tile.ForOp) and loop.pipeline is not None else 1
-    type_ = capacity_type(stage.result)
-    window = stage.source.owner
-    down = isinstance(window, tile.WindowOp) and runs_down(window)
-    shape = type_.get_shape()[::-1] if down else type_.get_shape()
-    storage = storage_of(shape, type_.element_type)
-    ring = RingType(IntAttr(depth), shape_attribute(shape), type_.element_type, *storage, StringAttr(BARRIERS))
-    return lowering.insert(mma.RingOp(ring)).result
+    return lowering.insert(mma.RingOp(ring_type(stage, depth, BARRIERS, lowering))).result
 
 
 # The copying role
@@ -155,13 +146,7 @@ def wait_for(stage: tile.StageOp, lowering: WarpLowering) -> SSAValue:
     """The next slot of a stage, released at the end of the body that is being built."""
     (slot,) = lowering.insert(mma.WaitOp([lowering.rings[stage]])).slots
     lowering.held[-1].append(slot)
-    return _as_staged(stage, slot, lowering)
-
-
-def _as_staged(stage: tile.StageOp, slot: SSAValue, lowering: WarpLowering) -> SSAValue:
-    window = stage.source.owner
-    down = isinstance(window, tile.WindowOp) and runs_down(window)
-    return transposed_view(slot, lowering) if down else slot
+    return as_staged(stage, slot, lowering)
 
 
 def release_held(lowering: WarpLowering) -> None:
@@ -206,7 +191,7 @@ def lower_product_loop(op: tile.ForOp, lowering: WarpLowering) -> bool:
         """Wait for the next slots and start their product."""
         with lowering.about(contract):
             slots = list(lowering.insert(mma.WaitOp(rings)).slots)
-            lhs, rhs = (_as_staged(stage, slot, lowering) for stage, slot in zip(stages, slots, strict=True))
+            lhs, rhs = (as_staged(stage, slot, lowering) for stage, slot in zip(stages, slots, strict=True))
             return lowering.insert(mma.MmaAsyncOp(lhs, rhs, accumulator, row.name)).result, slots
 
     initial = lowering.conform(lowering.value(op.iter_args[0]), lowering.fragment_type(op.results[0]))

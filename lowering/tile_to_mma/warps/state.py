@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from math import gcd
+from math import gcd, prod
 
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.utils.exceptions import VerifyException
@@ -203,9 +203,6 @@ def _warps_for(kernel: tile.KernelOp, lanes: int) -> int:
     for op in kernel.walk():
         for result in op.results:
             if isinstance(result.type, tile.TileType):
-                size = 1
-                for extent in result.type.get_shape():
-                    size *= extent
-                sizes.append(size)
+                sizes.append(prod(result.type.get_shape()))
     wanted = max(sizes) // (lanes * FEW_ELEMENTS)
     return max(1, min(MOST_WARPS, 1 << max(0, wanted.bit_length() - 1)))
