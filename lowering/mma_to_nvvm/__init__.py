@@ -8,9 +8,9 @@ per kernel, with ``scf`` loops, ``arith``, ``llvm`` and ``nvvm``, which ``target
     %0 = nvvm.mma.sync A[%a_0, %a_1, %a_2, %a_3] B[%b_0, %b_1] C[%c_0, %c_1, %c_2, %c_3] {...}
     %d_0 = llvm.extractvalue %0[0] : ...
 
-Files: ``fragments`` (registers and digits of a layout), ``state`` (what rules share), ``access`` (addresses, masks),
-``tensor_maps``, and rules by subject: ``control``, ``rings``, ``copies``, ``memory``, ``matrices``, ``product``,
-``arithmetic``.
+Files: ``fragments`` (registers and digits of a layout), ``kernel_state`` and ``state`` (what rules share), ``access``
+(addresses, masks), ``structs``, ``tensor_maps``, and rules by subject: ``kernel``, ``grid``, ``roles``, ``loops``,
+``scalars``, ``rings``, ``copies``, ``memory``, ``matrices``, ``product``, ``arithmetic``.
 """
 
 from __future__ import annotations
@@ -27,22 +27,34 @@ from xdsl.ir import Operation
 from crosstile.dialects import mma
 from crosstile.dialects.arith import Arith
 from crosstile.lowering.driver import Lowering, LoweringPass, Rule
-from crosstile.lowering.mma_to_nvvm import arithmetic, control, copies, memory, product, rings
-from crosstile.lowering.mma_to_nvvm.state import SHARED_ALIGNMENT, SHARED_MEMORY, NvvmLowering
+from crosstile.lowering.mma_to_nvvm import (
+    arithmetic,
+    copies,
+    grid,
+    kernel,
+    loops,
+    memory,
+    product,
+    rings,
+    roles,
+    scalars,
+)
+from crosstile.lowering.mma_to_nvvm.kernel_state import SHARED_ALIGNMENT, SHARED_MEMORY
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
 RULES: Mapping[type[Operation], Rule] = {
-    **dict.fromkeys((*Arith.operations, arith.CmpiOp), control.lower_scalar),
-    arith.CeilDivSIOp: control.lower_ceildiv,
-    func.FuncOp: control.lower_host,
-    mma.KernelOp: control.lower_kernel,
-    mma.ReturnOp: control.lower_return,
-    mma.ParallelOp: control.lower_parallel,
-    mma.RolesOp: control.lower_roles,
-    scf.ForOp: control.lower_for,
-    scf.IfOp: control.lower_if,
-    memref.DimOp: control.lower_dim,
-    memref.LoadOp: control.lower_memref_load,
-    affine.ApplyOp: control.lower_apply,
+    **dict.fromkeys((*Arith.operations, arith.CmpiOp), scalars.lower_scalar),
+    arith.CeilDivSIOp: scalars.lower_ceildiv,
+    func.FuncOp: kernel.lower_host,
+    mma.KernelOp: kernel.lower_kernel,
+    mma.ReturnOp: kernel.lower_return,
+    mma.ParallelOp: grid.lower_parallel,
+    mma.RolesOp: roles.lower_roles,
+    scf.ForOp: loops.lower_for,
+    scf.IfOp: loops.lower_if,
+    memref.DimOp: scalars.lower_dim,
+    memref.LoadOp: scalars.lower_memref_load,
+    affine.ApplyOp: scalars.lower_apply,
     mma.RingOp: rings.lower_ring,
     mma.AcquireOp: rings.lower_acquire,
     mma.WaitOp: rings.lower_wait,

@@ -27,7 +27,8 @@ from crosstile.lowering.affine_steps import coefficient
 from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.mma_to_nvvm.fragments import memory_bytes, registers_of
-from crosstile.lowering.mma_to_nvvm.state import INDEX, GlobalMemory, NvvmLowering
+from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX, GlobalMemory
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.targets.banks import Swizzle
 
 SWIZZLES = {128: Swizzle(3, 4, 3), 64: Swizzle(2, 4, 3), 32: Swizzle(1, 4, 3)}

@@ -23,9 +23,10 @@ from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.mma_to_nvvm.access import scratch_address
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, Registers, memory_bytes, registers_of
+from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES
 from crosstile.lowering.mma_to_nvvm.memory import read
 from crosstile.lowering.mma_to_nvvm.rings import meet
-from crosstile.lowering.mma_to_nvvm.state import ALL_LANES, NvvmLowering
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, combined, identity
 
 EXCHANGED = (Float32Type, IndexType)

@@ -28,9 +28,10 @@ from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import build_if, run_if
 from crosstile.lowering.mma_to_nvvm.access import Place, scratch_address
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, Registers, registers_of
+from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX
 from crosstile.lowering.mma_to_nvvm.memory import all_or_none, read
 from crosstile.lowering.mma_to_nvvm.rings import slot_bytes_of
-from crosstile.lowering.mma_to_nvvm.state import INDEX, NvvmLowering
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.mma_to_nvvm.tensor_maps import panels_of, tensor_map_recipe, valid_end
 
 MOST_BYTES = 16

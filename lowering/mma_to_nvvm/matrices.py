@@ -24,7 +24,8 @@ from crosstile.dialects.nvvm.matrices import LdmatrixOp
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.mma_to_nvvm.access import Place
 from crosstile.lowering.mma_to_nvvm.fragments import Digit, Registers, element_bits, packing, registers_of
-from crosstile.lowering.mma_to_nvvm.state import NvvmLowering, extract
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
+from crosstile.lowering.mma_to_nvvm.structs import extract
 
 ROWS = 8
 """Rows and columns of a matrix."""

@@ -23,8 +23,9 @@ from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.loops import build_if, run_if
 from crosstile.lowering.mma_to_nvvm.access import Place
 from crosstile.lowering.mma_to_nvvm.fragments import Registers, packing, registers_of
+from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX
 from crosstile.lowering.mma_to_nvvm.matrices import load_matrices
-from crosstile.lowering.mma_to_nvvm.state import INDEX, NvvmLowering
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
 MOST_BYTES = 16
 """The widest access of one thread (PTX ISA, ld and st)."""

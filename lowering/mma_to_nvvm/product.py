@@ -26,7 +26,8 @@ from crosstile.dialects.nvvm.warpgroup import WgmmaCommitOp, WgmmaFenceOp, Wgmma
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.mma_to_nvvm.access import scratch_address
 from crosstile.lowering.mma_to_nvvm.fragments import Registers, packing, registers_of
-from crosstile.lowering.mma_to_nvvm.state import NvvmLowering, extract, make_struct
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
+from crosstile.lowering.mma_to_nvvm.structs import extract, make_struct
 from crosstile.lowering.mma_to_nvvm.tensor_maps import Panels, panels_of
 from crosstile.targets.layout import Layout
 from crosstile.targets.model import MmaIntrinsic, Operand

@@ -33,14 +33,8 @@ from crosstile.dialects.nvvm.synchronisation import (
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.loops import run_if
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, memory_bytes
-from crosstile.lowering.mma_to_nvvm.state import (
-    ALL_LANES,
-    BARRIER_BYTES,
-    SLOT_BARRIERS,
-    Cursor,
-    NvvmLowering,
-    Ring,
-)
+from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES, BARRIER_BYTES, SLOT_BARRIERS, Cursor, Ring
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.mma_to_nvvm.tensor_maps import tensor_map_recipe
 
 ACQUIRE, WAIT = "acquire", "wait"

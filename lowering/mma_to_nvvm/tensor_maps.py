@@ -35,7 +35,8 @@ from crosstile.dialects import mma
 from crosstile.dialects.mma.place import listed_extents
 from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.mma_to_nvvm.fragments import memory_bytes
-from crosstile.lowering.mma_to_nvvm.state import INDEX, NvvmLowering
+from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
 MOST_BOX = 256
 """The largest size of a box (CUDA driver API, cuTensorMapEncodeTiled)."""

@@ -21,7 +21,7 @@ from xdsl.dialects.llvm import LLVMPointerType
 from xdsl.ir import Attribute, Block, Operation
 
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.lowering.mma_to_nvvm.state import GENERIC, SHARED_ALIGNMENT, SHARED_MEMORY
+from crosstile.lowering.mma_to_nvvm.kernel_state import GENERIC, SHARED_ALIGNMENT, SHARED_MEMORY
 from crosstile.targets.model import machine
 from crosstile.targets.nvidia.printing.control import print_for, print_if
 from crosstile.targets.nvidia.printing.instructions import INSTRUCTIONS, Rule
