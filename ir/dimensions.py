@@ -61,7 +61,9 @@ def shapes_of(
             raise CrosstileError(f"no dimension is called '{name}': {legal}")
     known.update(sizes)
     if missing := [name for name in names if name not in known]:
-        raise CrosstileError(f"the size of dimension {', '.join(map(repr, missing))} is not given: {legal}")
+        listed = ", ".join(map(repr, missing))
+        what = f"the size of dimension {listed} is" if len(missing) == 1 else f"the sizes of dimensions {listed} are"
+        raise CrosstileError(f"{what} not given: {legal}")
     shapes: dict[int, tuple[int, ...]] = dict.fromkeys(arguments, ())
     for dim in dims:
         size = known[dim.name or ""] if dim.size is None else dim.size

@@ -228,4 +228,5 @@ def _parse_error(error: ParseError, filename: str, text: str, first_line: int) -
     notes: tuple[Note, ...] = ()
     if isinstance(error, MultipleSpansParseError):
         notes = tuple(Note(msg or error.ref_text or "see also here", locate(span)) for span, msg in error.refs)
-    return CrosstileError(error.msg, locate(error.span), notes)
+    message = error.msg.replace("{first_char}", repr(text[error.span.start : error.span.start + 1]))  # xDSL's own slip
+    return CrosstileError(message, locate(error.span), notes)

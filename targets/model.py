@@ -432,5 +432,5 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     names = sorted(known)
-    close = get_close_matches(name, names, n=4, cutoff=0.5)
+    close = [each for each in names if name in each][:4] or get_close_matches(name, names, n=4, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(names[:12])}"

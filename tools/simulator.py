@@ -16,8 +16,11 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from xdsl.dialects.builtin import FileLineColLoc, IntAttr, StringAttr
 
+from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.ptx.parser import parse_ptx
+from crosstile.targets.nvidia.ptx.scanner import PtxSyntaxError
 from crosstile.targets.nvidia.simulate import Argument, GlobalMemory, TensorMap, simulate
 from crosstile.targets.nvidia.simulator.picture import bank_picture
 from crosstile.tools.command_line import ArgumentParser, UsageError, read_text, run_tool, unknown_argument, write_output
@@ -77,8 +80,13 @@ def _run(argv: list[str]) -> int:
         return 0
     if not words:
         parser.error("which PTX? give a file, or '-' for standard input")
-    _, text = read_text(words[0])
-    module = parse_ptx(text)
+    file_name, text = read_text(words[0])
+    try:
+        module = parse_ptx(text)
+    except PtxSyntaxError as error:
+        raise CrosstileError(
+            error.reason, FileLineColLoc(StringAttr(file_name), IntAttr(error.line), IntAttr(1))
+        ) from error
     name = cast("str | None", options.kernel) or _only_kernel(module.kernels())
     kernel = module.functions.get(name)
     required = kernel.directives.get("reqntid") if kernel is not None else None

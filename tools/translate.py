@@ -89,9 +89,11 @@ def _check_form(form: str, output: str | None, formats: Mapping[str, str], targe
     if form not in formats:
         from crosstile.ir.registry import did_you_mean
 
-        known = "" if form not in _formats() else f" for {target}"
-        hint = "" if known else did_you_mean(form, list(formats))
-        raise UsageError(f"unknown form '{form}'{known}{hint}; --to is one of {', '.join(formats)}")
+        others = [family for family, path in EMITTERS.items() if form in import_module(path).FORMATS]
+        known = f" for {target}" if others else ""
+        hint = "" if others else did_you_mean(form, list(formats))
+        note = f"; targets of {' and '.join(others)} have '{form}' (--target)" if others else ""
+        raise UsageError(f"unknown form '{form}'{known}{hint}; --to is one of {', '.join(formats)}{note}")
     if form in BINARY and output in (None, "-") and sys.stdout.isatty():
         raise UsageError(f"{BINARY[form]} is not written to a terminal: give -o FILE")
 

@@ -36,7 +36,7 @@ def test_a_static_size_names_the_dynamic_ones_too():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"M": 1}, "the size of dimension 'K', 'd3_0', 'd3_1' is not given: the dimensions of 'main' are M, K"),
+        ({"M": 1}, "the sizes of dimensions 'K', 'd3_0', 'd3_1' are not given: the dimensions of 'main' are M, K"),
         ({"Q": 1}, "no dimension is called 'Q': the dimensions of 'main' are M, K, d3_0, d3_1"),
         ({"N": 9}, "dimension 'N' is 8 in the program and cannot be 9"),
         ({"M": -1}, "dimension 'M' cannot have size -1"),

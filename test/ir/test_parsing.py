@@ -33,3 +33,8 @@ def test_a_verifier_that_raises_a_bare_exception_is_no_internal_error():
         CrosstileError, match=r"^test\.mlir:2:3: 'memref\.load' op expected an index for each dimension$"
     ):
         verify_module(parse_module(text, "test.mlir", make_context()))
+
+
+def test_a_mark_without_a_name_is_named():
+    with pytest.raises(CrosstileError, match=r"^test\.md:1:1: Expected suffix identifier after '#'$"):
+        parse_module("# a heading", "test.md", make_context())

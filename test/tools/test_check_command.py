@@ -269,7 +269,7 @@ def test_a_program_from_the_tile_level(tmp_path: Path):
     [
         ((), "which program?"),
         (("nothing.mlir",), "cannot read 'nothing.mlir'"),
-        ((str(MATMUL),), "the size of dimension 'M', 'K', 'N' is not given"),
+        ((str(MATMUL),), "the sizes of dimensions 'M', 'K', 'N' are not given"),
         ((str(MATMUL), *SIZES, "--from", "llvm"), "cannot be checked"),
         ((str(MATMUL), *SIZES, "--level", "nn"), "unknown flag '--level'"),
     ],

@@ -77,6 +77,13 @@ def test_wrong_usage(ptx: str, arguments: list[str], message: str):
     assert message in result.err
 
 
+def test_text_that_is_no_ptx_is_shown_with_its_line(tmp_path: Path):
+    path = tmp_path / "notes.md"
+    path.write_text(".version 8.0\n# notes\n")
+    result = call(tool.main, str(path))
+    assert (result.code, result.err) == (1, f"{path}:2:1: error: unexpected character '#'\n# notes\n^\n")
+
+
 def test_help_lists_the_forms_of_arguments():
     result = call(tool.main, "--help")
     assert result.code == 0

@@ -20,6 +20,7 @@ class PtxSyntaxError(CrosstileError):
     def __init__(self, message: str, line: int):
         super().__init__(f"PTX line {line}: {message}")
         self.line = line
+        self.reason = message
 
 
 Kind = Literal["word", "number", "string", "mark", "end"]
