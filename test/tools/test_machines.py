@@ -51,7 +51,7 @@ def test_unknown_names_and_flags():
     result = call(tool.main, "sm_91")
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("crosstile machines: error: unknown machine 'sm_91'; did you mean 'sm_90a'")
-    near = "unknown intrinsic 'x86.avx2.fma'; did you mean 'x86.avx2.fma.1x8x1.f32'"
+    near = "unknown intrinsic 'x86.avx2.fma'; did you mean 'x86.avx2.fma.1x4x1.f64' or 'x86.avx2.fma.1x8x1.f32'?"
     assert near in call(tool.main, "x86.avx2.fma").err
     assert "unknown flag '--hlep'" in call(tool.main, "--hlep").err
 
