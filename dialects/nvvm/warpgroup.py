@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from xdsl.dialects.builtin import i32, i64
+from xdsl.dialects.builtin import VectorType, i32, i64
 from xdsl.dialects.llvm import LLVMStructType
 from xdsl.ir import Operation, SSAValue
 from xdsl.irdl import (
@@ -188,8 +188,9 @@ class WgmmaOp(IRDLOperation):
             raise VerifyException(f"shape m = {m}, n = {n}; expects m = 64 and n a multiple of 8 from 8 to 256")
         given = self.results_.type
         assert isinstance(given, LLVMStructType)
-        if len(given.types) != n // 2:
-            raise VerifyException(f"an accumulator of 64x{n} has {n // 2} registers, not {len(given.types)}")
+        expected = n // 4 if isinstance(given.types.data[0], VectorType) else n // 2
+        if len(given.types) != expected:
+            raise VerifyException(f"an accumulator of 64x{n} has {expected} registers, not {len(given.types)}")
         if not self.lhs or (self.lhs[0].type == i64) != (len(self.lhs) == 1):
             raise VerifyException("the left factor is one descriptor of type i64, or several registers")
 

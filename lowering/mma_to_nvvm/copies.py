@@ -25,7 +25,7 @@ from crosstile.dialects.nvvm.synchronisation import MbarrierArriveExpectTxOp
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.linear_index import Linear, Term
-from crosstile.lowering.loops import build_if, run_if
+from crosstile.lowering.loops import build_for, build_if, run_if
 from crosstile.lowering.mma_to_nvvm.access import Place, scratch_address
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, Registers, registers_of
 from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX
@@ -36,6 +36,11 @@ from crosstile.lowering.mma_to_nvvm.tensor_maps import panels_of, tensor_map_rec
 
 MOST_BYTES = 16
 """The largest cp.async (PTX ISA, "cp.async")."""
+LEAST_BYTES = 4
+"""The smallest cp.async; less is loaded and stored."""
+LOADED_AT_ONCE = 8
+"""Elements that a thread has in flight where it loads and stores them: more would take more registers than are there
+beside a product's accumulators."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +139,45 @@ def _follow(
 def _copy_chunks(op: mma.CopyAsyncOp, place: Place, chunks: Chunks, lowering: NvvmLowering) -> None:
     slot = lowering.values(op.slot)[0]
     size = chunks.width * place.element_bytes
+    if size < LEAST_BYTES:
+        _copy_elements(op, place, chunks, lowering)
+        return
     for number in range(len(chunks.registers.starts)):
         at = lowering.coordinates(chunks.registers, number)
         to = lowering.shared_pointer(scratch_address(lowering, op.slot_type, slot, at))
-        if size < 4:
-            _copy_element(op, place, at, to, lowering)
-            continue
         valid = _valid_bytes(place, at, chunks, lowering)
         source = place.pointer(at)
         lowering.insert(CpAsyncOp(to, source, size, "cg" if size == MOST_BYTES else "ca", valid))
+
+
+def _copy_elements(op: mma.CopyAsyncOp, place: Place, chunks: Chunks, lowering: NvvmLowering) -> None:
+    """Loads and stores of single elements, a few in each trip of a loop along the dimension that has most of them."""
+    registers = chunks.registers
+    along = [sorted({start[dim] for start in registers.starts}) for dim in range(len(registers.shape))]
+    dim = max(range(len(along)), key=lambda dim: len(along[dim]))
+    others = len(registers.starts) // len(along[dim])
+    together = gcd(len(along[dim]), max(1, LOADED_AT_ONCE // others))
+    slot = lowering.values(op.slot)[0]
+
+    def copy(moved: Linear) -> None:
+        for number, start in enumerate(registers.starts):
+            if start[dim] in along[dim][:together]:
+                at = lowering.coordinates(registers, number)
+                at[dim] += moved
+                to = lowering.shared_pointer(scratch_address(lowering, op.slot_type, slot, at))
+                _copy_element(op, place, at, to, lowering)
+
+    if len(along[dim]) == together:
+        copy(Linear())
+        return
+    step = along[dim][1] - along[dim][0]
+
+    def body(moved: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
+        copy(Linear(0, (Term(moved, 1, step * together),)))
+        return ()
+
+    bounds = lowering.index.bounds(0, step * len(along[dim]), step * together)
+    build_for(lowering, bounds, [], body, "element")
 
 
 def _valid_bytes(place: Place, at: Sequence[Linear], chunks: Chunks, lowering: NvvmLowering) -> SSAValue | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from math import prod
 
-from xdsl.dialects.builtin import AnyFloat, IndexType, IntegerType, i32
+from xdsl.dialects.builtin import AnyFloat, IndexType, IntegerType, VectorType, f16, i32
 from xdsl.ir import Attribute
 
 from crosstile.dialects import mma
@@ -136,3 +136,9 @@ def word_types(fragment: mma.FragmentType) -> tuple[Attribute, ...]:
     """The types of the values that stand for a fragment."""
     count, together = len(registers_of(fragment.layout.data).starts), packing(fragment)
     return (i32 if together > 1 else fragment.element_type,) * (count // together)
+
+
+def accumulator_type(fragment: mma.FragmentType) -> Attribute:
+    """The type of a word of an accumulator in upstream's products: a pair of f16 is a vector."""
+    (word, *_) = word_types(fragment)
+    return VectorType(f16, [2]) if packing(fragment) > 1 and fragment.element_type == f16 else word

@@ -14,7 +14,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 
 from crosstile.dialects import mma
 from crosstile.ir.index_math import Index
-from crosstile.lowering.mma_to_nvvm.fragments import word_types
+from crosstile.lowering.mma_to_nvvm.fragments import accumulator_type, word_types
 from crosstile.targets.model import Machine
 
 INDEX = IndexType()
@@ -34,7 +34,8 @@ SLOT_BARRIERS = 2 * BARRIER_BYTES
 
 def pending_types(type_: mma.PendingType) -> tuple[Attribute, ...]:
     """What stands for a fragment that products still write: one struct of all its registers."""
-    return (LLVMStructType.from_type_list(word_types(type_.fragment)),)
+    count = len(word_types(type_.fragment))
+    return (LLVMStructType.from_type_list([accumulator_type(type_.fragment)] * count),)
 
 
 def convert_type(type_: Attribute) -> Sequence[Attribute]:

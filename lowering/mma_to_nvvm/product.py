@@ -25,7 +25,13 @@ from crosstile.dialects.nvvm.matrices import MmaSyncOp
 from crosstile.dialects.nvvm.warpgroup import WgmmaCommitOp, WgmmaFenceOp, WgmmaOp, WgmmaWaitOp
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.mma_to_nvvm.access import scratch_address
-from crosstile.lowering.mma_to_nvvm.fragments import Registers, packing, registers_of
+from crosstile.lowering.mma_to_nvvm.fragments import (
+    Registers,
+    accumulator_type,
+    packing,
+    registers_of,
+    word_types,
+)
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.mma_to_nvvm.structs import extract, make_struct
 from crosstile.lowering.mma_to_nvvm.tensor_maps import Panels, panels_of
@@ -63,9 +69,13 @@ def _without_threads(layout: Layout) -> Layout:
 def words_of(lowering: NvvmLowering, old: SSAValue, numbers: Sequence[int]) -> list[SSAValue]:
     """The words that hold registers ``numbers`` of a fragment."""
     assert isinstance(old.type, mma.FragmentType)
-    words, together = lowering.values(old), packing(old.type)
-    if together == 1:
-        return [words[number] for number in numbers]
+    words = lowering.values(old)
+    return [words[number] for number in word_numbers(lowering, old.type, numbers)]
+
+
+def word_numbers(lowering: NvvmLowering, type_: mma.FragmentType, numbers: Sequence[int]) -> list[int]:
+    """Which words of a fragment hold its registers ``numbers``."""
+    together = packing(type_)
     groups = [numbers[first : first + together] for first in range(0, len(numbers), together)]
     for group in groups:
         if group[0] % together or list(group) != list(range(group[0], group[0] + together)):
@@ -73,7 +83,7 @@ def words_of(lowering: NvvmLowering, old: SSAValue, numbers: Sequence[int]) -> l
                 f"registers {list(group)} of a factor are not one word; neighbours in a lane must be neighbours in the "
                 "order of its registers"
             )
-    return [words[group[0] // together] for group in groups]
+    return [group[0] // together for group in groups]
 
 
 def lower_product(op: mma.MmaOp, lowering: NvvmLowering) -> None:
@@ -91,15 +101,30 @@ def lower_product(op: mma.MmaOp, lowering: NvvmLowering) -> None:
         for (i, j), numbers in accumulators.items():
             a = _operands(lowering, words_of(lowering, op.lhs, lhs[i, k]), row.lhs.element)
             b = _operands(lowering, words_of(lowering, op.rhs, rhs[k, j]), row.rhs.element)
-            c = [values[number] for number in numbers]
             if row.m == row.n == row.k == 1:
-                values[numbers[0]] = lowering.insert(math.FmaOp(a[0], b[0], c[0])).result
+                values[numbers[0]] = lowering.insert(math.FmaOp(a[0], b[0], values[numbers[0]])).result
                 continue
+            held = word_numbers(lowering, type_, numbers)
+            c = _typed(lowering, [values[number] for number in held], type_)
             struct = LLVMStructType.from_type_list([value.type for value in c])
             product = lowering.insert(MmaSyncOp(a, b, c, MmaShape(row.m, row.n, row.k), types, struct)).res
-            for place, number in enumerate(numbers):
-                values[number] = extract(lowering, product, place)
+            for number, value in zip(held, _untyped(lowering, product, type_), strict=True):
+                values[number] = value
     lowering.map_value(op.result, *values)
+
+
+def _typed(lowering: NvvmLowering, words: Sequence[SSAValue], type_: mma.FragmentType) -> list[SSAValue]:
+    """The words of an accumulator in the types that upstream's operations take."""
+    wanted = accumulator_type(type_)
+    return [word if word.type == wanted else lowering.insert(llvm.BitcastOp(word, wanted)).result for word in words]
+
+
+def _untyped(lowering: NvvmLowering, struct: SSAValue, type_: mma.FragmentType) -> list[SSAValue]:
+    """The members of a product as the words of a fragment."""
+    assert isinstance(struct.type, LLVMStructType)
+    parts = [extract(lowering, struct, place) for place in range(len(struct.type.types))]
+    wanted = word_types(type_)[0]
+    return [part if part.type == wanted else lowering.insert(llvm.BitcastOp(part, wanted)).result for part in parts]
 
 
 def _operands(lowering: NvvmLowering, words: Sequence[SSAValue], element: str) -> list[SSAValue]:
@@ -121,15 +146,19 @@ def lower_mma_async(op: mma.MmaAsyncOp, lowering: NvvmLowering) -> None:
     accumulators = blocks(registers, row.accumulator, (row.m, row.n))
     steps = range(0, _factor_shape(op.lhs)[1], row.k)
     current = lowering.values(op.accumulator)
-    struct = current[0] if isinstance(op.accumulator.type, mma.PendingType) else make_struct(lowering, current)
+    if isinstance(op.accumulator.type, mma.PendingType):
+        struct = current[0]
+    else:
+        struct = make_struct(lowering, _typed(lowering, current, fragment))
     left = _factor(lowering, op.lhs, row, row.lhs, (row.m, row.k), "lhs")
     right = _factor(lowering, op.rhs, row, row.rhs, (row.k, row.n), "rhs")
     types = ptx_type(row.lhs.element), ptx_type(row.rhs.element)
     layouts = left.layout, right.layout
     shape = MmaShape(row.m, row.n, row.k)
-    whole = len(accumulators) == 1 and next(iter(accumulators.values())) == list(range(len(registers.starts)))
+    held = {at: word_numbers(lowering, fragment, numbers) for at, numbers in accumulators.items()}
+    whole = len(held) == 1 and next(iter(held.values())) == list(range(len(word_types(fragment))))
     parts: dict[tuple[int, int], SSAValue] = {}
-    for at, numbers in accumulators.items():
+    for at, numbers in held.items():
         parts[at] = struct if whole else make_struct(lowering, [extract(lowering, struct, n) for n in numbers])
     lowering.insert(WgmmaFenceOp())
     for k in steps:
@@ -144,7 +173,7 @@ def lower_mma_async(op: mma.MmaAsyncOp, lowering: NvvmLowering) -> None:
         struct = next(iter(parts.values()))
     else:
         members: dict[int, SSAValue] = {}
-        for at, numbers in accumulators.items():
+        for at, numbers in held.items():
             members.update({n: extract(lowering, parts[at], place) for place, n in enumerate(numbers)})
         struct = make_struct(lowering, [members[number] for number in range(len(members))])
     lowering.map_value(op.result, struct)
@@ -251,5 +280,4 @@ def lower_await(op: mma.AwaitOp, lowering: NvvmLowering) -> None:
     if isinstance(op.result.type, mma.PendingType):
         lowering.map_value(op.result, struct)
         return
-    assert isinstance(struct.type, LLVMStructType)
-    lowering.map_value(op.result, *[extract(lowering, struct, place) for place in range(len(struct.type.types))])
+    lowering.map_value(op.result, *_untyped(lowering, struct, op.result.type))

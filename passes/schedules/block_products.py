@@ -23,6 +23,9 @@ from crosstile.targets.model import ELEMENT_BITS, Home, Machine, MmaIntrinsic, U
 
 STEP_BYTES = 128
 """Bytes of k that are staged at once: a row of the widest swizzle."""
+MOST_INSTRUCTION_BYTES = 64
+"""Bytes along k that one instruction reads at most. Only f64 has instructions that read 128; the factors of a warp's
+tile then take 96 registers of a thread, beside 128 of accumulators, and ptxas spills."""
 FEW_ROWS = 64
 """Up to so many rows of the result, blocks have no more."""
 MOST_IN_FLIGHT = 4
@@ -100,6 +103,7 @@ def _instructions(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -
     rows = [row for row in machine.intrinsics if (row.lhs.element, row.rhs.element, row.accumulator.element) == wanted]
     if not _along_k(axes, roles):
         rows = [row for row in rows if Home.REGISTER in row.rhs.homes or ELEMENT_BITS[row.rhs.element] == 16]
+    rows = [row for row in rows if row.k * ELEMENT_BITS[row.lhs.element] <= 8 * MOST_INSTRUCTION_BYTES]
     best = max((row.operations * row.rate for row in rows), default=0.0)
     return [row for row in rows if row.operations * row.rate >= best * 0.99]
 

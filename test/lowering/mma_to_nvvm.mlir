@@ -79,3 +79,23 @@ mma.kernel @copies(%A: memref<?x?xbf16>, %rows: index, %columns: index) target "
     mma.commit %slot : !mma.slot<write 32x32xbf16, #mma.swizzle<64>>
   }
 }
+
+// -----
+
+!lhs = !mma.fragment<16x16xf16, #mma.layout<tile(16, 16) register(2:8, 2:128, 2:1) lane(8:16, 4:2)>>
+!rhs = !mma.fragment<16x8xf16, #mma.layout<tile(16, 8) register(2:64, 2:8) lane(8:1, 4:16)>>
+!acc = !mma.fragment<16x8xf16, #mma.layout<tile(16, 8) register(2:64, 2:1) lane(8:8, 4:2)>>
+
+// Sums in f16 are pairs: two words of an accumulator that has four registers in f32.
+// CHECK-LABEL: llvm.func @half_sums(
+// CHECK:         nvvm.mma.sync A[{{.*}}] B[{{.*}}] C[%{{[^,]*}}, %{{[^,]*}}] {{.*}} -> !llvm.struct<(vector<2xf16>, vector<2xf16>)>
+// CHECK:         llvm.bitcast %{{.*}} : vector<2xf16> to i32
+mma.kernel @half_sums(%A: memref<16x16xf16>, %B: memref<16x8xf16>, %C: memref<16x8xf16>) target "sm_80" warps(1) {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant 0.0 : f16
+  %lhs = mma.load %A[%c0, %c0] : memref<16x16xf16> -> !lhs
+  %rhs = mma.load %B[%c0, %c0] : memref<16x8xf16> -> !rhs
+  %start = mma.splat %zero : f16 -> !acc
+  %sum = mma.mma %lhs, %rhs, %start {intrinsic = "nvidia.mma.m16n8k16.f16"} : !lhs, !rhs, !acc
+  mma.store %sum, %C[%c0, %c0] : !acc, memref<16x8xf16>
+}

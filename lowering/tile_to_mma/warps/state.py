@@ -17,13 +17,13 @@ from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.warps.assignment import Assignment
 from crosstile.lowering.tile_to_mma.warps.layouts import Arrangement, group_of, is_scalar
 from crosstile.targets.layout import Layout
-from crosstile.targets.model import MmaIntrinsic
+from crosstile.targets.model import ELEMENT_BITS, MmaIntrinsic
 
 MOST_WARPS = 8
 """Warps that share one product: two groups of four, each thread with up to 128 registers of accumulators."""
 
 WARP_TILE = 64
-"""Rows and columns of an accumulator that one warp keeps in its registers."""
+"""Rows and columns of an accumulator of 32 bits that one warp keeps in its registers; of f64 half as many columns."""
 
 COPYING_WARPS = 4
 """Warps of a role that copies: registers are given away by groups of four (PTX ISA, setmaxnreg)."""
@@ -118,8 +118,9 @@ class WarpLowering(TileLowering):
         if group_of(row) > 1:
             return Arrangement(_largest_divisor(rows, most), 1, lanes)
         unit = 32 if is_scalar(row) else WARP_TILE
+        words = max(1, ELEMENT_BITS[row.accumulator.element] // 32)
         down = _largest_divisor(rows, max(1, min(most, m // unit)))
-        across = _largest_divisor(columns, max(1, min(most // down, n // unit)))
+        across = _largest_divisor(columns, max(1, min(most // down, words * n // unit)))
         return Arrangement(down, across, lanes)
 
     # Fragments

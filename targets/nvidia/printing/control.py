@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from xdsl.dialects import llvm, scf
+from xdsl.dialects.builtin import VectorType
 from xdsl.ir import Block, Operation, SSAValue
+from xdsl.utils.hints import isa
 
 from crosstile.lowering.convert_scf_to_cf import constant_integer
 from crosstile.targets.nvidia.printing.registers import Text
@@ -120,6 +122,8 @@ def may_overwrite(value: SSAValue, user: Operation) -> bool:
         return isinstance(owner, llvm.UndefOp)
     if isinstance(owner, llvm.InsertValueOp):
         return may_overwrite(owner.container, owner) and may_overwrite(owner.value, owner)
+    if isinstance(owner, llvm.BitcastOp) and isa(value.type, VectorType):
+        return may_overwrite(owner.arg, owner)  # a word under another name
     if isinstance(owner, llvm.ExtractValueOp):
         struct = owner.container
         positions = [

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xdsl.dialects import llvm, vector
-from xdsl.dialects.builtin import i8
-from xdsl.dialects.llvm import GEP_USE_SSA_VAL, LLVMPointerType
+from xdsl.dialects.builtin import VectorType, i8
+from xdsl.dialects.llvm import GEP_USE_SSA_VAL, LLVMPointerType, LLVMStructType
 from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.utils.hints import isa
 
 from crosstile.dialects.nvvm import copies, matrices, synchronisation, warpgroup
 from crosstile.dialects.nvvm.special import SPECIAL
@@ -273,13 +274,18 @@ def print_mma(op: matrices.MmaSyncOp, text: Text) -> None:
         group([register for value in values for register in text.registers(value)])
         for values in (op.operand_a, op.operand_b)
     ]
-    accumulator_type = {"f": "f32", "fd": "f64", "r": "s32"}[register_class(op.operand_c[0].type)]
+    accumulator_type = _accumulator_type(op.operand_c[0].type)
     types = f"{accumulator_type}.{_type(op.type_a)}.{_type(op.type_b)}.{accumulator_type}"
     accumulator = group(in_place(op, op.operand_c, op.res, text))
     layouts = f"{op.layout_a.data}.{op.layout_b.data}"
     text.line(
         f"mma.sync.aligned.m{m}n{n}k{k}.{layouts}.{types} {accumulator}, {factors[0]}, {factors[1]}, {accumulator}"
     )
+
+
+def _accumulator_type(member: Attribute) -> str:
+    """PTX's name of the element type of an accumulator with registers of type ``member``; pairs are of f16."""
+    return "f16" if isa(member, VectorType) else {"f": "f32", "fd": "f64", "r": "s32"}[register_class(member)]
 
 
 def _type(attribute: object) -> str:
@@ -318,7 +324,8 @@ def print_wgmma(op: warpgroup.WgmmaOp, text: Text) -> None:
     left = group([text.get(value) for value in op.lhs]) if op.from_registers else text.get(op.lhs[0])
     right = text.get(op.rhs)
     accumulator = in_place(op, [op.inouts], op.results_, text)
-    kind = {"f": "f32", "r": "s32", "h": "f16"}[accumulator[0].lstrip("%").rstrip("0123456789")]
+    assert isinstance(op.results_.type, LLVMStructType)
+    kind = _accumulator_type(op.results_.type.types.data[0])
     adds = text.register("p")
     text.line(f"setp.ne.b32 {adds}, {int(op.scale_d.data == 'one')}, 0")
     scales = "" if kind == "s32" else ", 1, 1"

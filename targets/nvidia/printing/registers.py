@@ -21,6 +21,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     VectorType,
+    i32,
 )
 from xdsl.dialects.llvm import LLVMPointerType, LLVMStructType
 from xdsl.ir import Attribute, Operation, SSAValue
@@ -38,7 +39,8 @@ Registers = tuple[str, ...]
 def members(type_: Attribute) -> list[Attribute]:
     """The types of the registers that hold a value of ``type_``."""
     if isinstance(type_, LLVMStructType):
-        return [member for part in type_.types for member in members(part)]
+        # A vector in a struct is a word of a matrix instruction's accumulator, a pair of f16.
+        return [member for part in type_.types for member in ([i32] if isa(part, VectorType) else members(part))]
     if isa(type_, VectorType):
         count = 1
         for size in type_.get_shape():

@@ -363,7 +363,7 @@ def bitcast(op: Operation, text: Text) -> None:
     if isa(source.type, VectorType):
         _pack(source, result, text)
     elif isa(result.type, VectorType):
-        if all(use.operation.name == "nvvm.mma.sync" for use in result.uses):
+        if all(use.operation.name in ("nvvm.mma.sync", "llvm.insertvalue") for use in result.uses):
             text.alias(result, text.registers(source))
             return
         word = text.get(source)
