@@ -28,6 +28,7 @@ from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.mma_to_nvvm.fragments import memory_bytes, registers_of
 from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX, GlobalMemory
+from crosstile.lowering.mma_to_nvvm.slots import address_of
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.targets.banks import Swizzle
 
@@ -255,7 +256,8 @@ class Place:
     def shared_address(self, place: Sequence[Linear]) -> Linear:
         """The address, in bytes, of an element in shared memory."""
         assert isinstance(self.type, mma.BufferType | mma.SlotType)
-        return scratch_address(self.lowering, self.type, self.lowering.values(self.memory)[0], self.coordinates(place))
+        begin = address_of(self.lowering, self.memory)
+        return scratch_address(self.lowering, self.type, begin, self.coordinates(place))
 
     # Validity
 
@@ -292,8 +294,8 @@ class Place:
         return lowering.less(lowering.index.add(moving, at.constant), limit)
 
 
-def scratch_address(lowering: NvvmLowering, type_: Scratch, base: SSAValue, coordinates: Sequence[Linear]) -> Linear:
-    """The address of an element of scratch whose first byte is at ``base``, swizzled as the type says."""
+def scratch_address(lowering: NvvmLowering, type_: Scratch, begin: Linear, coordinates: Sequence[Linear]) -> Linear:
+    """The address of an element of scratch whose first byte is at ``begin``, swizzled as the type says."""
     linear = lowering.linear
     if isinstance(type_.map, AffineMapAttr):
         coordinates = [linear.evaluate(result, coordinates, ()) for result in type_.map.data.results]
@@ -303,7 +305,7 @@ def scratch_address(lowering: NvvmLowering, type_: Scratch, base: SSAValue, coor
         total += at.scale(stride * size)
     if isinstance(type_.swizzle, mma.SwizzleAttr):
         total = _swizzled(lowering, total, SWIZZLES[type_.swizzle.data])
-    return total + linear.of_new(base, 1)
+    return total + begin
 
 
 def _swizzled(lowering: NvvmLowering, offset: Linear, swizzle: Swizzle) -> Linear:

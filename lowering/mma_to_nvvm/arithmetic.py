@@ -243,7 +243,7 @@ def _through_memory(
     size = memory_bytes(element)
     for length in type_.get_shape():
         size *= length
-    base = lowering.index.value(lowering.linear.value(lowering.shared_place(lowering.kernel.take(size, 16))))
+    base = lowering.shared_place(lowering.kernel.take(size, 16))
     source, result = _registers(op.value), registers_of(type_.layout.data)
     for number, value in enumerate(lowering.elements(op.value)):
         at = turned(lowering.coordinates(source, number))

@@ -31,6 +31,7 @@ from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, Registers, re
 from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX
 from crosstile.lowering.mma_to_nvvm.memory import all_or_none, read
 from crosstile.lowering.mma_to_nvvm.rings import slot_bytes_of
+from crosstile.lowering.mma_to_nvvm.slots import address_of, barrier_of
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.mma_to_nvvm.tensor_maps import panels_of, tensor_map_recipe, valid_end
 
@@ -137,7 +138,7 @@ def _follow(
 
 
 def _copy_chunks(op: mma.CopyAsyncOp, place: Place, chunks: Chunks, lowering: NvvmLowering) -> None:
-    slot = lowering.values(op.slot)[0]
+    slot = address_of(lowering, op.slot)
     size = chunks.width * place.element_bytes
     if size < LEAST_BYTES:
         _copy_elements(op, place, chunks, lowering)
@@ -157,7 +158,7 @@ def _copy_elements(op: mma.CopyAsyncOp, place: Place, chunks: Chunks, lowering: 
     dim = max(range(len(along)), key=lambda dim: len(along[dim]))
     others = len(registers.starts) // len(along[dim])
     together = gcd(len(along[dim]), max(1, LOADED_AT_ONCE // others))
-    slot = lowering.values(op.slot)[0]
+    slot = address_of(lowering, op.slot)
 
     def copy(moved: Linear) -> None:
         for number, start in enumerate(registers.starts):
@@ -217,16 +218,16 @@ def _copy_boxes(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> None:
     recipe, panels = tensor_map_recipe(op, lowering), panels_of(op.slot_type)
     assert recipe is not None and panels is not None
     descriptor = lowering.kernel.tensor_maps[recipe]
-    address, barriers = lowering.values(op.slot)
-    index, linear = lowering.index, lowering.linear
-    full = lowering.shared_pointer(Linear(0, (Term(barriers, 1, 1),)))
+    address = address_of(lowering, op.slot)
+    index = lowering.index
+    full = barrier_of(lowering, op.slot, 0)
 
     def copy() -> None:
         lowering.insert(MbarrierArriveExpectTxOp(full, lowering.integer(slot_bytes_of(op.slot_type))))
         for panel in range(panels.panels):
             starts = _starts(op, lowering)
             starts[-1] = index.add(starts[-1], panel * panels.width)
-            to = lowering.shared_pointer(linear.of_new(address) + panel * panels.panel_bytes)
+            to = lowering.shared_pointer(address + panel * panels.panel_bytes)
             lowering.insert(TensorCopyOp(to, descriptor, full, [lowering.to_i32(at) for at in reversed(starts)]))
 
     lowering.kernel.arrived.add(op.slot)

@@ -45,7 +45,7 @@ def convert_type(type_: Attribute) -> Sequence[Attribute]:
     if isinstance(type_, mma.PendingType):
         return pending_types(type_)
     if isinstance(type_, mma.SlotType):
-        return (INDEX, INDEX)  # the address of the slot, the address of its barriers
+        return (INDEX,)  # its number, or its address: see ``slots``
     if isinstance(type_, mma.RingType):
         return ()
     return (type_,)
@@ -65,7 +65,7 @@ class GlobalMemory:
 class Ring:
     """A ring: where its slots and barriers are, and how full slots become known.
 
-    ``by_tensor_copies``: one thread starts copies of whole boxes. ``producers`` and ``consumers`` count warps.
+    ``by_tensor_copies``: one thread starts copies of whole boxes.
     """
 
     type: mma.RingType
@@ -73,8 +73,6 @@ class Ring:
     slot_bytes: int
     barriers: int = 0
     by_tensor_copies: bool = False
-    producers: int = 0
-    consumers: int = 0
 
     @property
     def depth(self) -> int:
@@ -123,6 +121,8 @@ class KernelState:
     ``shows_writes``: threads write scratch that products read through the asynchronous proxy (PTX ISA, "Async proxy").
 
     ``together``: rings of one depth that every wait names together stand at the same slot; each to the first of them.
+    ``before``: where a side stood when it was asked last.
+    ``joint``: of those, the ones that are also filled and released together, and so share their barriers.
     """
 
     machine: Machine
@@ -130,8 +130,10 @@ class KernelState:
     shared: int = 0
     rings: dict[SSAValue, Ring] = field(default_factory=dict[SSAValue, Ring])
     cursors: dict[tuple[SSAValue, str], Cursor] = field(default_factory=dict[tuple[SSAValue, str], Cursor])
+    before: dict[tuple[SSAValue, str], Cursor] = field(default_factory=dict[tuple[SSAValue, str], Cursor])
     memories: dict[SSAValue, GlobalMemory] = field(default_factory=dict[SSAValue, GlobalMemory])
     together: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
+    joint: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
     tensor_maps: dict[Attribute, SSAValue] = field(default_factory=dict[Attribute, SSAValue])
     shows_writes: bool = False
     tensor_copies: set[Operation] = field(default_factory=set[Operation])

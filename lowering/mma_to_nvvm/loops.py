@@ -35,16 +35,38 @@ def lower_for(op: scf.ForOp, lowering: NvvmLowering) -> None:
         for old in inner:
             lowering.lower_op(old)
         left = [value for use in uses for value in _cursor_values(cursors[use], use, lowering)]
-        lowering.insert(scf.YieldOp(*lowering.flatten(terminator.operands), *left))
+        yielded = [*lowering.flatten(terminator.operands), *left]
     initial = [*lowering.flatten(op.iter_args), *carried]
+    kept = _merge_equal(block, initial, yielded)
+    numbers = sorted(set(kept))
+    block.add_op(scf.YieldOp(*(yielded[number] for number in numbers)))
     bounds = [lowering.value(value) for value in (op.lb, op.ub, op.step)]
-    loop = lowering.insert(scf.ForOp(bounds[0], bounds[1], bounds[2], initial, Region(block)))
-    remaining = list(loop.results)
+    loop = lowering.insert(
+        scf.ForOp(bounds[0], bounds[1], bounds[2], [initial[number] for number in numbers], Region(block))
+    )
+    remaining = [loop.results[numbers.index(number)] for number in kept]
     for result in op.results:
         count = len(lowering.convert_type(result.type))
         lowering.map_value(result, *remaining[:count])
         remaining = remaining[count:]
     _set_cursors(uses, remaining, lowering)
+
+
+def _merge_equal(block: Block, initial: Sequence[SSAValue], yielded: Sequence[SSAValue]) -> list[int]:
+    """Carry values that are equal in all trips once: for each the first that is, whose argument the others give way to.
+
+    The slots of joint rings are such, and so is a slot that is carried beside where its ring stood.
+    """
+    arguments = list(block.args)[1:]
+    kept = list(range(len(initial)))
+    for number, start in enumerate(initial):
+        for first in range(number):
+            if kept[first] == first and initial[first] is start and yielded[first] is yielded[number]:
+                arguments[number].replace_all_uses_with(arguments[first])
+                block.erase_arg(arguments[number])
+                kept[number] = first
+                break
+    return kept
 
 
 def lower_if(op: scf.IfOp, lowering: NvvmLowering) -> None:

@@ -12,10 +12,11 @@ Where a ring stands is the number of its next slot and the parity of the round; 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from math import prod
 
 from xdsl.dialects import arith
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Block, Operation, SSAValue
 
 from crosstile.dialects import mma
 from crosstile.dialects.mma.types import GROUPS
@@ -30,10 +31,10 @@ from crosstile.dialects.nvvm.synchronisation import (
     MbarrierTryWaitOp,
     WarpSyncOp,
 )
-from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.loops import run_if
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, memory_bytes
 from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES, BARRIER_BYTES, SLOT_BARRIERS, Cursor, Ring
+from crosstile.lowering.mma_to_nvvm.slots import barrier_of, ring_of, ring_state
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.mma_to_nvvm.tensor_maps import tensor_map_recipe
 
@@ -47,10 +48,22 @@ def ring_uses(op: Operation, lowering: NvvmLowering) -> list[tuple[SSAValue, str
     uses: dict[tuple[SSAValue, str], None] = {}
     for inner in op.walk():
         if isinstance(inner, mma.AcquireOp):
-            uses[inner.ring, ACQUIRE] = None
+            uses[_key(lowering, inner.ring, ACQUIRE)] = None
         elif isinstance(inner, mma.WaitOp):
-            uses.update({(lowering.kernel.together.get(ring, ring), WAIT): None for ring in inner.rings})
+            uses.update({_key(lowering, ring, WAIT): None for ring in inner.rings})
     return [use for use in uses if use in lowering.kernel.cursors]
+
+
+def _key(lowering: NvvmLowering, ring: SSAValue, side: str) -> tuple[SSAValue, str]:
+    """The side of the ring that stands for that of ``ring``, where several move on as one."""
+    alike = lowering.kernel.together if side == WAIT else lowering.kernel.joint
+    return alike.get(ring, ring), side
+
+
+def _are_joint(lowering: NvvmLowering, ring: SSAValue, other: SSAValue) -> bool:
+    """Whether two rings share their barriers."""
+    joint = lowering.kernel.joint
+    return ring is not other and ring in joint and joint[ring] is joint.get(other)
 
 
 def slot_bytes_of(type_: mma.RingType | mma.SlotType) -> int:
@@ -81,13 +94,34 @@ def plan_rings(kernel: mma.KernelOp, lowering: NvvmLowering) -> None:
 
 
 def _find_together(kernel: mma.KernelOp, lowering: NvvmLowering) -> None:
-    """Rings that are always waited for together need one count of where they stand."""
+    """Rings that are always waited for together need one count of where they stand; if they are filled and released
+    together as well, one pair of barriers a slot."""
     waits = [tuple(op.rings) for op in kernel.walk() if isinstance(op, mma.WaitOp)]
+    rings = [op.result for op in kernel.walk() if isinstance(op, mma.RingOp)]
+    releases = [{ring_of(slot) for slot in op.slots} for op in kernel.walk() if isinstance(op, mma.ReleaseOp)]
     for group in waits:
         shapes = {(ring.type.depth, ring.type.protocol) for ring in group if isinstance(ring.type, mma.RingType)}
-        alone = all(other == group or not set(other) & set(group) for other in waits)
-        if alone and len(shapes) == 1 and shapes.pop()[1].data != GROUPS:
-            lowering.kernel.together.update(dict.fromkeys(group, group[0]))
+        if len(shapes) != 1 or shapes.pop()[1].data == GROUPS or not _always(set(group), map(set, waits)):
+            continue
+        leader = next(ring for ring in rings if ring in group)
+        lowering.kernel.together.update(dict.fromkeys(group, leader))
+        if len(group) > 1 and _always(set(group), releases) and _filled_together(set(group)):
+            lowering.kernel.joint.update(dict.fromkeys(group, leader))
+
+
+def _always(group: set[SSAValue], sets: Iterable[set[SSAValue]]) -> bool:
+    """Whether each set holds all of the group or none of it."""
+    return all(group <= other or not group & other for other in sets)
+
+
+def _filled_together(rings: set[SSAValue]) -> bool:
+    """Whether a block that acquires a slot of one of the rings acquires one of each."""
+    blocks: dict[Block | None, list[SSAValue]] = {}
+    for ring in rings:
+        for use in ring.uses:
+            if isinstance(use.operation, mma.AcquireOp):
+                blocks.setdefault(use.operation.parent, []).append(ring)
+    return all(len(found) == len(rings) and set(found) == rings for found in blocks.values())
 
 
 def _may_be_tensor_copy(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> bool:
@@ -117,33 +151,56 @@ def lower_ring(op: mma.RingOp, lowering: NvvmLowering) -> None:
     """Shared memory for the slots and barriers; the first thread makes the barriers ready."""
     kernel, type_ = lowering.kernel, op.result.type
     ring = Ring(type_, kernel.take(slot_bytes_of(type_) * type_.depth.data), slot_bytes_of(type_))
-    copies = _copies_of(op)
-    ring.by_tensor_copies = bool(copies) and all(copy in kernel.tensor_copies for copy in copies)
-    users = [use.operation for use in op.result.uses]
-    ring.producers = max((_program_of(u, kernel.warps) for u in users if isinstance(u, mma.AcquireOp)), default=1)
-    ring.consumers = max((_program_of(u, kernel.warps) for u in users if isinstance(u, mma.WaitOp)), default=1)
+    ring.by_tensor_copies = _by_tensor_copies(op, lowering)
     kernel.rings[op.result] = ring
     zero, one = lowering.index.value(0), lowering.index.value(1)
     start = zero
     if ring.has_barriers:
-        ring.barriers = kernel.take(SLOT_BARRIERS * ring.depth, BARRIER_BYTES)
-        full = lowering.integer(1 if ring.by_tensor_copies else ring.producers * LANES)
-        free = lowering.integer(ring.consumers)
-
-        def init() -> None:
-            for slot in range(ring.depth):
-                place = ring.barriers + slot * SLOT_BARRIERS
-                for offset, count in ((0, full), (BARRIER_BYTES, free)):
-                    pointer = lowering.shared_pointer(lowering.shared_place(place + offset))
-                    lowering.insert(MbarrierInitOp(pointer, count))
-
-        run_if(lowering, lowering.compare("eq", lowering.thread(), 0), init)
+        leader = kernel.joint.get(op.result, op.result)
+        ring.barriers = _make_barriers(op, ring, lowering) if leader is op.result else kernel.rings[leader].barriers
     else:
         start = lowering.index.value(lowering.linear.value(lowering.shared_place(ring.base)))
     ahead = lowering.index.value(ring.depth) if ring.has_barriers and not ring.has_parity else start
     kernel.cursors[op.result, ACQUIRE] = Cursor(ahead, one)
     kernel.cursors[op.result, WAIT] = Cursor(start, zero)
     lowering.map_value(op.result)
+
+
+def _by_tensor_copies(ring: mma.RingOp, lowering: NvvmLowering) -> bool:
+    copies = _copies_of(ring)
+    return bool(copies) and all(copy in lowering.kernel.tensor_copies for copy in copies)
+
+
+def _make_barriers(op: mma.RingOp, ring: Ring, lowering: NvvmLowering) -> int:
+    """Where the barriers of a ring are, and of those that share them: full counts everybody who fills a slot."""
+    kernel = lowering.kernel
+    place = kernel.take(SLOT_BARRIERS * ring.depth, BARRIER_BYTES)
+    sharing = [value for value, leader in kernel.joint.items() if leader is op.result] or [op.result]
+    full = lowering.integer(sum(_arrivals(value, lowering) for value in sharing))
+    free = lowering.integer(_warps_of(op, mma.WaitOp, lowering))
+
+    def init() -> None:
+        for slot in range(ring.depth):
+            for offset, count in ((0, full), (BARRIER_BYTES, free)):
+                pointer = lowering.shared_pointer(lowering.shared_place(place + slot * SLOT_BARRIERS + offset))
+                lowering.insert(MbarrierInitOp(pointer, count))
+
+    run_if(lowering, lowering.compare("eq", lowering.thread(), 0), init)
+    return place
+
+
+def _arrivals(ring: SSAValue, lowering: NvvmLowering) -> int:
+    """How many arrivals fill a slot: one thread's, or every copying thread's."""
+    assert isinstance(ring.owner, mma.RingOp)
+    if _by_tensor_copies(ring.owner, lowering):
+        return 1
+    return _warps_of(ring.owner, mma.AcquireOp, lowering) * LANES
+
+
+def _warps_of(ring: mma.RingOp, kind: type[Operation], lowering: NvvmLowering) -> int:
+    """The warps that fill a ring, or that empty it."""
+    users = [use.operation for use in ring.result.uses if isinstance(use.operation, kind)]
+    return max((_program_of(user, lowering.kernel.warps) for user in users), default=1)
 
 
 def finish_barriers(lowering: NvvmLowering) -> None:
@@ -153,43 +210,33 @@ def finish_barriers(lowering: NvvmLowering) -> None:
         lowering.insert(Barrier0Op())
 
 
-def _next_slot(
-    lowering: NvvmLowering, value: SSAValue, side: str, before: Cursor | None = None
-) -> tuple[SSAValue, SSAValue, SSAValue]:
-    """The address of the next slot of a ring, that of its barriers, and the parity; the ring moves on.
-
-    ``before``: where it stands, for one that another ring has moved on already.
-    """
-    kernel, index = lowering.kernel, lowering.index
-    ring, first = kernel.rings[value], kernel.together.get(value, value) if side == WAIT else value
-    cursor = kernel.cursors[first, side] if before is None else before
-    if not ring.has_barriers:
-        if ring.depth == 1:
-            return cursor.number, index.value(0), index.value(0)
-        last = lowering.linear.value(lowering.shared_place(ring.base + (ring.depth - 1) * ring.slot_bytes))
-        begin = index.value(lowering.linear.value(lowering.shared_place(ring.base)))
-        is_last = lowering.compare("eq", cursor.number, last)
-        following = index.value(index.add(cursor.number, ring.slot_bytes))
-        kernel.cursors[value, side] = Cursor(lowering.select(is_last, begin, following), cursor.phase)
-        return cursor.number, index.value(0), index.value(0)
-    number, phase = cursor.number, cursor.phase
-    if not ring.has_parity:
-        number = index.value(index.remainder(cursor.number, ring.depth))
-        phase = index.value(index.remainder(index.floor_div(cursor.number, ring.depth), 2))
-    address = lowering.linear.value(
-        lowering.shared_place(ring.base) + lowering.linear.of_new(index.mul(number, ring.slot_bytes))
-    )
-    barriers = lowering.linear.value(
-        lowering.shared_place(ring.barriers) + lowering.linear.of_new(index.mul(number, SLOT_BARRIERS))
-    )
-    if before is None:
-        kernel.cursors[first, side] = _moved_on(lowering, ring, cursor)
-    return index.value(address), index.value(barriers), phase
+def _take(lowering: NvvmLowering, ring: SSAValue, side: str, first: bool = True) -> tuple[SSAValue, SSAValue]:
+    """The next slot of a ring and the parity of its round; the ring moves on unless it is not the ``first`` to ask."""
+    key, state = _key(lowering, ring, side), lowering.kernel.rings[ring]
+    cursor = lowering.kernel.cursors[key] if first else lowering.kernel.before[key]
+    if first:
+        lowering.kernel.before[key] = cursor
+        lowering.kernel.cursors[key] = _moved_on(lowering, state, cursor)
+    if state.has_parity or not state.has_barriers:
+        return cursor.number, cursor.phase
+    index = lowering.index
+    slot = index.value(index.remainder(cursor.number, state.depth))
+    return slot, index.value(index.remainder(index.floor_div(cursor.number, state.depth), 2))
 
 
 def _moved_on(lowering: NvvmLowering, ring: Ring, cursor: Cursor) -> Cursor:
-    """Where a ring with barriers stands one slot later."""
+    """Where a ring stands one slot later."""
     index = lowering.index
+    if not ring.has_barriers:
+        if ring.depth == 1:
+            return cursor
+        begin, last = (
+            index.value(lowering.linear.value(lowering.shared_place(ring.base + place * ring.slot_bytes)))
+            for place in (0, ring.depth - 1)
+        )
+        is_last = lowering.compare("eq", cursor.number, last)
+        following = index.value(index.add(cursor.number, ring.slot_bytes))
+        return Cursor(lowering.select(is_last, begin, following), cursor.phase)
     following = index.value(index.add(cursor.number, 1))
     if not ring.has_parity:
         return Cursor(following, following)
@@ -198,72 +245,69 @@ def _moved_on(lowering: NvvmLowering, ring: Ring, cursor: Cursor) -> Cursor:
     return Cursor(lowering.select(is_last, index.value(0), following), lowering.select(is_last, flipped, cursor.phase))
 
 
-def _barrier(lowering: NvvmLowering, barriers: SSAValue, offset: int) -> SSAValue:
-    return lowering.shared_pointer(lowering.linear.of_new(barriers) + Linear(offset))
-
-
-def _wait(lowering: NvvmLowering, barriers: SSAValue, offset: int, phase: SSAValue) -> None:
-    pointer = _barrier(lowering, barriers, offset)
+def _wait(lowering: NvvmLowering, slot: SSAValue, offset: int, phase: SSAValue) -> None:
+    pointer = barrier_of(lowering, slot, offset)
     lowering.insert(MbarrierTryWaitOp(pointer, lowering.to_i32(phase), lowering.integer(TICKS)))
 
 
 def lower_acquire(op: mma.AcquireOp, lowering: NvvmLowering) -> None:
-    """The next slot, once it is free."""
-    address, barriers, phase = _next_slot(lowering, op.ring, ACQUIRE)
-    if lowering.kernel.rings[op.ring].has_barriers:
-        _wait(lowering, barriers, BARRIER_BYTES, phase)
-    lowering.map_value(op.slot, address, barriers)
+    """The next slot, once it is free; of joint rings the first one acquired waits for all."""
+    before = [other.ring for other in _before(op) if isinstance(other, mma.AcquireOp)]
+    first = not any(_are_joint(lowering, op.ring, ring) for ring in before)
+    slot, phase = _take(lowering, op.ring, ACQUIRE, first)
+    lowering.map_value(op.slot, slot)
+    if first and lowering.kernel.rings[op.ring].has_barriers:
+        _wait(lowering, op.slot, BARRIER_BYTES, phase)
+
+
+def _before(op: Operation) -> Iterator[Operation]:
+    """The operations before ``op`` in its block."""
+    before = op.prev_op
+    while before is not None:
+        yield before
+        before = before.prev_op
 
 
 def lower_wait(op: mma.WaitOp, lowering: NvvmLowering) -> None:
-    """The next full slot of each ring."""
+    """The next full slot of each ring; of joint rings the first one's barrier tells of all."""
     if not lowering.kernel.rings[op.rings[0]].has_barriers:
         lowering.insert(CpAsyncWaitGroupOp(0 if op.in_flight is None else op.in_flight.value.data))
-    together = lowering.kernel.together
-    cursors = [lowering.kernel.cursors[together.get(ring, ring), WAIT] for ring in op.rings]
-    for ring, slot, cursor in zip(op.rings, op.slots, cursors, strict=True):
-        follows = together.get(ring, ring) is not ring
-        address, barriers, phase = _next_slot(lowering, ring, WAIT, cursor if follows else None)
-        if lowering.kernel.rings[ring].has_barriers:
-            _wait(lowering, barriers, 0, phase)
-        lowering.map_value(slot, address, barriers)
+    for number, (ring, result) in enumerate(zip(op.rings, op.slots, strict=True)):
+        first = not any(_key(lowering, ring, WAIT) == _key(lowering, other, WAIT) for other in op.rings[:number])
+        slot, phase = _take(lowering, ring, WAIT, first)
+        lowering.map_value(result, slot)
+        if lowering.kernel.rings[ring].has_barriers and not any(
+            _are_joint(lowering, ring, other) for other in op.rings[:number]
+        ):
+            _wait(lowering, result, 0, phase)
 
 
 def lower_commit(op: mma.CommitOp, lowering: NvvmLowering) -> None:
     """A group of copies, or arrivals at the slots' full barriers."""
-    rings = [lowering.kernel.rings.get(_ring_of(slot)) for slot in op.slots]
-    if not op.slots or any(ring is not None and not ring.has_barriers for ring in rings):
+    rings = [ring_state(lowering, slot) for slot in op.slots]
+    if not all(ring.has_barriers for ring in rings) or not rings:
         lowering.insert(CpAsyncCommitGroupOp())
         return
     for slot, ring in zip(op.slots, rings, strict=True):
         if slot in lowering.kernel.arrived:
             continue  # the copies' transactions complete the phase
-        if ring is None or ring.by_tensor_copies:
+        if ring.by_tensor_copies:
             raise lowering.error("commits a slot that no tensor copy fills in the same block")
-        barriers = lowering.values(slot)[1]
-        pointer = _barrier(lowering, barriers, 0)
         # A product reads through the asynchronous proxy: the copies must have arrived before the fence.
         lowering.insert(CpAsyncCommitGroupOp())
         lowering.insert(CpAsyncWaitGroupOp(0))
         lowering.insert(FenceProxyOp())
-        lowering.insert(MbarrierArriveOp(pointer))
-
-
-def _ring_of(slot: SSAValue) -> SSAValue:
-    owner = slot.owner
-    if isinstance(owner, mma.AcquireOp):
-        return owner.ring
-    return slot
+        lowering.insert(MbarrierArriveOp(barrier_of(lowering, slot, 0)))
 
 
 def lower_release(op: mma.ReleaseOp, lowering: NvvmLowering) -> None:
     """One arrival per warp at the slots' free barriers; nothing for groups, whose barrier tells."""
-    pointers: list[SSAValue] = []
-    for slot in op.slots:
-        barriers = lowering.values(slot)[1]
-        if _is_zero(barriers):
-            continue
-        pointers.append(_barrier(lowering, barriers, BARRIER_BYTES))
+    slots = {lowering.kernel.joint.get(ring := ring_of(slot), ring): slot for slot in reversed(op.slots)}
+    pointers = [
+        barrier_of(lowering, slot, BARRIER_BYTES)
+        for slot in reversed(slots.values())
+        if ring_state(lowering, slot).has_barriers
+    ]
     if not pointers:
         return
     if lowering.kernel.reads_by_lanes:
@@ -274,11 +318,6 @@ def lower_release(op: mma.ReleaseOp, lowering: NvvmLowering) -> None:
             lowering.insert(MbarrierArriveOp(pointer))
 
     run_if(lowering, lowering.first_lane(), arrive)
-
-
-def _is_zero(value: SSAValue) -> bool:
-    owner = value.owner
-    return isinstance(owner, arith.ConstantOp)
 
 
 def lower_barrier(op: mma.BarrierOp, lowering: NvvmLowering) -> None:

@@ -32,10 +32,8 @@ SURVIVORS: dict[str, dict[tuple[str, str], int]] = {
         ("fence", "fence.mbarrier_init.release.cluster"): 1,
         # In the loop no instruction but wgmma touches the accumulators.
         ("fence", "wgmma.fence.sync.aligned"): 1,
-        # Slots of both rings are released together, so that one of two waits is enough.
-        ("wait", "mbarrier.try_wait.parity.shared.b64"): 1,
         # The last slots are released to nobody.
-        ("arrive", "mbarrier.arrive.shared.b64"): 2,
+        ("arrive", "mbarrier.arrive.shared.b64"): 1,
     },
 }
 
