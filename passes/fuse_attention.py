@@ -13,7 +13,8 @@ What counts as attention is said in ``dialects/nest/attention_pattern.py``. The 
 (and on nothing else). Where the scores or the weights have other readers, where a head is too large or of unknown size,
 or where there is one query only, the kernels stay as they are.
 
-The quotient moves behind the sum, as all weights of a row are divided by the same number. Without keys it would be
+The quotient moves behind the sum, as all weights of a row are divided by the same number. Weights that were rounded to
+the type of the values are rounded before that division instead (``combiners.Yielded.factor``). Without keys it would be
 0 / 0: unless the total is raised to a positive number anyway, the answer is then selected to be the empty sum, 0.
 """
 
@@ -25,11 +26,11 @@ from dataclasses import dataclass
 from xdsl.context import Context
 from xdsl.dialects import arith, tensor
 from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, ModuleOp, StringAttr, TensorType, f32
-from xdsl.ir import Block, BlockArgument, Operation, SSAValue
+from xdsl.ir import Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 from xdsl.passes import ModulePass
 
-from crosstile.dialects.nest.analysis import shape_of
+from crosstile.dialects.nest.analysis import element_type, shape_of
 from crosstile.dialects.nest.attention_pattern import Attention, find_attention
 from crosstile.dialects.nest.attention_roles import COMBINER, attention_roles
 from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
@@ -206,7 +207,7 @@ class _Joined:
         def moved(nest: GenericOp, map_: AffineMap) -> AffineMap:
             return _moved(shared, nest, map_, product, range(len(product.loops)))
 
-        block = Block(arg_types=[f32, f32])
+        block = Block(arg_types=[f32, element_type(product.inputs[value])])
         block.add_op(YieldOp(*block.args))
         maps = [
             moved(maximum, maximum.input_maps[0]),
@@ -228,7 +229,7 @@ class _Joined:
         found = self._found
         product, quotient = self._nests[found.product], self._nests[found.quotient]
         kept = product.positions(IteratorKind.PARALLEL)
-        body = quotient.body.clone()
+        body = _unrounded(quotient)
         inputs, maps = list[SSAValue](), list[AffineMap]()
         for position, (value, map_) in enumerate(zip(quotient.inputs, quotient.input_maps, strict=True)):
             here = position == found.weighted.index
@@ -281,6 +282,18 @@ def _moved(
         for expression in map_.results
     )
     return AffineMap(len(kept), 0, results)
+
+
+def _unrounded(quotient: GenericOp) -> Region:
+    """The body of ``quotient``, whose result nobody rounds: only weights were to be of the values' type."""
+    body = quotient.body.clone()
+    end = body.block.last_op
+    assert isinstance(end, YieldOp)
+    if isinstance(rounding := end.arguments[0].owner, arith.TruncFOp):
+        end.operands[0] = rounding.input
+        rounding.detach()
+        rounding.erase()
+    return body
 
 
 def _select_if_any(block: Block) -> None:

@@ -7,8 +7,10 @@
     exponential  exp(scores - maximum)
     total        sum over n of the exponentials, fastmath<reassoc>
     rows         elementwise over the totals, such as max(total, small)                  (may be missing)
-    quotient     exponential / total, or times anything else that does not vary along n
+    quotient     exponential / total, or times anything else that does not vary along n; rounded to the values' type
     product      sum over n of quotient * value
+
+Queries, keys and values are f32, or all bf16 or f16; everything between the products is f32.
 
 Values are followed through the kernels that ``fuse`` has put the nests into. Nothing between the scores and the product
 may be used by anything else.
@@ -20,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import arith, math
-from xdsl.dialects.builtin import Float32Type, FloatAttr
+from xdsl.dialects.builtin import BFloat16Type, Float16Type, Float32Type, FloatAttr
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import BlockArgument, OpResult, SSAValue
 from xdsl.ir.affine import AffineDimExpr
@@ -39,6 +41,8 @@ from crosstile.dialects.nest.kernel import KernelOp
 
 MOST_HEAD_SIZE = 256
 """The largest dimension of a head, of queries and of values: so that the sums of a block of queries stay close."""
+FACTOR_TYPES = (Float32Type, BFloat16Type, Float16Type)
+"""The types that queries, keys and values may have."""
 LEAST_FLOAT32 = -3.4028234663852886e38
 """The least finite f32: a floor no higher changes nothing but the maximum of a row that sees nothing."""
 
@@ -103,10 +107,17 @@ def readers(value: SSAValue) -> set[GenericOp] | None:
     return found
 
 
+def before_rounding(nest: GenericOp) -> SSAValue:
+    """What an elementwise ``nest`` yields, before it is rounded to a narrower float if it is."""
+    (result,) = nest.yield_op.arguments
+    return result.owner.input if isinstance(result.owner, arith.TruncFOp) else result
+
+
 def find_attention(product: GenericOp) -> Attention | None:
     """The attention whose last nest is ``product``, if it is one that may and can be computed in one sweep over keys.
 
-    It must be in f32, its heads of a static size up to ``MOST_HEAD_SIZE``, and the sum of its softmax ``reassoc``.
+    Its scores and sums must be f32, its factors of one type, its heads of a static size up to ``MOST_HEAD_SIZE``, and
+    the sum of its softmax ``reassoc``.
     """
     if not _is_plain_contraction(product):
         return None
@@ -188,7 +199,7 @@ def _connected(producer: GenericOp, consumer: GenericOp, position: int, iterator
 
 def _scaled(quotient: GenericOp, n: int) -> BlockArgument | None:
     """The element that ``quotient`` multiplies or divides by something that does not vary along ``n``."""
-    (result,) = quotient.yield_op.arguments
+    result = before_rounding(quotient)
     candidates: Sequence[tuple[SSAValue, SSAValue]]
     match result.owner:
         case arith.DivfOp() as division:
@@ -300,11 +311,8 @@ def _scores(value: SSAValue) -> tuple[GenericOp | None, GenericOp | None]:
 
 
 def _is_legal(found: Attention) -> bool:
-    flags, width = found.total.fastmath, Float32Type()
-    if flags is None or FastMathFlag.REASSOC not in flags.data:
-        return False
-    values = [*found.scores.inputs, *found.product.inputs, *(nest.results[0] for nest in found.nests)]
-    if any(element_type(value) != width for value in values):
+    flags = found.total.fastmath
+    if flags is None or FastMathFlag.REASSOC not in flags.data or not _has_legal_types(found):
         return False
     (d,) = found.scores.positions(IteratorKind.REDUCTION)
     (n,) = found.product.positions(IteratorKind.REDUCTION)
@@ -314,3 +322,10 @@ def _is_legal(found: Attention) -> bool:
         return False
     heads = iterator_sizes(found.scores)[d], iterator_sizes(found.product)[payload.pop()]
     return all(isinstance(size, int) and 0 < size <= MOST_HEAD_SIZE for size in heads)
+
+
+def _has_legal_types(found: Attention) -> bool:
+    """Whether all factors are of one float type, weights among them, and everything else is f32."""
+    factors = {element_type(value) for value in (*found.scores.inputs, *found.product.inputs)}
+    inner = {element_type(nest.results[0]) for nest in found.nests if nest is not found.quotient}
+    return len(factors) == 1 and isinstance(factors.pop(), FACTOR_TYPES) and inner == {Float32Type()}

@@ -46,6 +46,9 @@ class Yielded:
     name: str
     payload: bool = False
     integer: bool = False
+    factor: bool = False
+    """Whether it is only ever multiplied by weights of the accumulator type: then it may be a narrower float, and a
+    lowering may round the weights to its type, as instructions that multiply two numbers of one type ask for."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def _logsumexp(xp: Any, left: State, right: State) -> State:
 def _weighted_lift(xp: Any, values: Sequence[Any]) -> State:
     score, value = values
     maximum, weight = _logsumexp_lift(xp, (score,))
-    return maximum, weight, weight * value
+    return maximum, weight, weight * value.astype(weight.dtype)
 
 
 def _weighted(xp: Any, left: State, right: State) -> State:
@@ -183,7 +186,7 @@ COMBINERS: dict[str, Combiner] = {
         Combiner(
             "softmax_weighted_sum",
             "online softmax: maximum m, sum l, sum of exp(score - m) * value; attention divides the last by l",
-            (Yielded("score"), Yielded("value", payload=True)),
+            (Yielded("score"), Yielded("value", payload=True, factor=True)),
             (Component("maximum", -inf), Component("sum", 0.0), Component("weighted", 0.0, payload=True)),
             _weighted,
             _weighted_lift,

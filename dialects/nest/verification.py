@@ -187,14 +187,20 @@ def _verify_yield(op: GenericOp, yielded: YieldOp) -> None:
             f"the body must yield what combiner '{row.name}' folds ({parts}), got {len(found)} values"
         )
     for value, type_ in zip(row.yields, found, strict=True):
+        legal = value.integer or type_ == accumulator or (value.factor and _is_narrower(type_, accumulator))
         if value.integer and not isinstance(type_, IntegerType | IndexType):
             raise VerifyException(f"combiner '{row.name}' folds an index as '{value.name}', got {type_}")
-        if not value.integer and type_ != accumulator:
+        if not legal:
+            narrower = ", or a narrower float" if value.factor else ""
             raise VerifyException(
-                f"the body must yield '{value.name}' in the accumulator type {accumulator}, got {type_}"
+                f"the body must yield '{value.name}' in the accumulator type {accumulator}{narrower}, got {type_}"
             )
     _verify_result_types(row, accumulator, found, results)
     _verify_uniform(op, row, yielded)
+
+
+def _is_narrower(type_: Attribute, than: Attribute) -> bool:
+    return isinstance(type_, AnyFloat) and isinstance(than, AnyFloat) and type_.bitwidth < than.bitwidth
 
 
 def _verify_result_types(

@@ -37,9 +37,10 @@ from math import inf
 
 from xdsl.dialects import arith, math, memref, scf
 from xdsl.dialects.builtin import FloatAttr, f32
-from xdsl.ir import Block, Region, SSAValue
+from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from crosstile.dialects import tile
+from crosstile.dialects.mma.intrinsics import find_intrinsic
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.attention_roles import AttentionRoles
 from crosstile.dialects.nest.axes import Axis
@@ -117,6 +118,11 @@ class _QueryBlock:
         """The keys that the scores hide."""
         if self._nest is not None:
             self._mask = mask_of(self._nest, self._axes.of_nest(self._nest).index(roles.n))
+        values = element_type(roles.weighted.inputs[roles.value])
+        self._value_type = None if values == f32 else values
+        """The type to which weights are rounded, if it is narrower than theirs."""
+        self._factor_type = self._widened()
+        """f32 if factors are narrower and the schedule's instruction multiplies that."""
         self._scalars: dict[SSAValue, SSAValue] = {}
         """The inputs of rank 0 that bounds of the mask depend on."""
         self._zero = builder.constant(f32, 0.0)
@@ -138,6 +144,11 @@ class _QueryBlock:
         raise self._lowering.error(
             f"attention has {roles.n} or {roles.m} across lanes, got the schedule's lane {self.schedule.lane}"
         )
+
+    def _widened(self) -> Attribute | None:
+        if self._value_type is None or self.schedule.intrinsic is None:
+            return None
+        return f32 if find_intrinsic(self.schedule.intrinsic).lhs.element == str(f32) else None
 
     def _step(self, axis: Axis) -> int:
         steps = self.schedule.steps(axis.name)
@@ -185,9 +196,10 @@ class _QueryBlock:
         return self._staged(window, roles.query)
 
     def _staged(self, window: SSAValue, position: int) -> SSAValue:
+        """The window in scratch, in the type that products take, if the schedule stages the input at ``position``."""
         if position not in self.schedule.stage:
             return window
-        return self._lowering.insert(tile.StageOp(window)).result
+        return self._lowering.insert(tile.StageOp(window, element=self._factor_type)).result
 
     def _factor(self, place: Place, nest: GenericOp, position: int, order: tuple[Axis, Axis]) -> SSAValue:
         """The window on a factor, its dimensions in ``order``, or the other way around where lanes are queries."""
@@ -237,6 +249,8 @@ class _QueryBlock:
         # Of the inputs that a schedule stages, those of the root nest come first, then the values.
         value = self._staged(value, len(roles.scores.inputs))
         after = self._ahead(place, roles.scores, roles.key, roles.d, self._step(roles.n))
+        if self._value_type is not None:
+            weights = builder.compute([weights], builder.shape.of((roles.m, roles.n)), self._rounded)
         return new_maximum, new_total, self._product(weights, value, kept, self._length(place), after)
 
     def _length(self, place: Place) -> SSAValue | None:
@@ -315,6 +329,14 @@ class _QueryBlock:
         """2 to the score less the maximum."""
         difference = self._lowering.insert(math.FmaOp(values[0], self._unit, values[1])).result
         return self._lowering.insert(math.Exp2Op(difference)).result
+
+    def _rounded(self, values: Sequence[SSAValue]) -> SSAValue:
+        """The weight as a number of the values' type, and of the type that products take."""
+        assert self._value_type is not None
+        rounded = self._lowering.insert(arith.TruncFOp(values[0], self._value_type)).result
+        if self._factor_type is None:
+            return rounded
+        return self._lowering.insert(arith.ExtFOp(rounded, self._factor_type)).result
 
     # Hidden keys
 

@@ -12,6 +12,9 @@ and numbers of them that whole blocks of four vectors hold without a rest, have 
 
 from __future__ import annotations
 
+from xdsl.dialects.builtin import f32
+
+from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.attention_roles import AttentionRoles
 from crosstile.dialects.nest.schedule import (
     Comparison,
@@ -24,6 +27,8 @@ from crosstile.dialects.nest.schedule import (
 from crosstile.passes.schedules.register_tiles import round_up
 from crosstile.targets.model import Machine, UnknownNameError
 
+VALUES = 2
+"""The position of the values among what is staged: behind the two factors of the scores."""
 QUERY_VECTORS = 3
 """Vectors of queries in a block: eight rows of three are the register tile that loads least per multiplication.
 Measured with 48 and 64 queries: 165 and 163 GFLOP/s for S = 1024, 167 and 161 for S = 2048 and heads of 128."""
@@ -43,10 +48,12 @@ keys are in the second cache, 2 % less."""
 def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
     """The guarded schedules of an attention on ``machine``, by the number of its queries."""
     try:
+        # Narrower factors are widened as they are staged.
         intrinsic = machine.choose("f32", "f32", "f32")
         lanes, name = intrinsic.n, intrinsic.name
     except UnknownNameError:
         lanes, name = 1, None  # no matrix unit: products and sums of scalars
+    staged = (roles.query,) if element_type(roles.scores.inputs[roles.query]) == f32 else (0, 1, VALUES)
     nearest = next((memory.capacity for memory in machine.memories if memory.name == "L1"), None)
     few, even = Comparison(roles.m.name, "<=", lanes), EVEN_VECTORS * lanes
     divided = (Comparison(roles.m.name, "==", 0, even), Comparison(roles.m.name, "<=", MOST_EVEN))
@@ -58,12 +65,16 @@ def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[Guarded
         is_even = all(one.holds(queries) for one in divided)
         blocks = [((), even if is_even else QUERY_VECTORS * lanes, queries > MOST_EVEN)]
     return [
-        GuardedScheduleAttr(GuardAttr(guard), ScheduleAttr(_schedule(roles, block, name, nearest if is_far else None)))
+        GuardedScheduleAttr(
+            GuardAttr(guard), ScheduleAttr(_schedule(roles, block, staged, name, nearest if is_far else None))
+        )
         for guard, block, is_far in blocks
     ]
 
 
-def _schedule(roles: AttentionRoles, queries: int, intrinsic: str | None, fetched: int | None) -> Schedule:
+def _schedule(
+    roles: AttentionRoles, queries: int, staged: tuple[int, ...], intrinsic: str | None, fetched: int | None
+) -> Schedule:
     """One schedule, for blocks of ``queries``."""
     keys = KEY_BLOCK if roles.n.size is None else min(KEY_BLOCK, max(roles.n.size, 1))
     assert roles.d.size is not None and roles.e.size is not None
@@ -75,7 +86,7 @@ def _schedule(roles: AttentionRoles, queries: int, intrinsic: str | None, fetche
         loops=tuple(loops),
         grid=tuple(axis.name for axis in (*roles.outer, roles.m)),
         lane=roles.m.name,
-        stage=(roles.query,),
+        stage=staged,
         intrinsic=intrinsic,
         unroll=None if fetched is None else FETCHING_STEPS,
         prefetch=fetched,

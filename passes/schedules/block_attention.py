@@ -7,7 +7,7 @@ Level: nest. In: the roles of an attention's axes. Out: guarded schedules, such 
 
 Queries are rows: each warp has rows of its own, so the weights of a block are the left factor of the second product as
 they stand, and maxima and sums cross the few lanes that share a row. Queries are staged once, keys and values a block
-ahead; the instruction of each product follows from its types.
+ahead. The instruction is the fastest that one warp executes by itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from crosstile.dialects.nest.schedule import GuardAttr, GuardedScheduleAttr, Loo
 from crosstile.passes.schedules.register_tiles import bits, round_up
 from crosstile.targets.model import Machine
 
+WARPS = 4
 QUERY_BLOCK = 64
 """Queries of a block: four warps of 16 rows each."""
 KEY_BLOCK = 64
@@ -40,6 +41,23 @@ def block_attention_schedules(roles: AttentionRoles, machine: Machine) -> list[G
         grid=tuple(axis.name for axis in (*roles.outer, roles.m)),
         lane=roles.n.name,
         stage=(0, 1, 2),
+        intrinsic=_intrinsic(roles, machine),
         pipeline=2 if 2 * block <= room else 1,
     )
     return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(schedule))]
+
+
+def _intrinsic(roles: AttentionRoles, machine: Machine) -> str | None:
+    """The fastest instruction for factors of these types whose rows are at most those of a warp; None if there is none.
+
+    Those of a group of warps (``wgmma``) have to be reached by all of them at once.
+    """
+    element = str(element_type(roles.scores.inputs[roles.query]))
+    wanted = (element, element, "f32")
+    found = [
+        row
+        for row in machine.intrinsics
+        if (row.lhs.element, row.rhs.element, row.accumulator.element) == wanted and WARPS * row.m <= QUERY_BLOCK
+    ]
+    best = max(found, key=lambda row: row.operations * row.rate, default=None)
+    return None if best is None or element == "f32" else best.name

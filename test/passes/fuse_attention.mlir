@@ -85,6 +85,26 @@ func.func @primitives(%q: tensor<?x16xf32>, %k: tensor<40x16xf32>, %v: tensor<40
 
 // -----
 
+// In bf16: scores and sums are f32, and nobody rounds the weights of a row before the kernel that multiplies them does.
+
+// CHECK-LABEL: func.func @narrow
+// CHECK:         nest.kernel @attention (
+// CHECK:           %maximum, %total, %weighted = nest.generic {{.*}} combiner<softmax_weighted_sum> accumulate f32 fastmath<reassoc> ins(%{{.*}}, %v_1 (0, b1, n, e) : tensor<1x2x?x?xf32>, tensor<1x2x?x8xbf16>)
+// CHECK-SAME:        (0, b1, m, e) : tensor<1x2x?x8xf32>
+// CHECK-NEXT:      ^bb0(%[[SCORE:.*]]: f32, %[[VALUE:.*]]: bf16):
+// CHECK-NEXT:        nest.yield %[[SCORE]], %[[VALUE]] : f32, bf16
+// CHECK:             %[[QUOTIENT:.*]] = arith.divf
+// CHECK-NEXT:        nest.yield %[[QUOTIENT]] : f32
+// CHECK:             arith.truncf
+// CHECK-NOT:     nest.kernel
+// CHECK:         func.return
+func.func @narrow(%q: tensor<1x2x?x8xbf16>, %k: tensor<1x2x?x8xbf16>, %v: tensor<1x2x?x8xbf16>) -> tensor<1x2x?x8xbf16> {
+  %y = nn.attention %q, %k, %v accumulate f32 : tensor<1x2x?x8xbf16>, tensor<1x2x?x8xbf16>, tensor<1x2x?x8xbf16>
+  func.return %y : tensor<1x2x?x8xbf16>
+}
+
+// -----
+
 // The sum must stay in order: three kernels.
 
 // CHECK-LABEL: func.func @in_order

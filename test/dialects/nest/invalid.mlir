@@ -136,6 +136,18 @@ func.func @accumulator_type(%x: tensor<4xf32>) {
 
 // -----
 
+func.func @wide_factor(%x: tensor<4xf32>, %v: tensor<4x2xf64>) {
+  // expected-error @+1 {{the body must yield 'value' in the accumulator type f32, or a narrower float, got f64}}
+  %m, %l, %a = nest.generic [n : reduction, e : payload] combiner<softmax_weighted_sum> accumulate f32
+      ins(%x (n), %v (n, e) : tensor<4xf32>, tensor<4x2xf64>) -> () : tensor<f32>, () : tensor<f32>, (e) : tensor<2xf32> {
+  ^bb0(%p: f32, %q: f64):
+    nest.yield %p, %q : f32, f64
+  }
+  func.return
+}
+
+// -----
+
 func.func @wide_result(%x: tensor<4xf32>) {
   // expected-error @+1 {{result 0 (value) of element type f64 cannot hold the accumulator type f32: expects that type, or a narrower float}}
   %y = nest.generic [i : reduction] combiner<add> accumulate f32 ins(%x (i) : tensor<4xf32>) -> () : tensor<f64> {
