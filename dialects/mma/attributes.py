@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
+from typing import ClassVar
 
 from xdsl.ir import Data
 from xdsl.irdl import irdl_attr_definition
@@ -29,6 +30,7 @@ class LayoutAttr(Data[Layout]):
     """``#mma.layout<tile(8, 64) register(8:64, 4:16) lane(16:1)>``: where the elements of a fragment are."""
 
     name = "mma.layout"
+    alias: ClassVar[str] = "layout"
 
     @classmethod
     def parse_parameter(cls, parser: AttrParser) -> Layout:

@@ -2,14 +2,16 @@
 
 // A contraction becomes a loop over k with the accumulator carried. Only the store looks beyond row %mr, so rows of A
 // beyond it are read from the last valid one.
+// CHECK-DAG:     #[[COLUMN:.*]] = #mma.layout<tile(4, 1) lane(16:0) register(4:1)>
+// CHECK-DAG:     #[[ROW:.*]] = #mma.layout<tile(1, 32) lane(16:1) register(2:16)>
 // CHECK-LABEL: mma.kernel @contract(
 // CHECK-SAME:    target "x86-64-avx512"
 // CHECK:         %r = scf.for %[[K:k_[0-9]+]] = %{{.*}} to %{{.*}} step %{{.*}} iter_args(%[[SUM:.*]] = %acc)
 // CHECK-NEXT:      %[[AT:.*]] = arith.addi %k, %[[K]] : index
 // CHECK-NEXT:      %[[A:.*]] = mma.load %A[%i, %[[AT]]] extent [%mr, _] clamp [0]
-// CHECK-SAME:        -> !mma.fragment<4x1xf32, #mma.layout<tile(4, 1) lane(16:0) register(4:1)>>
+// CHECK-SAME:        -> !mma.fragment<4x1xf32, #[[COLUMN]]>
 // CHECK-NEXT:      %[[B:.*]] = mma.load %B[%[[AT]], %j] extent [_, %nr]
-// CHECK-SAME:        -> !mma.fragment<1x32xf32, #mma.layout<tile(1, 32) lane(16:1) register(2:16)>>
+// CHECK-SAME:        -> !mma.fragment<1x32xf32, #[[ROW]]>
 // CHECK-NEXT:      %[[NEXT:.*]] = mma.mma %[[A]], %[[B]], %[[SUM]] {intrinsic = "x86.avx512.fma.1x16x1.f32"}
 // CHECK-NEXT:      scf.yield %[[NEXT]]
 // CHECK:         mma.store %r, %C[%i, %j] extent [%mr, %nr]
@@ -96,8 +98,9 @@ tile.kernel @no_clamp(%A : memref<?x8xf32>, %B : memref<8x16xf32>, %C : memref<1
 
 // What a contraction reads in tiles of 32 columns is packed in panels of 32 columns, whole ones without masks and the last
 // one padded with zeros, so that the contraction reads it without masks.
+// CHECK:         #[[PANELS:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 32), d0, (d1 mod 32))>
 // CHECK-LABEL: mma.kernel @stage(
-// CHECK:         %b = mma.alloc : !mma.buffer<8x64xf32, affine_map<(d0, d1) -> ((d1 floordiv 32), d0, (d1 mod 32))>>
+// CHECK:         %b = mma.alloc : !mma.buffer<8x64xf32, #[[PANELS]]>
 // CHECK:         scf.for %[[J:at]] = %{{.*}} to %[[WHOLE:.*]] step %{{.*}} {
 // CHECK-NEXT:      scf.for %[[K:at_1]] = %{{.*}} to %kc step %{{.*}} {
 // CHECK-NEXT:        %[[F:.*]] = mma.load %B[%[[K]], %[[J]]] : memref
@@ -128,8 +131,9 @@ tile.kernel @stage(%A : memref<4x8xf32>, %B : memref<?x?xf32>, %C : memref<4x?xf
 
 // The last columns may be read in a narrower tile, from the beginning of their panel: the panels are those of the wide
 // one, and neither has masks.
+// CHECK:         #[[PANELS:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 48), d0, (d1 mod 48))>
 // CHECK-LABEL: mma.kernel @stage_rest(
-// CHECK:         %b = mma.alloc : !mma.buffer<8x96xf32, affine_map<(d0, d1) -> ((d1 floordiv 48), d0, (d1 mod 48))>>
+// CHECK:         %b = mma.alloc : !mma.buffer<8x96xf32, #[[PANELS]]>
 // CHECK:         mma.load %b[%{{.*}}, %{{.*}}] : {{.*}} -> !mma.fragment<1x32xf32
 // CHECK:         mma.load %b[%{{.*}}, %{{.*}}] : {{.*}} -> !mma.fragment<1x48xf32
 tile.kernel @stage_rest(%A : memref<4x8xf32>, %B : memref<?x?xf32>, %C : memref<4x?xf32>, %nc : index) {
@@ -160,8 +164,9 @@ tile.kernel @stage_rest(%A : memref<4x8xf32>, %B : memref<?x?xf32>, %C : memref<
 
 // Columns of a panel that lie along rows in memory: blocks of 16x16 are read as they lie and transposed in registers,
 // without masks as long as all of a block is valid.
+// CHECK:         #[[PANELS:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 32), d0, (d1 mod 32))>
 // CHECK-LABEL: mma.kernel @stage_transposed(
-// CHECK:         %b = mma.alloc : !mma.buffer<32x64xf32, affine_map<(d0, d1) -> ((d1 floordiv 32), d0, (d1 mod 32))>>
+// CHECK:         %b = mma.alloc : !mma.buffer<32x64xf32, #[[PANELS]]>
 // CHECK:         scf.for %[[J:at]] = %{{.*}} to %{{.*}} step %{{c16.*}} {
 // CHECK:           %[[WHOLE:.*]] = arith.select
 // CHECK-NEXT:      scf.for %[[K:at_1]] = %{{.*}} to %[[WHOLE]] step %{{c16.*}} {

@@ -1,11 +1,13 @@
 // RUN: crosstile-opt %s --split-input-file --tile-to-mma=target=sm_80 | filecheck %s
 
 // Four warps share an accumulator of 128x128, each a quarter. Stages become rings that are filled three trips ahead.
+// CHECK-DAG:     #[[ROWS:.*]] = #mma.layout<tile(128, 16) warp(2:1024, 2:0) register(4:256, 2:8, 2:128, 2:1) lane(8:16, 4:2)>
+// CHECK-DAG:     #[[COLUMNS:.*]] = #mma.layout<tile(16, 128) warp(2:0, 2:64) register(8:8, 2:1024, 2:128) lane(8:1, 4:256)>
 // CHECK-LABEL: mma.kernel @pipelined(
 // CHECK-SAME:    target "sm_80" warps(4)
 // CHECK:         mma.parallel
 // CHECK-DAG:       %[[A:.*]] = mma.ring : !mma.ring<4 x 128x32xbf16, #mma.swizzle<64>, groups>
-// CHECK-DAG:       %[[B:.*]] = mma.ring : !mma.ring<4 x 32x128xbf16, affine_map<{{.*}}>, #mma.swizzle<128>, groups>
+// CHECK-DAG:       %[[B:.*]] = mma.ring : !mma.ring<4 x 32x128xbf16, #map, #mma.swizzle<128>, groups>
 // CHECK:           scf.for
 // CHECK:             scf.if
 // CHECK:               mma.acquire %[[A]]
@@ -18,8 +20,8 @@
 // CHECK-NEXT:        mma.wait %[[A]], %[[B]] in_flight 2
 // CHECK-NEXT:        mma.barrier
 // CHECK:             scf.for %kk
-// CHECK:               mma.load {{.*}}tile(128, 16) warp(2:1024, 2:0) register(4:256, 2:8, 2:128, 2:1) lane(8:16, 4:2)
-// CHECK:               mma.load {{.*}}tile(16, 128) warp(2:0, 2:64) register(8:8, 2:1024, 2:128) lane(8:1, 4:256)
+// CHECK:               mma.load {{.*}}#[[ROWS]]>
+// CHECK:               mma.load {{.*}}#[[COLUMNS]]>
 // CHECK:               mma.mma {{.*}} {intrinsic = "nvidia.mma.m16n8k16.f32.bf16"}
 // CHECK:             mma.release
 tile.kernel @pipelined(%A : memref<?x?xbf16>, %B : memref<?x?xbf16>, %C : memref<?x?xf32>) {
@@ -47,8 +49,9 @@ tile.kernel @pipelined(%A : memref<?x?xbf16>, %B : memref<?x?xbf16>, %C : memref
 // -----
 
 // What is computed with an accumulator is laid out like it: a bias as its projection, replicated along rows.
+// CHECK-DAG:     #[[ROW:.*]] = #mma.layout<tile(1, 16) lane(8:0, 4:2) register(2:8, 2:1)>
 // CHECK-LABEL: mma.kernel @epilogue(
-// CHECK:         %[[BIAS:.*]] = mma.load %bias{{.*}}tile(1, 16) lane(8:0, 4:2) register(2:8, 2:1)
+// CHECK:         %[[BIAS:.*]] = mma.load %bias{{.*}}#[[ROW]]>
 // CHECK:         mma.map (%r, %[[BIAS]]
 // CHECK-NOT:     mma.relayout
 tile.kernel @epilogue(%A : memref<16x16xf16>, %B : memref<16x16xf16>, %bias : memref<16xf32>, %C : memref<16x16xf32>) {
@@ -72,9 +75,10 @@ tile.kernel @epilogue(%A : memref<16x16xf16>, %B : memref<16x16xf16>, %bias : me
 // -----
 
 // Without a product, neighbouring lanes take neighbouring elements, four at a time where there are enough.
+// CHECK-DAG:     #[[BOTH:.*]] = #mma.layout<tile(2, 128) register(4:1) warp(2:128) lane(32:4)>
 // CHECK-LABEL: mma.kernel @sweep(
 // CHECK-SAME:    warps(2)
-// CHECK:         mma.load {{.*}}tile(2, 128) register(4:1) warp(2:128) lane(32:4)
+// CHECK:         mma.load {{.*}}#[[BOTH]]>
 tile.kernel @sweep(%x : memref<2x128xf32>, %y : memref<2x1xf32>) {
   %zero = arith.constant 0 : index
   %w = tile.window %x[%zero, %zero] : memref<2x128xf32> -> !tile.window<2x128xf32>

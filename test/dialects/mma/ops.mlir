@@ -10,12 +10,19 @@
 !c = !mma.fragment<8x64xf32, #tile>
 !rows = !mma.fragment<8x1xindex, #rows>
 
+// CHECK: #[[PANELS:map]] = affine_map<(d0, d1) -> ((d1 floordiv 64), d0, (d1 mod 64))>
+// CHECK-DAG: #[[COLUMNS:layout.*]] = #mma.layout<tile(1, 64) register(4:16) lane(16:1)>
+// CHECK-DAG: #[[ROWS:layout.*]] = #mma.layout<tile(8, 1) register(8:1) lane(16:0)>
+// CHECK-DAG: #[[OTHER:layout.*]] = #mma.layout<tile(8, 64) register(4:16, 8:64) lane(16:1)>
+// CHECK-DAG: #[[EXCHANGED:layout.*]] = #mma.layout<tile(64, 8) lane(8:1) register(64:8)>
+// CHECK-DAG: #[[SWAPPED:map.*]] = affine_map<(d0, d1) -> (d1, d0)>
+
 // CHECK-LABEL: mma.kernel @types(
-// CHECK-SAME: %packed: !mma.buffer<512x4096xf32, affine_map<(d0, d1) -> ((d1 floordiv 64), d0, (d1 mod 64))>>
+// CHECK-SAME: %packed: !mma.buffer<512x4096xf32, #[[PANELS]]>
 // CHECK-SAME: %shared: !mma.buffer<128x64xbf16, #mma.swizzle<128>, #mma.memory<shared>>
 // CHECK-SAME: %ring: !mma.ring<4 x 128x64xbf16, #mma.swizzle<64>, groups>
 // CHECK-SAME: %slot: !mma.slot<write 128x64xbf16>
-// CHECK-SAME: %pending: !mma.pending<!mma.fragment<1x64xf32, #mma.layout<tile(1, 64) register(4:16) lane(16:1)>>>
+// CHECK-SAME: %pending: !mma.pending<!mma.fragment<1x64xf32, #[[COLUMNS]]>>
 mma.kernel @types(
   %packed: !mma.buffer<512x4096xf32, affine_map<(k, n) -> (n floordiv 64, k, n mod 64)>>,
   %shared: !mma.buffer<128x64xbf16, #mma.memory<shared>, #mma.swizzle<128>>,
@@ -58,12 +65,12 @@ mma.kernel @memory(%A: memref<?x?xf32>, %x: memref<?xf32>, %rows: memref<?xindex
   // CHECK: mma.load %x by affine_map<(d0, d1)[s0] -> ((s0 + d1))>[%i] extent [_, %n] : memref<?xf32> ->
   %mapped = mma.load %x by affine_map<(r, c)[j] -> (j + c)>[%i] extent [_, %n] : memref<?xf32> -> !b
   %gathered = mma.load %rows by affine_map<(r, c)[i] -> (i + r)>[%i] extent [%n] pad -1 : memref<?xindex> -> !rows
-  // CHECK: mma.load %A[%gathered : !mma.fragment<8x1xindex, #mma.layout<tile(8, 1) register(8:1) lane(16:0)>>, %n] :
+  // CHECK: mma.load %A[%gathered : !mma.fragment<8x1xindex, #[[ROWS]]>, %n] :
   %rows_of_a = mma.load %A[%gathered : !rows, %n] : memref<?x?xf32> -> !a
   // CHECK: mma.store %all, %scratch[%i, %n] extent [_, %n] : !mma.fragment<8x64xf32, {{.*}}>, !mma.buffer<8x64xf32>
   mma.store %all, %scratch[%i, %n] extent [_, %n] : !c, !mma.buffer<8x64xf32>
   // CHECK: mma.view %scratch by affine_map<(d0, d1) -> (d1, d0)> : !mma.buffer<8x64xf32> ->
-  // CHECK-SAME: !mma.buffer<64x8xf32, affine_map<(d0, d1) -> (d1, d0)>>
+  // CHECK-SAME: !mma.buffer<64x8xf32, #[[SWAPPED]]>
   %t = mma.view %scratch by affine_map<(n, m) -> (m, n)>
     : !mma.buffer<8x64xf32> -> !mma.buffer<64x8xf32, affine_map<(n, m) -> (m, n)>>
 }
@@ -89,8 +96,8 @@ mma.kernel @arithmetic(%a: !a, %b: !b, %c: !c, %s: f32, %n: index) {
   %splat = mma.splat %s : f32 -> !c
   // CHECK: mma.iota dim 1 start %n : !mma.fragment<8x1xindex,
   %iota = mma.iota dim 1 start %n : !rows
-  // CHECK: mma.relayout %masked : !mma.fragment<8x64xf32, {{.*}}> -> !mma.fragment<8x64xf32, #mma.layout<tile(8, 64) register(4:16, 8:64) lane(16:1)>>
+  // CHECK: mma.relayout %masked : !mma.fragment<8x64xf32, {{.*}}> -> !mma.fragment<8x64xf32, #[[OTHER]]>
   %other = mma.relayout %masked : !c -> !mma.fragment<8x64xf32, #mma.layout<tile(8, 64) register(4:16, 8:64) lane(16:1)>>
-  // CHECK: mma.transpose %masked : !mma.fragment<8x64xf32, {{.*}}> -> !mma.fragment<64x8xf32, #mma.layout<tile(64, 8) lane(8:1) register(64:8)>>
+  // CHECK: mma.transpose %masked : !mma.fragment<8x64xf32, {{.*}}> -> !mma.fragment<64x8xf32, #[[EXCHANGED]]>
   %exchanged = mma.transpose %masked : !c -> !mma.fragment<64x8xf32, #mma.layout<tile(64, 8) lane(8:1) register(64:8)>>
 }
