@@ -80,11 +80,6 @@ def with_element_type(type_: Attribute, element: Attribute) -> Attribute:
     return element
 
 
-def _verify_same_shape(name: str, source: Attribute, result: Attribute) -> None:
-    if with_element_type(source, i1) != with_element_type(result, i1):
-        raise VerifyException(f"'{name}' works elementwise, but operand type {source} and result type {result} differ")
-
-
 def _bit_width(type_: Attribute) -> int:
     element = element_type(type_)
     assert isinstance(element, IntegerType | AnyFloat)
@@ -207,140 +202,115 @@ class SelectOp(arith.SelectOp):
 # Conversions
 
 
+class _Conversion(IRDLOperation):
+    """What conversions of elements share; their classes say from what to what."""
+
+    assembly_format = None
+
+    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
+        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
+
+    def verify_(self) -> None:
+        source, result = self.operands[0].type, self.results[0].type
+        if with_element_type(source, i1) != with_element_type(result, i1):
+            raise VerifyException(
+                f"'{self.name}' works elementwise, but operand type {source} and result type {result} differ"
+            )
+
+
+class _Extension(_Conversion):
+    """To an integer type of more bits."""
+
+    def verify_(self) -> None:
+        super().verify_()
+        source, result = self.operands[0].type, self.results[0].type
+        if _bit_width(source) >= _bit_width(result):
+            raise VerifyException(f"'{self.name}' widens, but {result} is no wider than {source}")
+
+
+class _IndexCast(_Conversion):
+    """Between ``index`` and an integer type."""
+
+    def verify_(self) -> None:
+        super().verify_()
+        source, result = self.operands[0].type, self.results[0].type
+        if isinstance(element_type(source), IndexType) == isinstance(element_type(result), IndexType):
+            raise VerifyException(
+                f"'{self.name}' converts between index and an integer type, found {source} and {result}"
+            )
+
+
 @irdl_op_definition
-class FPToSIOp(arith.FPToSIOp):
+class FPToSIOp(_Conversion, arith.FPToSIOp):
     """Float to signed integer, rounding toward zero; a value that does not fit gives poison."""
 
     input = operand_def(FloatLike)
     result = result_def(IntegerLike)
-    assembly_format = None
-
-    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
-        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
-
-    def verify_(self) -> None:
-        _verify_same_shape(self.name, self.input.type, self.result.type)
 
 
 @irdl_op_definition
-class FPToUIOp(arith.FPToUIOp):
+class FPToUIOp(_Conversion, arith.FPToUIOp):
     """Float to unsigned integer, rounding toward zero; a value that does not fit gives poison."""
 
     input = operand_def(FloatLike)
     result = result_def(IntegerLike)
-    assembly_format = None
-
-    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
-        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
-
-    def verify_(self) -> None:
-        _verify_same_shape(self.name, self.input.type, self.result.type)
 
 
 @irdl_op_definition
-class SIToFPOp(arith.SIToFPOp):
+class SIToFPOp(_Conversion, arith.SIToFPOp):
     """Signed integer to float, rounding to nearest even."""
 
     input = operand_def(IntegerLike)
     result = result_def(FloatLike)
-    assembly_format = None
-
-    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
-        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
-
-    def verify_(self) -> None:
-        _verify_same_shape(self.name, self.input.type, self.result.type)
 
 
 @irdl_op_definition
-class UIToFPOp(arith.UIToFPOp):
+class UIToFPOp(_Conversion, arith.UIToFPOp):
     """Unsigned integer to float, rounding to nearest even."""
 
     input = operand_def(IntegerLike)
     result = result_def(FloatLike)
-    assembly_format = None
-
-    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
-        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
-
-    def verify_(self) -> None:
-        _verify_same_shape(self.name, self.input.type, self.result.type)
 
 
 @irdl_op_definition
-class TruncIOp(arith.TruncIOp):
+class TruncIOp(_Conversion, arith.TruncIOp):
     """The low bits of each element."""
 
     input = operand_def(IntegerLike)
     result = result_def(IntegerLike)
-    assembly_format = None
-
-    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
-        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
 
     def verify_(self) -> None:
-        _verify_same_shape(self.name, self.input.type, self.result.type)
+        super().verify_()
         if _bit_width(self.input.type) <= _bit_width(self.result.type):
             raise VerifyException(f"'{self.name}' narrows, but {self.input.type} is no wider than {self.result.type}")
 
 
-def _verify_widens(name: str, source: Attribute, result: Attribute) -> None:
-    _verify_same_shape(name, source, result)
-    if _bit_width(source) >= _bit_width(result):
-        raise VerifyException(f"'{name}' widens, but {result} is no wider than {source}")
-
-
 @irdl_op_definition
-class ExtSIOp(arith.ExtSIOp):
+class ExtSIOp(_Extension, arith.ExtSIOp):
     """Sign extension of each element."""
 
     input = operand_def(IntegerLike)
     result = result_def(IntegerLike)
-    assembly_format = None
-
-    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
-        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
-
-    def verify_(self) -> None:
-        _verify_widens(self.name, self.input.type, self.result.type)
 
 
 @irdl_op_definition
-class ExtUIOp(arith.ExtUIOp):
+class ExtUIOp(_Extension, arith.ExtUIOp):
     """Zero extension of each element."""
 
     input = operand_def(IntegerLike)
     result = result_def(IntegerLike)
-    assembly_format = None
-
-    def __init__(self, op: SSAValue | Operation, target_type: Attribute):
-        IRDLOperation.__init__(self, operands=[op], result_types=[target_type])
-
-    def verify_(self) -> None:
-        _verify_widens(self.name, self.input.type, self.result.type)
-
-
-def _verify_index_cast(name: str, source: Attribute, result: Attribute) -> None:
-    _verify_same_shape(name, source, result)
-    kinds = [isinstance(element_type(type_), IndexType) for type_ in (source, result)]
-    if kinds[0] == kinds[1]:
-        raise VerifyException(f"'{name}' converts between index and an integer type, found {source} and {result}")
 
 
 @irdl_op_definition
-class IndexCastOp(arith.IndexCastOp):
+class IndexCastOp(_IndexCast, arith.IndexCastOp):
     """Between ``index`` and an integer type: sign extended or truncated."""
 
     input = operand_def(IntegerOrIndexLike)
     result = result_def(IntegerOrIndexLike)
-    assembly_format = None
-
-    def verify_(self) -> None:
-        _verify_index_cast(self.name, self.input.type, self.result.type)
 
 
 @irdl_op_definition
-class IndexCastUIOp(IRDLOperation):
+class IndexCastUIOp(_IndexCast):
     """Between ``index`` and an integer type: zero extended or truncated."""
 
     name = "arith.index_castui"
@@ -349,11 +319,8 @@ class IndexCastUIOp(IRDLOperation):
     traits = traits_def(Pure())
     assembly_format = "$input attr-dict `:` type($input) `to` type($result)"
 
-    def __init__(self, input_arg: SSAValue | Operation, target_type: Attribute):
-        super().__init__(operands=[input_arg], result_types=[target_type])
 
-    def verify_(self) -> None:
-        _verify_index_cast(self.name, self.input.type, self.result.type)
+# Arithmetic
 
 
 @irdl_op_definition

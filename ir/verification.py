@@ -28,7 +28,9 @@ def verify_module(module: Operation) -> None:
         raise
     except (DiagnosticException, ValueError) as error:
         op = _verified_op(error.__traceback__) or module
-        raise _redefinition(op, str(error)) or op_error(op, f"'{op.name}' op {error}") from error
+        message = str(error)
+        text = message if message.startswith(f"'{op.name}' ") else f"'{op.name}' op {message}"
+        raise _redefinition(op, message) or op_error(op, text) from error
     except RecursionError as error:
         raise CrosstileError("the program is nested too deeply to verify", module.location) from error
     except Exception as error:
