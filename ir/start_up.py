@@ -9,14 +9,10 @@ and so do the dataclasses of everybody else. Private interfaces, of xDSL and of 
     define_lazily()
     from xdsl.dialects import arith         # no format parsed
     print(arith.AddiOp(a, b))               # that of arith.addi parsed
-
-At its end Python takes a program apart object by object, a tenth of a second for the compiler's thousand classes:
-``define_lazily`` also has them left to the operating system.
 """
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import gc
 import inspect
@@ -38,16 +34,7 @@ def paused_collector() -> Generator[None]:
         yield
     finally:
         if enabled:
-            _count_imports_as_old()
             gc.enable()
-
-
-@cache
-def _count_imports_as_old() -> None:
-    """Once, after the first compilation: spare the next collection of young objects all that was imported."""
-    if not gc.get_freeze_count():
-        gc.freeze()
-        gc.unfreeze()  # to the oldest generation
 
 
 @cache
@@ -55,13 +42,6 @@ def define_lazily() -> None:
     """From now on formats of operations are parsed, and methods of dataclasses made, when they are first used."""
     _make_methods_lazily()
     _read_formats_lazily()
-    atexit.register(_leave_memory)
-
-
-def _leave_memory() -> None:
-    """Collect what is garbage, finalizers included, and leave what is still in use when the process ends as it is."""
-    gc.collect()
-    gc.freeze()
 
 
 _PACKAGES = ("xdsl", "crosstile")

@@ -39,6 +39,7 @@ KEPT_BYTES = 1 << 20
 BYTE = np.dtype(np.uint8)
 KEPT_PLANS = 1024
 """So many combinations of shapes are remembered per function."""
+_WORD_BYTES = 8
 EVERYTHING = -1
 """The stage that stands for all stages in one call."""
 PLAIN = 0x101
@@ -201,6 +202,7 @@ class HostFunction:
         self.loaded = loaded
         """The code that runs now."""
         self._entry = loaded.entry(self.signature.name)
+        self._entry_address = loaded.address(self.signature.name + ENTRY_SUFFIX)
         self._arena_size: Callable[..., int] = loaded.function(
             self.signature.name + ARENA_SUFFIX, *[ctypes.c_int64] * (self._arena_slot + 2)
         )
@@ -357,14 +359,10 @@ class HostFunction:
         """Run all stages, each by all helpers at once."""
         shared = words[: self._arena_slot]
         shared += self._reserve(self._arena_size(*shared, helpers.parts))
-        for stage in range(self.signature.stages):
-
-            def run_part(part: int, parts: int, stage: int = stage) -> None:
-                status = self._entry(self._pack(*shared, stage, part, parts))
-                if status:
-                    self._fail(status)
-
-            helpers.run(run_part)
+        parts = [self._pack(*shared, 0, part, helpers.parts) for part in range(helpers.parts)]
+        status = helpers.run(self._entry_address, parts, _WORD_BYTES * len(shared), self.signature.stages)
+        if status:
+            self._fail(status)
 
     def arena_size(self, inputs: Sequence[Array], outputs: Sequence[Array], workers: int = 1) -> int:
         """The bytes of scratch memory that a call on these arrays needs: temporaries and the workers' own."""

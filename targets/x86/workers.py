@@ -5,31 +5,34 @@ Python threads: those that call at once share the processors instead of multiply
 result, so a call that gets fewer is only slower::
 
     with team(workers) as helpers:
-        helpers.run(task)                   # task(part, parts) for every part, the first in this thread
+        status = helpers.run(entry, words, stage_place, stages)     # the first part in this thread
+
+A call of a few dozen microseconds gains from help only if neither its beginning nor its end waits for Python or for a
+thread that sleeps: helpers wait in machine code (``worker_loop.py``).
 """
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from queue import SimpleQueue
 
 from crosstile.ir.diagnostics import CrosstileError
+from crosstile.targets.x86.worker_loop import HELPER_BYTES, worker_loop
 
 WORKER_SECONDS = 3e-5
-"""What a worker's share must take to be worth waking it: a task reaches a waiting thread, and its reply the caller,
-within 10 to 20 microseconds."""
+"""What a worker's share must take to be worth waking it. To share a call takes 10 microseconds, most of them Python's,
+and a helper that sleeps begins after some 50; until then the caller works, and then runs what nobody has begun."""
 OPERATIONS_PER_SECOND, BYTES_PER_SECOND = 1e11, 2e10
 """Half of what a core of today does with vectors of 512 bits, and about what it reads or writes beside others."""
 LARGE_BYTES = 1 << 18
 """If it is not known what a call computes, arguments and results of so many bytes are worth all workers."""
 
-Task = Callable[[int, int], None]
-Reply = BaseException | None
-
-
+LINE_BYTES = 64
+"""What processors pass from one to another."""
 MOST_THREADS = 1024
 """More workers than any machine has processors for; each has its own scratch memory and thread."""
 
@@ -58,42 +61,44 @@ def worthwhile_workers(operations: int | None, size: int) -> int:
 
 
 class _Helper:
-    """A thread that waits for tasks; it does not keep the process alive."""
+    """A thread that waits for parts of calls in machine code; it does not keep the process alive."""
 
     def __init__(self, number: int):
-        self.tasks: SimpleQueue[tuple[Task, int, int, SimpleQueue[Reply]]] = SimpleQueue()
-        threading.Thread(target=self._work, name=f"crosstile-{number}", daemon=True).start()
+        self._memory = ctypes.create_string_buffer(HELPER_BYTES + LINE_BYTES)
+        self.address = ctypes.addressof(self._memory)
+        self.address += -self.address % LINE_BYTES
+        self._loop = worker_loop()
+        self._loop.prepare(self.address)
+        self._thread = threading.Thread(target=self._work, name=f"crosstile-{number}", daemon=True)
+        self._thread.start()
 
     def _work(self) -> None:
-        while True:
-            task, part, parts, replies = self.tasks.get()
-            reply: Reply = None
-            try:
-                task(part, parts)
-            except BaseException as error:
-                reply = error
-            del task  # nor does a waiting thread keep a program and its arrays
-            replies.put(reply)
+        self._loop.work(self.address)
+
+    def end(self) -> None:
+        """End the thread, which must be idle."""
+        self._loop.end(self.address)
+        self._thread.join()
 
 
 class Team:
     """The helpers of one call, and the thread that calls."""
 
-    def __init__(self, helpers: list[_Helper]):
-        self._helpers = helpers
+    def __init__(self, helpers: Sequence[int]):
+        """``helpers``: where their memory is."""
         self.parts = 1 + len(helpers)
+        self._helpers = (ctypes.c_void_p * len(helpers))(*helpers)
 
-    def run(self, task: Task) -> None:
-        """``task(part, parts)`` for every part at once; returns when all are done, raises the first part's error."""
-        replies: SimpleQueue[Reply] = SimpleQueue()
-        for part, helper in enumerate(self._helpers, 1):
-            helper.tasks.put((task, part, self.parts, replies))
-        try:
-            task(0, self.parts)
-        finally:
-            errors = [reply for reply in [replies.get() for _ in self._helpers] if reply is not None]
-        if errors:
-            raise errors[0]
+    def run(self, entry: int, words: Sequence[bytes], stage_place: int, stages: int) -> int:
+        """All parts of a stage at once, then those of the next: ``entry``'s code on ``words``, one text for each part.
+
+        ``stage_place`` is where in a part's words the number of the stage is written. Parts that no helper has begun
+        when this thread is done with its own are its too. Returns 0, or the status of a part that failed.
+        """
+        memory = ctypes.create_string_buffer(b"".join(words))
+        return worker_loop().share(
+            entry, ctypes.addressof(memory), len(words[0]), stage_place, stages, self._helpers, self.parts - 1
+        )
 
 
 class Pool:
@@ -119,14 +124,27 @@ class Pool:
             taken = [self._idle.pop() for _ in range(count)]
             self.busy += 1 + count
         try:
-            yield Team(taken)
+            yield Team([helper.address for helper in taken])
         finally:
             with self._lock:
                 self._idle += taken
                 self.busy -= 1 + count
 
+    def end(self) -> None:
+        """End the helpers that are idle."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for helper in idle:
+            helper.end()
+
 
 _pool = Pool()
+
+
+@atexit.register
+def _end() -> None:
+    """Before the machine code that helpers wait in is freed."""
+    _pool.end()
 
 
 def _forget() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,14 @@ def test_cpu_smoke_reports_every_problem():
     # What the numbers are is the benchmark's to say; here they only have to be there.
     large = next(row for row in found["rows"] if row["name"] == "matmul 1024x1024x1024")
     assert large["share_of_peak"] > 0 and found["tile_over_nn"] > 0 and found["digits_compile_seconds"] > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system pins no threads")
+def test_two_threads_are_held_against_one():
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor")
+    found = report("threads.py", "--only", "matmul-64", "matmul-256")
+    assert found.keys() == {"matmul-64", "matmul-256"} and all(min(times) > 0 for times in found.values())
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from /proc")

@@ -77,13 +77,23 @@ for bad in (lambda: Theirs(), lambda: Theirs(1, z=2), lambda: setattr(first, "x"
     except (TypeError, AttributeError) as error:
         print(type(error).__name__)
 
+"""
+
+
+UNTOUCHED_COLLECTOR = """
+import gc
+threshold = gc.get_threshold()
+import crosstile
+
 class Cycle:
     def __del__(self):
         print("finalized")
 
 cycle = Cycle()
 cycle.itself = cycle
-del cycle
+program = "func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> { func.return %x : tensor<4xf32> }"
+crosstile.compile(program)
+assert gc.isenabled() and gc.get_freeze_count() == 0 and gc.get_threshold() == threshold
 """
 
 
@@ -91,13 +101,18 @@ del cycle
     "code, printed",
     [
         (NO_FORMAT_PARSED, "ParseError\n"),
-        (NO_METHOD_MADE, "TypeError\nTypeError\nFrozenInstanceError\nfinalized\n"),
+        (NO_METHOD_MADE, "TypeError\nTypeError\nFrozenInstanceError\n"),
     ],
     ids=["formats", "methods"],
 )
 def test_what_is_defined_waits_until_it_is_needed(code: str, printed: str):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stderr, done.stdout) == ("", printed)
+
+
+def test_a_process_that_compiles_keeps_its_collector_and_finalizers():
+    done = subprocess.run([sys.executable, "-c", UNTOUCHED_COLLECTOR], capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.stdout) == ("", "finalized\n")
 
 
 @pytest.mark.parametrize("enabled", [True, False])
