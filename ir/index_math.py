@@ -14,11 +14,19 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IndexType
+from xdsl.dialects.builtin import IndexType, IntegerAttr
 from xdsl.ir import Operation, SSAValue
 
 Index = SSAValue | int
 BinaryOp = type[arith.SignlessIntegerBinaryOperation]
+
+
+def constant_index(value: SSAValue) -> int | None:
+    """The value of an integer or index that is an ``arith.constant``, else None."""
+    op = value.owner
+    if isinstance(op, arith.ConstantOp) and isinstance(op.value, IntegerAttr):
+        return op.value.value.data
+    return None
 
 
 class IndexBuilder:

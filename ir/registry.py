@@ -138,6 +138,18 @@ PASSES: tuple[PassRow, ...] = (
         "tiles to registers and scratch, contractions to a machine's instructions",
     ),
     PassRow(
+        "rotate-loads",
+        "crosstile.passes.rotate_loads:RotateLoadsPass",
+        "mma",
+        "factors loaded while the products before them run",
+    ),
+    PassRow(
+        "peel-loops",
+        "crosstile.passes.peel_loops:PeelLoopsPass",
+        "mma",
+        "the trips of a loop that need no masks apart from the last ones",
+    ),
+    PassRow(
         "mma-to-hardware",
         "crosstile.lowering.mma_to_hardware:MmaToHardwarePass",
         "mma",

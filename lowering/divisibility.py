@@ -12,18 +12,19 @@ from __future__ import annotations
 from math import gcd
 
 from xdsl.dialects import arith, memref, scf
-from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerAttr, MemRefType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, MemRefType
 from xdsl.ir import Block, SSAValue
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.mma.kernel import integer_list
+from crosstile.ir.index_math import constant_index
 
 
 def constant_value(value: SSAValue) -> int | None:
     """The value of an integer or index that is an ``arith.constant`` or the size of a static dimension, else None."""
+    if (known := constant_index(value)) is not None:
+        return known
     op = value.owner
-    if isinstance(op, arith.ConstantOp) and isinstance(op.value, IntegerAttr):
-        return op.value.value.data
     if isinstance(op, tile.DimOp):
         return static_size(op.source, op.dim.value.data)
     if isinstance(op, memref.DimOp) and (dim := constant_value(op.index)) is not None:

@@ -87,10 +87,14 @@ class Function:
         return found
 
     def main_loop(self) -> Loop | None:
-        """The innermost loop with the most matrix instructions, else the longest innermost loop; None without loops."""
+        """The innermost loop with the most matrix instructions, the first if its last trips are a loop of their own;
+        without any the longest innermost loop; None without loops."""
         loops = self.loops()
         innermost = [loop for loop in loops if not any(_contains(loop, other) for other in loops)]
-        return max(innermost, key=lambda loop: (loop.matrix_instructions, len(loop.instructions)), default=None)
+        most = max(innermost, key=lambda loop: (loop.matrix_instructions, len(loop.instructions)), default=None)
+        if most is None or not most.matrix_instructions:
+            return most
+        return next(loop for loop in innermost if loop.matrix_instructions == most.matrix_instructions)
 
 
 def read_sass(text: str) -> list[Function]:
