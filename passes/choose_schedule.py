@@ -37,6 +37,7 @@ from crosstile.passes.schedules.alignment import aligned_variants
 from crosstile.passes.schedules.attention import attention_schedules
 from crosstile.passes.schedules.block_attention import block_attention_schedules
 from crosstile.passes.schedules.block_products import block_product_schedules
+from crosstile.passes.schedules.block_sweeps import block_sweep_schedules
 from crosstile.passes.schedules.carried_sums import carry_sums
 from crosstile.passes.schedules.computed import can_compute, computed_positions, computed_schedules
 from crosstile.passes.schedules.limits import check_schedules
@@ -79,7 +80,7 @@ def _for_blocks(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr]
     if (roles := contraction_roles(axes)) is not None:
         with suppress(UnknownNameError):  # as on a core
             return block_product_schedules(axes, roles, machine)
-    return aligned_variants(axes, sweep_schedules(axes, machine))
+    return aligned_variants(axes, block_sweep_schedules(axes, machine) or sweep_schedules(axes, machine))
 
 
 @dataclass(frozen=True)

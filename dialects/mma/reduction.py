@@ -1,4 +1,4 @@
-"""The defined order of ``mma.reduce``, computed on arrays: registers first, then butterflies over lanes and beyond.
+"""The defined order of ``mma.reduce``, computed on arrays: registers first, then butterflies over lanes, then warps.
 
 For a row of 64 in ``register(4:16) lane(16:1)`` lane l first adds elements l, l + 16, l + 32, l + 48 in this order;
 then lane l and lane l xor 8 add theirs, then xor 4, 2, 1, after which all lanes have the same sum. What it all goes
@@ -67,7 +67,7 @@ def _plan(layout: Layout, dims: tuple[int, ...]) -> _Plan:
     kept_strides = [prod(shape[dim + 1 :]) for dim in range(len(shape))]
     places, kept = np.zeros((), np.int64), np.zeros((), np.int64)
     registers: list[int] = []
-    butterflies: list[int] = []
+    butterflies: list[tuple[bool, int]] = []
     axis = 0
     for name, modes in layout.axes:
         for mode in modes:
@@ -88,9 +88,10 @@ def _plan(layout: Layout, dims: tuple[int, ...]) -> _Plan:
                             f"the layout {layout} reduces over {size} values of '{name}'; a butterfly is defined for "
                             "powers of two"
                         )
-                    butterflies.append(axis)
+                    butterflies.append((name != "lane", axis))
                 axis += 1
-    return _Plan(places, tuple(registers), tuple(butterflies), kept.reshape(-1), shape)
+    ordered = tuple(at for _, at in sorted(butterflies))
+    return _Plan(places, tuple(registers), ordered, kept.reshape(-1), shape)
 
 
 def _digits(

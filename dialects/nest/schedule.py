@@ -15,6 +15,8 @@
 - ``unroll``: so many steps of the product's loop over k are written out in whole register tiles.
 - ``rest``: the lanes of the register tile for the last block of the lane iterator, where no more are left of it.
 - ``keep``: room in scratch for so many elements of a row of each value that is kept from one sweep to the next.
+- ``hold``: the only step of the loop over the lane iterator covers whole rows of up to so many elements, whose tiles
+  are held in registers from one sweep to the next.
 - ``prefetch``: how many bytes ahead at most what is read is fetched into a nearer cache.
 - ``pipeline = 4``: how many trips of the loop over a product's reduction are in flight, staging ahead; ``4 role``: by
   warps of their own, which copy whole blocks.
@@ -78,6 +80,7 @@ class Schedule:
     rest: int | None = None
     fold: tuple[str, int] | None = None
     keep: int | None = None
+    hold: int | None = None
     prefetch: int | None = None
     stream: int | None = None
     pipeline: int | None = None
@@ -110,6 +113,8 @@ class Schedule:
             parts.append(f"rest = {self.rest}")
         if self.keep is not None:
             parts.append(f"keep = {self.keep}")
+        if self.hold is not None:
+            parts.append(f"hold = {self.hold}")
         if self.prefetch is not None:
             parts.append(f"prefetch = {self.prefetch}")
         if self.stream is not None:
@@ -175,6 +180,11 @@ class ScheduleAttr(Data[Schedule]):
                 f"rest {schedule.rest} is the narrower register tile for the last columns: expects less than the "
                 f"innermost step of the lane iterator{'' if lanes is None else f', {lanes}'}"
             )
+        if schedule.hold is not None and (lanes != schedule.hold or not schedule.grid):
+            raise VerifyException(
+                f"hold {schedule.hold} holds whole rows: expects a grid, and a loop over the lane iterator whose step "
+                f"is as large{'' if lanes is None else f', got {lanes}'}"
+            )
         if schedule.grid and schedule.parallel is not None:
             raise VerifyException("workers divide either the range of one iterator, 'parallel', or a grid, not both")
         if len(set(schedule.grid)) != len(schedule.grid) or not set(schedule.grid) <= inner.keys():
@@ -183,7 +193,7 @@ class ScheduleAttr(Data[Schedule]):
             raise VerifyException(f"fold = {schedule.fold[0]} needs a lane iterator to be folded into")
         if schedule.grain < 1:
             raise VerifyException(f"grain {schedule.grain} must be positive")
-        for part in ("unroll", "rest", "keep", "prefetch", "stream", "pipeline", "aligned"):
+        for part in ("unroll", "rest", "keep", "hold", "prefetch", "stream", "pipeline", "aligned"):
             size: int | None = getattr(schedule, part)
             if size is not None and size < 1:
                 raise VerifyException(f"{part} {size} must be positive")
@@ -241,6 +251,7 @@ _PARTS: dict[str, Callable[[AttrParser], Any]] = {
     "unroll": _parse_positive,
     "rest": _parse_positive,
     "keep": _parse_positive,
+    "hold": _parse_positive,
     "prefetch": _parse_positive,
     "stream": _parse_positive,
     "pipeline": _parse_positive,

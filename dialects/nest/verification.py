@@ -300,11 +300,12 @@ def _verify_schedule(kernel: KernelOp, root: GenericOp, guarded: GuardedSchedule
     for position in schedule.stage:
         if position >= staged:
             raise VerifyException(f"the schedule stages input {position}, but the root nest has {staged} inputs")
-    if schedule.keep is not None and not _fits(root, guarded, schedule.keep):
-        raise VerifyException(
-            f"the schedule keeps {schedule.keep} elements of a row, but rows may be longer: expects the guard "
-            f"'{schedule.lane} <= {schedule.keep}', or rows of a static size"
-        )
+    for what, room in (("keeps", schedule.keep), ("holds", schedule.hold)):
+        if room is not None and not _fits(root, guarded, room):
+            raise VerifyException(
+                f"the schedule {what} {room} elements of a row, but rows may be longer: expects the guard "
+                f"'{schedule.lane} <= {room}', or rows of a static size"
+            )
     for comparison in guarded.guard.data:
         if comparison.iterator.lower() not in lowered:
             raise VerifyException(f"guard '{comparison}' names iterator '{comparison.iterator}', but {known}")

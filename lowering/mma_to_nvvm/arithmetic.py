@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from xdsl.dialects import arith, llvm
+from xdsl.dialects import arith, llvm, scf
 from xdsl.dialects.builtin import AnyFloat, Float32Type, FloatAttr, IndexType, IntegerAttr, IntegerType, i32
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from crosstile.dialects import mma
 from crosstile.dialects.assembly import number_of
@@ -22,12 +22,12 @@ from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.mma_to_nvvm.access import scratch_address
-from crosstile.lowering.mma_to_nvvm.fragments import LANES, Registers, memory_bytes, registers_of
+from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, Registers, memory_bytes, registers_of
 from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES
 from crosstile.lowering.mma_to_nvvm.memory import read
 from crosstile.lowering.mma_to_nvvm.rings import meet
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
-from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, combined, identity
+from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
 
 EXCHANGED = (Float32Type, IndexType)
 
@@ -157,16 +157,11 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
         known = partial.get(number)
         partial[number] = value if known is None else combined(lowering, combine, known, value)
     reduced = [partial[number] for number in range(len(result.starts))]
-    for axis, exchange in (("lane", _from_lane), ("warp", _from_warp)):
-        parts = sorted((digit for digit in crossing if digit.axis == axis), key=lambda digit: -digit.weight)
-        for digit in parts:
-            if digit.size & (digit.size - 1):
-                raise lowering.error(f"crosses {digit.size} {axis}s, which is no power of two")
-            distance = digit.size // 2
-            while distance:
-                moved = exchange(lowering, reduced, digit.weight * distance, element)
-                reduced = [combined(lowering, combine, a, b) for a, b in zip(reduced, moved, strict=True)]
-                distance //= 2
+    for distance in _distances(crossing, "lane", lowering):
+        moved = _from_lane(lowering, reduced, distance, element)
+        reduced = [combined(lowering, combine, a, b) for a, b in zip(reduced, moved, strict=True)]
+    if distances := _distances(crossing, "warp", lowering):
+        reduced = _across_warps(op, lowering, reduced, distances, combine)
     if crossing and into:
         reduced = [combined(lowering, combine, a, b) for a, b in zip(into, reduced, strict=True)]
     lowering.set_elements(op.result, reduced)
@@ -191,22 +186,66 @@ def _from_lane(lowering: NvvmLowering, values: Sequence[SSAValue], distance: int
     return moved
 
 
-def _from_warp(lowering: NvvmLowering, values: Sequence[SSAValue], distance: int, element: Attribute) -> list[SSAValue]:
-    """The values of the same lane of the warp ``distance`` away, through shared memory."""
-    size = memory_bytes(element)
-    threads = lowering.program.warps * LANES
+def _distances(crossing: Sequence[Digit], axis: str, lowering: NvvmLowering) -> list[int]:
+    """How far apart the lanes or warps of a butterfly are, the farthest first."""
+    found: list[int] = []
+    for digit in sorted((digit for digit in crossing if digit.axis == axis), key=lambda digit: -digit.weight):
+        if digit.size & (digit.size - 1):
+            raise lowering.error(f"crosses {digit.size} {axis}s, which is no power of two")
+        distance = digit.size // 2
+        while distance:
+            found.append(digit.weight * distance)
+            distance //= 2
+    return found
+
+
+def _across_warps(
+    op: mma.ReduceOp, lowering: NvvmLowering, values: Sequence[SSAValue], distances: Sequence[int], combine: Combine
+) -> list[SSAValue]:
+    """The butterfly over warps: each stores what it has, all meet once, each loads the others' and combines them."""
+    element = values[0].type
+    size, threads = memory_bytes(element), lowering.program.warps * LANES
     place = lowering.shared_place(lowering.kernel.take(threads * len(values) * size, 16))
     thread = lowering.thread()
-    other = lowering.index.build(arith.XOrIOp(thread, lowering.index.value(distance * LANES))).result
-    moved: list[SSAValue] = []
+
+    def pointer(of: SSAValue, number: int) -> SSAValue:
+        return lowering.shared_pointer(place + number * threads * size + Linear(0, (Term(of, size, 1),)))
+
     for number, value in enumerate(values):
-        address = place + number * threads * size + Linear(0, (Term(thread, size, 1),))
-        write(lowering, lowering.shared_pointer(address), value)
+        write(lowering, pointer(thread, number), value)
     meet(lowering)
-    for number in range(len(values)):
-        address = place + number * threads * size + Linear(0, (Term(other, size, 1),))
-        moved.append(read(lowering, lowering.shared_pointer(address), element))
-    return moved
+    masks = [0]
+    for distance in distances:
+        masks += [mask ^ distance for mask in masks]
+    others = {
+        mask: lowering.index.build(arith.XOrIOp(thread, lowering.index.value(mask * LANES))).result
+        for mask in masks
+        if mask
+    }
+    result: list[SSAValue] = []
+    for number, value in enumerate(values):
+        parts = {mask: read(lowering, pointer(other, number), element) for mask, other in others.items()}
+        parts[0] = value
+        for distance in distances:
+            parts = {
+                mask: combined(lowering, combine, part, parts[mask ^ distance])
+                for mask, part in parts.items()
+                if not mask & distance
+            }
+        result.append(parts[0])
+    if _may_run_again(op):
+        meet(lowering)  # nobody stores the next time before all have loaded
+    return result
+
+
+def _may_run_again(op: Operation) -> bool:
+    """Whether ``op`` stands in a loop of its kernel."""
+    parent = op.parent_op()
+    while parent is not None and not isinstance(parent, mma.KernelOp):
+        if isinstance(parent, scf.ForOp | scf.WhileOp):
+            return True
+        parent = parent.parent_op()
+    return False
 
 
 def write(lowering: NvvmLowering, pointer: SSAValue, value: SSAValue) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdsl.dialects import arith, llvm, scf, vector
-from xdsl.dialects.builtin import IndexType, VectorType, i64
+from xdsl.dialects.builtin import IndexType, VectorType, i32, i64
 from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from crosstile.dialects import mma
@@ -109,16 +109,31 @@ def _load_words(op: mma.LoadOp, place: Place, lowering: NvvmLowering) -> list[SS
     pad = lowering.constant(0 if op.pad is None else number_of(op.pad), element)
     elements: list[SSAValue | None] = [None] * len(registers.starts)
     dim = place.contiguous()
-    for run in runs(registers, place):
+    found, together = runs(registers, place), packing(type_)
+    if together > 1 and (op.pad is None or number_of(op.pad) == 0) and _in_words(found, together, place, dim):
+        zero = lowering.constant(0, i32)
+        words: list[SSAValue] = []
+        for run in found:
+            first, last = (lowering.coordinates(registers, number) for number in (run[0], run[-1]))
+            whole = lowering.both(place.valid(first, without=dim), place.valid(last))
+            words += _guarded_load(lowering, place, first, len(run) // together, i32, whole, zero)
+        return words
+    for run in found:
         places = [lowering.coordinates(registers, number) for number in run]
         common = place.valid(places[0], without=dim)
         whole = lowering.both(common, place.valid(places[-1]))
         loaded = _guarded_load(lowering, place, places[0], len(run), element, whole, pad)
-        if len(run) > 1 and whole is not True:  # the run may end inside
+        if len(run) > 1 and whole is not True and not all_or_none(place, dim, len(run)):  # the run may end inside
             loaded = _partial(lowering, place, places, element, whole, loaded, pad)
         for number, value in zip(run, loaded, strict=True):
             elements[number] = value
     return lowering.pack([element for element in elements if element is not None], type_)
+
+
+def _in_words(found: Sequence[Sequence[int]], together: int, place: Place, dim: int | None) -> bool:
+    """Whether runs are whole words of registers that share them, in order, and each all inside or all outside."""
+    in_order = [number for run in found for number in run] == list(range(sum(map(len, found))))
+    return in_order and all(len(run) % together == 0 and all_or_none(place, dim, len(run)) for run in found)
 
 
 def _guarded_load(

@@ -1,7 +1,7 @@
 """One ``nest.kernel`` with one of its schedules becomes one ``tile.kernel``.
 
-A schedule with a grid is for attention (``attention``) or the blocks of a product (``block_products``), one with an
-intrinsic makes the kernel a blocked matrix product
+A schedule with a grid is for attention (``attention``), the blocks of a product (``block_products``), or blocks of rows
+(``block_sweeps``), one with an intrinsic makes the kernel a blocked matrix product
 (``contraction``), any other a sweep over rows (``sweeps``). They share what stands here: the arguments, and but for
 attention the register tile and the outermost parallel loop.
 """
@@ -25,6 +25,7 @@ from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.nest_to_tile.attention import AttentionKernel
 from crosstile.lowering.nest_to_tile.block_products import BlockProduct
+from crosstile.lowering.nest_to_tile.block_sweeps import sweep_blocks
 from crosstile.lowering.nest_to_tile.channels_last import ChannelsLastKernel, channels_last_of
 from crosstile.lowering.nest_to_tile.contraction import ContractionKernel
 from crosstile.lowering.nest_to_tile.convolution import ConvolutionKernel, convolution_of
@@ -66,9 +67,7 @@ def _grid(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue
     elif (roles := contraction_roles(builder.axes)) is not None and schedule.intrinsic is not None:
         BlockProduct(builder, roles, schedule, outputs).build()
     else:
-        raise builder.lowering.error(
-            "the schedule has a grid, but the kernel is neither attention nor a product with an intrinsic"
-        )
+        sweep_blocks(builder, schedule, outputs)
 
 
 def _memref(type_: Attribute) -> MemRefType:

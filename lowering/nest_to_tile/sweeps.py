@@ -55,20 +55,30 @@ COMBINE_INTEGERS: dict[str, CombineOp] = {
 def sweep_body(builder: KernelBuilder, schedule: Schedule, place: Place, outputs: Sequence[SSAValue]) -> None:
     """The body of the outermost parallel loop: the loops over shared axes, then one sweep per reduction and result."""
     shared = builder.axes.parallel()
-    steps = _steps(builder, schedule)
-    kept = _homes(builder, schedule, outputs)
+    steps = steps_of(builder, schedule)
+    kept = homes_of(builder, schedule, outputs)
 
     def rows(inside: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
         builder.keep(kept)
-        for nest in builder.axes.nests:
-            if nest.combiner is not None:
-                compute_before(builder, inside, [nest], builder.axes.reduced(nest))
-                sweep_reduction(builder, inside, nest, steps, shared)
-                builder.end_sweep()
-        _sweep_results(builder, inside, outputs, steps, shared)
+        sweep_rows(builder, inside, outputs, steps, shared)
         return ()
 
     _shared_loops(builder, place, _shared_levels(builder, schedule, steps, shared), rows)
+
+
+def sweep_rows(
+    builder: KernelBuilder, place: Place, outputs: Sequence[SSAValue], steps: dict[Axis, int], shared: Sequence[Axis]
+) -> None:
+    """One sweep per reduction, then the results, at a place that has all ``shared`` axes; ``steps`` are of the others.
+
+    An axis of neither is one that the place covers as a whole.
+    """
+    for nest in builder.axes.nests:
+        if nest.combiner is not None:
+            compute_before(builder, place, [nest], builder.axes.reduced(nest))
+            sweep_reduction(builder, place, nest, steps, shared)
+            builder.end_sweep()
+    sweep_results(builder, place, outputs, steps, shared)
 
 
 def _shared_levels(
@@ -98,7 +108,7 @@ def _shared_loops(builder: KernelBuilder, place: Place, levels: Sequence[tuple[A
         builder.loops(place, [(axis, step)], (), lambda inner, _: _shared_loops(builder, inner, rest, body) or ())
 
 
-def _homes(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue]) -> dict[SSAValue, Home]:
+def homes_of(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue]) -> dict[SSAValue, Home]:
     """Where values wait between sweeps: in scratch, if the schedule has room for a row of each, else in a result."""
     homes: dict[SSAValue, Home] = {}
     shape = builder.shape
@@ -114,7 +124,7 @@ def _homes(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValu
     return homes
 
 
-def _steps(builder: KernelBuilder, schedule: Schedule) -> dict[Axis, int]:
+def steps_of(builder: KernelBuilder, schedule: Schedule) -> dict[Axis, int]:
     """The step of the innermost loop over every axis, in loop order: as scheduled, else one, lanes innermost."""
     shape, axes = builder.shape, builder.axes.all()
     named = [axis for loop in schedule.loops if (axis := builder.axes.by_name(loop.iterator)) is not None]
@@ -127,7 +137,7 @@ def _steps(builder: KernelBuilder, schedule: Schedule) -> dict[Axis, int]:
 def sweep_reduction(
     builder: KernelBuilder, place: Place, nest: GenericOp, steps: dict[Axis, int], shared: Sequence[Axis]
 ) -> None:
-    """Sweep the reduced axes of ``nest``; its result becomes a tile of ``place``."""
+    """Sweep the reduced axes of ``nest`` that have ``steps``; its result becomes a tile of ``place``."""
     combiner, accumulator = nest.combiner, nest.accumulator_type
     assert combiner is not None and accumulator is not None
     floating = isinstance(accumulator, AnyFloat)
@@ -147,18 +157,22 @@ def sweep_reduction(
     axes = tuple(builder.axes.of_nest(nest))
     lanes = builder.shape.lanes
     partial_shape = builder.shape.of(axes)
-    initial = builder.splat(builder.constant(accumulator, identity), partial_shape)
 
     flags = None if nest.fastmath is None else arith.FastMathFlagsAttr(nest.fastmath.data - {FastMathFlag.REASSOC})
 
-    def accumulate(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
+    def block(inside: Place) -> SSAValue:
         value = builder.map(inside, nest, accumulator, partial_shape)
-        if lanes in reduced:
-            value = _mask(builder, inside, value, lanes, identity)
-        return (builder.combine(op_type, carried[0], value, flags),)
+        return _mask(builder, inside, value, lanes, identity) if lanes in reduced else value
+
+    def accumulate(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
+        return (builder.combine(op_type, carried[0], block(inside), flags),)
 
     order = [(axis, step) for axis, step in steps.items() if axis in reduced]
-    (result,) = builder.loops(place, order, (initial,), accumulate)
+    if order:
+        initial = builder.splat(builder.constant(accumulator, identity), partial_shape)
+        (result,) = builder.loops(place, order, (initial,), accumulate)
+    else:
+        result = block(place)  # the place covers all of what is reduced
     if lanes in reduced:
         result = builder.lowering.insert(tile.ReduceOp(combiner.data, result, [1])).result
     result_axes = builder.axes.of_result(nest.results[0])
@@ -185,7 +199,7 @@ def _converted(builder: KernelBuilder, value: SSAValue, element: Attribute) -> S
     return builder.cast(value, element)
 
 
-def _sweep_results(
+def sweep_results(
     builder: KernelBuilder,
     place: Place,
     outputs: Sequence[SSAValue],
@@ -197,9 +211,10 @@ def _sweep_results(
     for output in outputs:
         along = builder.axes.of_result(output)
         sweeps.setdefault(tuple(axis for axis in steps if axis in along and axis not in shared), []).append(output)
+    varying = [axis for axis in builder.axes.all() if axis not in shared]
     for axes, group in sweeps.items():
         nests = [output.owner for output in group if isinstance(output.owner, GenericOp)]
-        compute_before(builder, place, [nest for nest in nests if nest.combiner is None], axes)
+        compute_before(builder, place, [nest for nest in nests if nest.combiner is None], varying)
 
         def store(inside: Place, _: Sequence[SSAValue], group: Sequence[SSAValue] = group) -> Sequence[SSAValue]:
             for output in group:

@@ -67,10 +67,10 @@ def sweep_schedules(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleA
 def sweep_schedule(axes: KernelAxes, machine: Machine) -> Schedule:
     """A schedule for rows that are swept once per reduction and once for the results."""
     parallel = axes.parallel()
-    lane = _lane_axis(axes, parallel)
+    lane = lane_axis(axes, parallel)
     lanes = machine.vector_bits // _lane_bits(axes)
     vectors = SWEEP_VECTORS if machine.vector_registers > 1 and lanes > 1 else 1
-    across = None if lane is None or lanes == 1 else _axis_across(axes, lane)
+    across = None if lane is None or lanes == 1 else axis_across(axes, lane)
     if lane is not None and across is not None:
         return _transposing_schedule(axes, parallel, lane, across, lanes, machine)
     if lane is not None and lane.size is not None:
@@ -120,7 +120,7 @@ def _transposing_schedule(
     )
 
 
-def _axis_across(axes: KernelAxes, lane: Axis) -> Axis | None:
+def axis_across(axes: KernelAxes, lane: Axis) -> Axis | None:
     """Where nothing is folded, the axis along which a tensor lies that does not lie along ``lane``, but has it."""
     if any(nest.combiner is not None for nest in axes.nests):
         return None
@@ -140,7 +140,7 @@ def _share_of_last_cache(machine: Machine) -> int | None:
     return min(machine.memory("L3").capacity, SHARED_CACHE * machine.memory("L2").capacity)
 
 
-def _lane_axis(axes: KernelAxes, parallel: Sequence[Axis]) -> Axis | None:
+def lane_axis(axes: KernelAxes, parallel: Sequence[Axis]) -> Axis | None:
     """The axis across lanes: contiguous in memory, and not one whose sums must stay in order."""
     ordered = {axis for nest in axes.nests if not _may_reorder(nest) for axis in axes.reduced(nest)}
     for along in _memory_axes(axes):

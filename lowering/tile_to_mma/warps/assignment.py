@@ -39,6 +39,8 @@ class Assignment:
     rows: Mapping[tile.ContractOp, MmaIntrinsic]
     _parents: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
     _layouts: dict[SSAValue, Layout] = field(default_factory=dict[SSAValue, Layout])
+    _accessed: list[SSAValue] = field(default_factory=list[SSAValue])
+    """The tiles that are loaded or stored."""
 
     @staticmethod
     def of(
@@ -52,6 +54,7 @@ class Assignment:
             assignment._layouts.setdefault(value, layout)
         for one, other in (pair for op in ops for pair in _ties(op)):
             assignment._join(one, other)
+        assignment._accessed = [value for op in ops for value in _accessed(op)]
         assignment._project(ops)
         return assignment
 
@@ -59,10 +62,10 @@ class Assignment:
         """The layout of the tile ``value``."""
         root = self._find(value)
         if root not in self._layouts:
-            type_ = capacity_type(value)
-            self._layouts[root] = memory_layout(
-                type_.get_shape(), self.warps, self.arrangement.lanes, _bits(type_.element_type)
-            )
+            # Memory says how wide accesses are: what is computed in f32 from bf16 and stored as such lies as bf16 does.
+            members = [other for other in self._accessed if self._find(other) is root] or [value]
+            bits = max(_bits(capacity_type(member).element_type) for member in members)
+            self._layouts[root] = memory_layout(_shape(value), self.warps, self.arrangement.lanes, bits)
         return self._layouts[root]
 
     def _find(self, value: SSAValue) -> SSAValue:
@@ -109,6 +112,14 @@ class Assignment:
                     except LayoutError:
                         continue
                     changed = True
+
+
+def _accessed(op: Operation) -> Iterator[SSAValue]:
+    """The tile that ``op`` loads or stores."""
+    if isinstance(op, tile.LoadOp):
+        yield op.result
+    elif isinstance(op, tile.StoreOp):
+        yield op.value
 
 
 def _shape(value: SSAValue) -> tuple[int, ...]:

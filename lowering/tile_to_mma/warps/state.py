@@ -31,6 +31,12 @@ COPYING_WARPS = 4
 FEW_ELEMENTS = 4
 """So many elements of the largest tile are worth a thread of their own."""
 
+MANY_ELEMENTS = 32
+"""More elements of a tile than so many are more than a thread should hold where nothing is multiplied."""
+
+MOST_ROW_WARPS = 16
+"""Warps of a kernel without products whose tiles are that large."""
+
 
 class WarpLowering(TileLowering):
     """The driver for one kernel after the other; ``warps`` run the current one."""
@@ -205,5 +211,10 @@ def _warps_for(kernel: tile.KernelOp, lanes: int) -> int:
         for result in op.results:
             if isinstance(result.type, tile.TileType):
                 sizes.append(prod(result.type.get_shape()))
-    wanted = max(sizes) // (lanes * FEW_ELEMENTS)
-    return max(1, min(MOST_WARPS, 1 << max(0, wanted.bit_length() - 1)))
+    largest, grain = max(sizes), lanes * FEW_ELEMENTS
+    warps = max(1, min(MOST_WARPS, 1 << max(0, (largest // grain).bit_length() - 1)))
+    while largest > MANY_ELEMENTS * lanes * warps and warps < MOST_ROW_WARPS:
+        warps *= 2
+    while warps > 1 and largest % (grain * warps):  # the others would hold copies
+        warps //= 2
+    return warps

@@ -80,14 +80,17 @@ def print_if(op: scf.IfOp, text: Text, print_block: PrintBlock) -> None:
                 print_block(region.block)
                 assert region.block.last_op is not None
                 sources = [register for value in region.block.last_op.operands for register in _sources(value, text)]
+                loaded = _load_into(results, sources, lines)
                 for to, source in zip(results, sources, strict=True):
-                    text.move(to, source)
+                    if not loaded:
+                        text.move(to, source)
         parts.append(lines)
     text.forget_location()
     yes, no = parts
     if all(_may_be_predicated(line) for line in yes + no) and _count(yes) + _count(no) <= MOST_PREDICATED:
-        text.lines += [_predicated(line, f"@{condition}") for line in yes]
+        # What stands in for a load comes first: a register that a load will write cannot be written before it arrived.
         text.lines += [_predicated(line, f"@!{condition}") for line in no]
+        text.lines += [_predicated(line, f"@{condition}") for line in yes]
         return
     exit_label, other = text.new_label("endif"), text.new_label("else")
     text.line(f"@!{condition} bra {other if no else exit_label}")
@@ -97,6 +100,21 @@ def print_if(op: scf.IfOp, text: Text, print_block: PrintBlock) -> None:
         text.label(other)
         text.lines += no
     text.label(exit_label)
+
+
+def _load_into(results: Sequence[str], sources: Sequence[str], lines: list[str]) -> bool:
+    """Whether a branch yields what its last instruction loads; that then loads the results, and nothing is moved.
+
+    A move would have to wait for the load, and the loads after it for that.
+    """
+    last = lines[-1] if lines else ""
+    group = ", ".join(sources)
+    start, separator, address = last.partition(f"{{{group}}}, " if len(sources) > 1 else f" {group}, ")
+    if not sources or not separator or not start.startswith("\tld.") or set(sources) & set(results):
+        return False
+    moved = f"{{{', '.join(results)}}}, " if len(results) > 1 else f" {results[0]}, "
+    lines[-1] = f"{start}{moved}{address}"
+    return True
 
 
 def _count(lines: Sequence[str]) -> int:

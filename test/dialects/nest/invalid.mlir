@@ -402,3 +402,23 @@ func.func @kept_rows_may_be_longer(%x: tensor<?xf32>) {
   }
   func.return
 }
+
+// -----
+
+func.func @held_rows_may_be_longer(%x: tensor<2x?xf32>) {
+  // expected-error @+1 {{the schedule holds 64 elements of a row, but rows may be longer: expects the guard 'j <= 64', or rows of a static size}}
+  %y = nest.kernel @k (%a = %x : tensor<2x?xf32>) -> (tensor<2x?xf32>)
+      schedules [#nest.schedule<loops = [i : 1, j : 64], grid = [i], lane = j, hold = 64>] {
+    %r = nest.generic [i : parallel, j : parallel] ins(%a (i, j) : tensor<2x?xf32>) -> (i, j) : tensor<2x?xf32> {
+    ^bb0(%p: f32):
+      nest.yield %p : f32
+    }
+    nest.yield %r : tensor<2x?xf32>
+  }
+  func.return
+}
+
+// -----
+
+// expected-error @+1 {{hold 64 holds whole rows: expects a grid, and a loop over the lane iterator whose step is as large, got 32}}
+"test.op"() {s = #nest.schedule<loops = [i : 1, j : 32], grid = [i], lane = j, hold = 64>} : () -> ()

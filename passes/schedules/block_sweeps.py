@@ -1,0 +1,114 @@
+"""Schedules of everything that is no product, on machines whose programs are blocks of warps.
+
+Level: nest. In: the axes of a kernel. Out: guarded schedules whose grid is over blocks of what is parallel. Rows that
+are folded (softmax, norms, sums) are held in the registers of a block from one sweep to the next, so that memory is
+read once and written once; rows too long for that are swept, a few thousand elements at a time::
+
+    [j <= 256 : #nest.schedule<loops = [i : 8, j : 256], grid = [i], lane = j, hold = 256>,       a warp to a row
+     j <= 4096 : #nest.schedule<loops = [i : 1, j : 4096], grid = [i], lane = j, hold = 4096>,    a block to a row
+     #nest.schedule<loops = [i : 1, j : 4096], grid = [i], lane = j>]
+
+What folds nothing is cut into tiles that give each thread a few wide accesses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from crosstile.dialects.nest.axes import Axis, KernelAxes
+from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
+from crosstile.passes.schedules.register_tiles import round_up
+from crosstile.passes.schedules.sweeps import axis_across, lane_axis
+from crosstile.targets.model import Machine
+
+ROWS = 8
+"""Short rows of a block, one to a warp: folds then stay within a warp."""
+WARP_ROW = 1024
+"""The longest row of a warp: 32 elements in each lane's registers."""
+HELD_ROWS = (256, WARP_ROW, 4096, 16384)
+"""Lengths up to which rows of a size that is not known are held in registers, each a kernel of its own. Of the last,
+16 warps hold 32 elements in every thread, twice if what is computed from them is used again."""
+SWEPT = 4096
+"""Elements of a step where rows are too long to be held: 16 in each of 256 threads."""
+TILE = 2048
+"""Elements of a tile where nothing is folded: 8 in each of 256 threads, 32 bytes of f32."""
+WIDEST = 4
+"""Elements of f32 that a lane loads at once."""
+
+
+def block_sweep_schedules(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr] | None:
+    """Guarded schedules for a kernel without products; None for one that these have no form for.
+
+    That is one that folds columns or everything, or whose tensors lie across each other.
+    """
+    parallel = axes.parallel()
+    lane = lane_axis(axes, parallel)
+    if lane is None or machine.warp_lanes is None or axis_across(axes, lane) is not None:
+        return None
+    outer = [axis for axis in parallel if axis != lane]
+    grain = machine.warp_lanes * WIDEST
+    folds = any(nest.combiner is not None for nest in axes.nests)
+    if lane not in parallel:
+        return _row_schedules(axes, outer, lane, grain) if outer else None
+    return None if folds else _tile_schedules(axes, outer, lane, grain)
+
+
+def _row_schedules(axes: KernelAxes, outer: Sequence[Axis], lane: Axis, grain: int) -> list[GuardedScheduleAttr]:
+    """Rows that are folded: held in registers if they fit, a warp to each if they are short."""
+    swept = _guarded(_schedule(axes, outer, lane, (1, SWEPT)))
+
+    def held(length: int) -> Schedule:
+        return _schedule(axes, outer, lane, (_rows(outer, ROWS) if length <= WARP_ROW else 1, length), length)
+
+    if lane.size is None:
+        return [*(_guarded(held(length), lane, length) for length in HELD_ROWS), swept]
+    length = round_up(max(lane.size, 1), grain)
+    if length > WARP_ROW:
+        length = round_up(length, ROWS * grain)
+    return [_guarded(held(length))] if length <= HELD_ROWS[-1] else [swept]
+
+
+def _tile_schedules(axes: KernelAxes, outer: Sequence[Axis], lane: Axis, grain: int) -> list[GuardedScheduleAttr]:
+    """Tiles of whole or partial rows, as many of them as make up a tile's elements."""
+
+    def tiles(length: int) -> Schedule:
+        return _schedule(axes, outer, lane, (_rows(outer, TILE // length), length))
+
+    if lane.size is not None:
+        return [_guarded(tiles(min(TILE, max(grain, _power(lane.size)))))]
+    few = [_guarded(tiles(grain), lane, grain)] if outer else []
+    return [*few, _guarded(tiles(TILE))]
+
+
+def _power(size: int) -> int:
+    """The least power of two that is not below ``size``."""
+    return 1 << (max(size, 1) - 1).bit_length()
+
+
+def _rows(outer: Sequence[Axis], most: int) -> int:
+    """How many rows a block has: ``most``, or fewer if there are no more."""
+    if not outer:
+        return 1
+    size = outer[-1].size
+    return most if size is None else min(most, _power(size))
+
+
+def _schedule(
+    axes: KernelAxes, outer: Sequence[Axis], lane: Axis, block: tuple[int, int], hold: int | None = None
+) -> Schedule:
+    """A grid over blocks of rows and elements; blocks that follow each other differ in their rows."""
+    steps = dict.fromkeys((*outer, *(axis for axis in axes.of_nest(axes.root) if axis != lane)), 1)
+    if outer:
+        steps[outer[-1]] = block[0]
+    across = [lane] if lane in axes.parallel() else []
+    return Schedule(
+        loops=(*(Loop(axis.name, step) for axis, step in steps.items()), Loop(lane.name, block[1])),
+        grid=tuple(axis.name for axis in (*outer[:-1], *across, *outer[-1:])),
+        lane=lane.name,
+        hold=hold,
+    )
+
+
+def _guarded(schedule: Schedule, lane: Axis | None = None, most: int = 0) -> GuardedScheduleAttr:
+    guard = () if lane is None else (Comparison(lane.name, "<=", most),)
+    return GuardedScheduleAttr(GuardAttr(guard), ScheduleAttr(schedule))

@@ -1,0 +1,33 @@
+// RUN: crosstile-opt %s --decompose --nn-to-nest --fuse --choose-schedule=target=nvidia-sm_80 | filecheck %s
+
+// Rows of a size that is not known: a warp to each short one, a block to each longer one, all of them held in registers;
+// beyond that they are swept. Each comes with a variant for aligned rows first.
+
+// CHECK-LABEL: nest.kernel @softmax
+// CHECK-SAME:  j <= 256 and j mod 4 == 0 : #nest.schedule<loops = [i : 8, j : 256], grid = [i], lane = j, hold = 256, aligned = 16>
+// CHECK-SAME:  j <= 256 : #nest.schedule<loops = [i : 8, j : 256], grid = [i], lane = j, hold = 256>
+// CHECK-SAME:  j <= 4096 : #nest.schedule<loops = [i : 1, j : 4096], grid = [i], lane = j, hold = 4096>
+// CHECK-SAME:  j mod 4 == 0 : #nest.schedule<loops = [i : 1, j : 4096], grid = [i], lane = j, aligned = 16>
+func.func @rows(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
+  %y = nn.softmax %x dim 1 : tensor<?x?xf32>
+  func.return %y : tensor<?x?xf32>
+}
+
+// Rows of a known size have one variant, of whole accesses of all lanes.
+
+// CHECK-LABEL: nest.kernel @softmax_1
+// CHECK-SAME:  schedules [#nest.schedule<loops = [i : 1, j : 8, k : 640], grid = [i, j], lane = k, hold = 640, aligned = 16>]
+func.func @known(%x: tensor<2x?x600xf32>) -> tensor<2x?x600xf32> {
+  %y = nn.softmax %x dim 2 : tensor<2x?x600xf32>
+  func.return %y : tensor<2x?x600xf32>
+}
+
+// What folds nothing: tiles of 2048 elements.
+
+// CHECK-LABEL: nest.kernel @exp
+// CHECK-SAME:  j <= 128 : #nest.schedule<loops = [i : 16, j : 128], grid = [j, i], lane = j>
+// CHECK-SAME:  #nest.schedule<loops = [i : 1, j : 2048], grid = [j, i], lane = j>]
+func.func @tiles(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
+  %y = nn.exp %x : tensor<?x?xf32>
+  func.return %y : tensor<?x?xf32>
+}

@@ -1,0 +1,95 @@
+"""Kernels that fold rows or work element by element: right for any sizes, and compiled to wide accesses of memory."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from command import call
+
+from crosstile.targets.nvidia.emit import emit
+from crosstile.targets.nvidia.ptxas import assemble
+from crosstile.tools.check import main as check
+from crosstile.tools.program import Program
+
+TARGETS = ("sm_80", "sm_90a")
+
+MATRIX = 'tensor<?x?x{type}> {{nn.dims = ["M", "N"]}}'
+VECTOR = 'tensor<?x{type}> {{nn.dims = ["N"]}}'
+OPERATORS = {
+    "softmax": ("nn.softmax %x dim 1 : tensor<?x?x{type}>", "tensor<?x?x{type}>"),
+    "layer_norm": (
+        "nn.layer_norm %x, %g, %g epsilon 1.0e-05 : tensor<?x?x{type}>, tensor<?x{type}>, tensor<?x{type}>",
+        "tensor<?x?x{type}>",
+    ),
+    "rms_norm": ("nn.rms_norm %x, %g epsilon 1.0e-05 : tensor<?x?x{type}>, tensor<?x{type}>", "tensor<?x?x{type}>"),
+    "sum": ("nn.reduce add %x dims [1] fastmath<reassoc> : tensor<?x?x{type}> -> tensor<?x{type}>", "tensor<?x{type}>"),
+    "max": ("nn.reduce max %x dims [1] : tensor<?x?x{type}> -> tensor<?x{type}>", "tensor<?x{type}>"),
+    "gelu": ("nn.gelu %x : tensor<?x?x{type}>", "tensor<?x?x{type}>"),
+}
+
+
+def program(operator: str, type_: str = "f32") -> str:
+    """The operator on a matrix of M x N, with a vector of N beside it."""
+    op, result = (part.format(type=type_) for part in OPERATORS[operator])
+    x, g = (part.format(type=type_) for part in (MATRIX, VECTOR))
+    return f"func.func @main(%x: {x}, %g: {g}) -> {result} {{\n  %y = {op}\n  func.return %y : {result}\n}}\n"
+
+
+def run_check(text: str, target: str, sizes: dict[str, int], folder: Path) -> None:
+    path = folder / "rows.mlir"
+    path.write_text(text)
+    dims = [word for name, size in sizes.items() for word in ("--dim", f"{name}={size}")]
+    result = call(check, path, "--target", f"nvidia-{target}", *dims)
+    assert result.code == 0, result.out + result.err
+
+
+@pytest.mark.parametrize(("m", "n"), [(0, 5), (1, 1), (9, 31), (3, 256), (11, 700), (2, 1021), (2, 4096), (1, 5003)])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_right(operator: str, m: int, n: int, tmp_path: Path) -> None:
+    run_check(program(operator), TARGETS[n % 2], {"M": m, "N": n}, tmp_path)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("operator", ["softmax", "sum"])
+def test_rows_that_are_too_long_to_hold(operator: str, target: str, tmp_path: Path) -> None:
+    run_check(program(operator), target, {"M": 2, "N": 16390}, tmp_path)
+
+
+@pytest.mark.parametrize("n", [1000, 1001])
+@pytest.mark.parametrize("operator", ["softmax", "sum", "gelu"])
+def test_narrow_types(operator: str, n: int, tmp_path: Path) -> None:
+    run_check(program(operator, "bf16"), "sm_90a", {"M": 3, "N": n}, tmp_path)
+
+
+def test_rows_of_many_dimensions(tmp_path: Path) -> None:
+    type_ = "tensor<2x3x?x24xf32>"
+    text = f"""func.func @main(%x: {type_} {{nn.dims = ["_", "_", "M", "_"]}}) -> {type_} {{
+      %y = nn.softmax %x dim 3 : {type_}
+      func.return %y : {type_}
+    }}"""
+    run_check(text, "sm_80", {"M": 5}, tmp_path)
+
+
+@pytest.mark.parametrize("type_", ["f32", "bf16"])
+@pytest.mark.parametrize("operator", ["softmax", "layer_norm", "rms_norm"])
+def test_held_rows_are_read_once_and_spill_nothing(operator: str, type_: str) -> None:
+    target = "sm_80"
+    compiled = Program.of_text("rows.mlir", program(operator, type_), f"nvidia-{target}")
+    held = list(compiled.kernel_modules()[1].values())[:8]  # four lengths, aligned or not
+    read = 1 if operator == "softmax" else 2  # the vector beside it
+    for position, module in enumerate(held):
+        ptx = emit(compiled.lower_kernel(module))
+        assert re.search(r" 0 bytes spill stores", assemble(ptx, target)[1])
+        if position % 2 == 0:
+            assert "\tbra" not in ptx
+            loads, stores = (len(re.findall(rf"{kind}\.global\.v4\.b32", ptx)) for kind in ("ld", "st"))
+            assert loads == read * stores > 0
+
+
+def test_a_fold_over_warps_meets_once() -> None:
+    compiled = Program.of_text("rows.mlir", program("sum").replace("?x?x", "?x4096x"), "nvidia-sm_80")
+    ptx = "".join(emit(compiled.lower_kernel(module)) for module in compiled.kernel_modules()[1].values())
+    assert ptx.count("bar.sync") == 1
+    assert ".reqntid 256" in ptx
