@@ -9,8 +9,10 @@ first pass that breaks it is the one that is named::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
+from typing import Protocol
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -23,30 +25,52 @@ from crosstile.ir.diagnostics import CrosstileError, Note
 from crosstile.ir.locations import inherit_locations
 from crosstile.ir.verification import verify_module
 
-AfterPass = Callable[[ModulePass, ModuleOp], None]
+
+class PassObserver(Protocol):
+    """What is told of passes while they run."""
+
+    def before(self, module_pass: ModulePass, module: ModuleOp) -> None:
+        """The pass is about to run on ``module``."""
+        ...
+
+    def after(self, module_pass: ModulePass, module: ModuleOp) -> None:
+        """The pass has left ``module``, which is valid if passes are verified."""
+        ...
+
+    def timed(self, step: str) -> AbstractContextManager[None]:
+        """What happens inside is ``step``: a pass by its name, or the verification of all of them."""
+        ...
 
 
 def run_passes(
     context: Context,
     module: ModuleOp,
     passes: Sequence[ModulePass],
-    after_pass: AfterPass | None = None,
+    observer: PassObserver | None = None,
     verify_each: bool = True,
 ) -> None:
-    """Run ``passes`` on ``module`` in order, calling ``after_pass`` with each and the module it left.
+    """Run ``passes`` on ``module`` in order, telling ``observer`` of each.
 
     The module is not verified at entry. With ``verify_each`` it is after every pass, else after the last one only.
     Raises :class:`CrosstileError` naming the pass, the pattern or rule, and the operation.
     """
     for index, module_pass in enumerate(passes):
-        run_pass(context, module, module_pass)
+        if observer is not None:
+            observer.before(module_pass, module)
+        with observer.timed(module_pass.name) if observer is not None else nullcontext():
+            run_pass(context, module, module_pass)
         if verify_each or index == len(passes) - 1:
-            try:
-                verify_module(module)
-            except CrosstileError as error:
-                raise error.with_note(f"pass '{module_pass.name}' left the module invalid") from error
-        if after_pass is not None:
-            after_pass(module_pass, module)
+            with observer.timed("(verify)") if observer is not None else nullcontext():
+                _verify_after(module_pass, module)
+        if observer is not None:
+            observer.after(module_pass, module)
+
+
+def _verify_after(module_pass: ModulePass, module: ModuleOp) -> None:
+    try:
+        verify_module(module)
+    except CrosstileError as error:
+        raise error.with_note(f"pass '{module_pass.name}' left the module invalid") from error
 
 
 def run_pass(context: Context, module: ModuleOp, module_pass: ModulePass) -> None:

@@ -53,15 +53,26 @@ class AliasPrinter(Printer):
         return name
 
 
-def print_module(op: Operation, generic: bool = False, locations: bool = False, context: Context | None = None) -> str:
+def print_module(
+    op: Operation,
+    generic: bool = False,
+    locations: bool = False,
+    context: Context | None = None,
+    aliases: bool = True,
+) -> str:
     """The text of ``op``, newline at the end, which parses back to an equal op.
 
-    ``context`` is the one ``op`` was parsed in; the data of resources (``dense_resource<name>``) is there.
+    ``context`` is the one ``op`` was parsed in; the data of resources (``dense_resource<name>``) is there. Without
+    ``aliases`` every layout and map stands where it is used.
     """
     stream = StringIO()
-    printer = AliasPrinter(stream, generic, locations)
+    if not aliases:
+        printer = Printer(stream, print_generic_format=generic, print_debuginfo=locations)
+    else:
+        printer = AliasPrinter(stream, generic, locations)
     printer.print_op(op)
     if context is not None:
         printer.print_metadata(context.loaded_dialects)
-    aliases = "".join(f"{name} = {attribute}\n" for attribute, name in printer.aliases.items())
-    return f"{aliases}{stream.getvalue()}\n"
+    named = printer.aliases if isinstance(printer, AliasPrinter) else {}
+    definitions = "".join(f"{name} = {attribute}\n" for attribute, name in named.items())
+    return f"{definitions}{stream.getvalue()}\n"

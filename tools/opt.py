@@ -27,6 +27,7 @@ from crosstile.ir.registry import (
 )
 from crosstile.ir.rendering import error_diagnostic
 from crosstile.ir.start_up import define_lazily
+from crosstile.tools import pass_reports
 from crosstile.tools.command_line import (
     ArgumentParser,
     ReportedError,
@@ -88,9 +89,11 @@ def _argument_parser() -> ArgumentParser:
     )
     flag("--split-input-file", "treat the pieces between '// -----' lines as separate modules")
     flag("--verify-diagnostics", "compare diagnostics with the '// expected-error {{...}}' comments of the input")
-    flag("--mlir-print-ir-after-all", "print the module to standard error after every pass")
+    pass_reports.add_flags(parser)
+    flag("--dump-pass-pipeline", "print the passes that will run to standard error, as --pass-pipeline takes them")
     flag("--mlir-print-op-generic", "print operations in generic form")
     flag("--mlir-print-debuginfo", "print locations")
+    flag("--mlir-print-local-scope", "print layouts and maps where they are used, without names for them")
     flag("--allow-unregistered-dialect", "accept operations, types and attributes of unknown dialects")
     flag("--list-passes", "list all passes and exit")
     flag("--show-dialects", "list all dialects and exit")
@@ -106,7 +109,7 @@ def _take_pass_flags(argv: list[str], parser: ArgumentParser) -> tuple[list[str]
     ``-flag`` is understood as ``--flag``, as in mlir-opt.
     """
     flags = set(parser.flags())
-    takes_value = {"-o", "--pass-pipeline", "--target"}
+    takes_value = {"-o", "--pass-pipeline", "--target", *pass_reports.VALUES}
     remaining: list[str] = []
     passes: list[tuple[str, str]] = []
     known_passes: set[str] | None = None
@@ -170,10 +173,13 @@ class _Session:
     """One run over one input: its source text, the passes, and the errors met on the way."""
 
     def __init__(self, arguments: argparse.Namespace, specs: list[PassSpec]):
-        from crosstile.ir.pipeline import make_pass
+        from crosstile.ir.pipeline import make_pass, pipeline_text
 
         self.arguments = arguments
-        self.passes = [(str(spec), make_pass(spec)) for spec in specs]
+        self.passes = [make_pass(spec) for spec in specs]
+        self.reports = pass_reports.PassReports(arguments, specs, self._print)
+        if arguments.dump_pass_pipeline:
+            sys.stderr.write(f"Pass Manager with {len(specs)} passes:\n{pipeline_text(specs)}\n")
         self.filename, self.text = read_text(arguments.input)
         self.diagnostics: list[Diagnostic] = []
 
@@ -196,6 +202,7 @@ class _Session:
             failed = self._compare_diagnostics()
         if failed:
             raise ReportedError
+        self.reports.finish()
         write_output(self.arguments.output, "\n// -----\n".join(outputs))
 
     def _chunks(self) -> list[tuple[int, str]]:
@@ -215,43 +222,40 @@ class _Session:
         from crosstile.ir.verification import verify_module
 
         context = make_context(self.arguments.allow_unregistered_dialect)
-        module = parse_module(chunk, self.filename, context, first_line)
-        verify_module(module)
+        with self.reports.timed("(parse)"):
+            module = parse_module(chunk, self.filename, context, first_line)
+        with self.reports.timed("(verify)"):
+            verify_module(module)
         if self.passes:
             self._run_passes(context, module)
-        return self._print(context, module)
-
-    def _dump(self, title: str, text: str) -> None:
-        if self.arguments.mlir_print_ir_after_all:
-            sys.stderr.write(f"// -----// IR Dump After {title} //----- //\n{text}\n")
+        with self.reports.timed("(print)"):
+            return self._print(module, context)
 
     def _run_passes(self, context: Context, module: ModuleOp) -> None:
         from crosstile.ir.passes import run_passes
-        from crosstile.ir.printing import print_module
 
-        done: list[str] = []
-
-        def after_pass(module_pass: ModulePass, module: ModuleOp) -> None:
-            done.append(self.passes[len(done)][0])
-            self._dump(done[-1], self._print(context, module))
-
+        self.reports.begin()
         try:
-            run_passes(context, module, [module_pass for _, module_pass in self.passes], after_pass)
+            run_passes(context, module, self.passes, self.reports)
         except CrosstileError as error:
-            failed = self.passes[len(done)][0]
-            # The generic form, which can print what does not verify.
-            self._dump(f"{failed} Failed", print_module(module, generic=True))
+            self.reports.failed(module)
             if "internal error" not in error.message:
                 raise
-            pipeline = ",".join([*done, failed])
+            pipeline = ",".join([*self.reports.done, self.reports.current])
             command = f"{PROG} {self.arguments.input} --pass-pipeline='builtin.module({pipeline})'"
             raise error.with_note(f"to reproduce: {command}") from error
 
-    def _print(self, context: Context, module: ModuleOp) -> str:
+    def _print(self, module: ModuleOp, context: Context | None = None) -> str:
         from crosstile.ir.printing import print_module
 
-        generic, locations = self.arguments.mlir_print_op_generic, self.arguments.mlir_print_debuginfo
-        return print_module(module, generic, locations, context)
+        arguments = self.arguments
+        return print_module(
+            module,
+            arguments.mlir_print_op_generic,
+            arguments.mlir_print_debuginfo,
+            context,
+            aliases=not arguments.mlir_print_local_scope,
+        )
 
     def _compare_diagnostics(self) -> bool:
         from crosstile.tools.verify_diagnostics import compare_diagnostics

@@ -11,7 +11,8 @@ at a level (each step is run once), ``compile`` makes it callable::
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -26,7 +27,7 @@ from crosstile.dialects.tile.launch import KERNELS
 from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError, op_error
 from crosstile.ir.parsing import parse_module
-from crosstile.ir.passes import AfterPass, run_pass, run_passes
+from crosstile.ir.passes import run_pass, run_passes
 from crosstile.ir.pipeline import make_pass, parse_pipeline
 from crosstile.ir.registry import did_you_mean
 from crosstile.ir.start_up import paused_collector
@@ -142,7 +143,8 @@ class Program:
         """
         module = self.at(LEVELS[LEVELS.index(level) - 1]).clone()
         for module_pass in self._passes(level):
-            run_passes(self.context, module, [module_pass], self._clock())
+            with self._timed(module_pass.name):
+                run_passes(self.context, module, [module_pass])
             yield module_pass.name, module
 
     def replace(self, level: str, module: ModuleOp) -> None:
@@ -253,19 +255,15 @@ class Program:
         """Take ``module`` from one level to another in place, without verifying."""
         for level in LEVELS[LEVELS.index(above) + 1 : LEVELS.index(below) + 1]:
             for module_pass in self._passes(level):
-                clock = self._clock()
-                run_pass(self.context, module, module_pass)
-                clock(module_pass, module)
+                with self._timed(module_pass.name):
+                    run_pass(self.context, module, module_pass)
 
-    def _clock(self) -> AfterPass:
-        """What notes the seconds since now as those of the pass it is given."""
+    @contextmanager
+    def _timed(self, step: str) -> Generator[None]:
+        """What happens inside counts as ``step``."""
         begin = perf_counter()
-
-        def stop(module_pass: ModulePass, _: ModuleOp) -> None:
-            name = module_pass.name
-            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - begin
-
-        return stop
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + perf_counter() - begin
 
 
 def _entry(module: ModuleOp, name: str | None, alone: bool = False) -> str:
