@@ -53,8 +53,10 @@ class Worker:
         """The seconds of one call; for the limits what they measured."""
         if self._is_limits:
             return {"rates": [float(rate) for rate in self._contender.result(self._call())]}
-        if self._calls > 1:
-            self._call()  # a call that others' caches make slow; a long one does not feel them
+        # After a pause, or other work, a core takes milliseconds to come back to the clock of wide multiply-adds; what
+        # comes first also finds others' data in the caches.
+        for _ in range(-(-self._calls // 2)):
+            self._call()
         wall, processor = perf_counter(), process_time()
         for _ in range(self._calls):
             self._call()
