@@ -17,6 +17,7 @@ from xdsl.dialects import arith
 from xdsl.dialects.builtin import FloatAttr, IntegerAttr
 from xdsl.ir import Attribute, SSAValue
 from xdsl.ir.affine import AffineBinaryOpExpr, AffineConstantExpr, AffineDimExpr, AffineMap
+from xdsl.traits import MemoryEffectKind, get_effects
 
 from crosstile.dialects import amx, mma
 from crosstile.ir.index_math import Index
@@ -157,8 +158,28 @@ def lower_product(op: mma.MmaOp, row: MmaIntrinsic, lowering: HardwareLowering) 
     for k in range(0, op.lhs.type.get_shape()[1], row.k):
         for number, (i, j) in enumerate(result.starts):
             factors = lhs[left.holding(i, k)], rhs[right.holding(k, j)]
+            for factor in factors:
+                _sink_load(factor, lowering)
             accumulators[number] = _multiply_add(row, *factors, accumulators[number], lowering)
     lowering.map_value(op.result, *accumulators)
+
+
+def _sink_load(factor: SSAValue, lowering: HardwareLowering) -> None:
+    """Load a register right before the first product that takes it, if what stands in between writes nothing.
+
+    Products start in order: behind all loads of a step the first of them would wait for the last of these.
+    """
+    load = factor.owner
+    if not isinstance(load, amx.TileLoadOp) or load.parent_block() is not lowering.block or factor.uses:
+        return
+    between = load.next_op
+    while between is not None:
+        effects = get_effects(between)
+        if effects is None or any(effect.kind != MemoryEffectKind.READ for effect in effects):
+            return
+        between = between.next_op
+    load.detach()
+    lowering.insert(load)
 
 
 def _multiply_add(

@@ -23,7 +23,7 @@ A buffer of wider floats than the window's gets them widened in registers, befor
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 
 from xdsl.dialects import arith
@@ -90,7 +90,7 @@ class Filling:
         """The filling of a buffer whose panels may cut rows instead of columns."""
         if cut.dim == 1:
             return cls(lowering, source, target, cut, limits, element, pad)
-        exchanged = Panels(1, cut.width, cut.group, cut.depth)
+        exchanged = replace(cut, dim=1)
         return cls(lowering, source.transposed(), target.transposed(), exchanged, (limits[1], limits[0]), element, pad)
 
     def build(self) -> None:

@@ -9,9 +9,11 @@ For an instruction that takes words of G neighbours in k these stand together, a
 
     !mma.buffer<512x4096xbf16, affine_map<(d0, d1) -> (d1 floordiv 64, d0 floordiv 2, d1 mod 64, d0 mod 2)>>
 
-A left factor for tile registers has whole rows of a register for words::
+A left factor for tile registers has whole rows of a register for words. A right one that is read in several of them
+side by side has each of these apart, so that all rows of a register follow each other::
 
     !mma.buffer<32x512xbf16, affine_map<(d0, d1) -> (d0 floordiv 32, d1 floordiv 32, d0 mod 32, d1 mod 32)>>
+    !mma.buffer<512x1024xbf16, affine_map<(d0, d1) -> (d1 floordiv 16, d0 floordiv 2, d1 mod 16, d0 mod 2)>>
 """
 
 from __future__ import annotations
@@ -31,27 +33,31 @@ from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic, neighbour
 from crosstile.lowering.tile_to_mma.register_tiles import register_tile
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.uses import Reader, contracts_of, same_index
+from crosstile.targets.model import MmaIntrinsic
 
 
 @dataclass(frozen=True)
 class Panels:
     """How a buffer is cut: dimension ``dim`` into panels of ``width``, the other, k, into words of ``group``.
 
-    What k lacks to a multiple of ``depth``, the steps of the instruction, is zero.
+    What k lacks to a multiple of ``depth``, the steps of the instruction, is zero. Of a panel only ``beside`` elements
+    stand beside each other, where that is given, and the next as many behind all of k.
     """
 
     dim: int
     width: int
     group: int = 1
     depth: int = 1
+    beside: int | None = None
 
     def map(self) -> AffineMap:
         """From coordinates of the buffer to (panel, the other dimension, place in the panel), or, with words, to
         (panel, word, place in the panel, place in the word)."""
         cut, other = AffineExpr.dimension(self.dim), AffineExpr.dimension(1 - self.dim)
+        width = self.beside or self.width
         if self.group == 1:
-            return AffineMap(2, 0, (cut // self.width, other, cut % self.width))
-        return AffineMap(2, 0, (cut // self.width, other // self.group, cut % self.width, other % self.group))
+            return AffineMap(2, 0, (cut // width, other, cut % width))
+        return AffineMap(2, 0, (cut // width, other // self.group, cut % width, other % self.group))
 
     def is_row_major(self, shape: Sequence[int]) -> bool:
         """Whether a buffer of ``shape`` cut like this is as it would be uncut: a single panel of columns."""
@@ -66,8 +72,7 @@ def choose_panels(stage: tile.StageOp, lowering: TileLowering) -> Panels | None:
         return None
     found: list[tuple[Panels, bool]] = []
     for contract, is_rhs, _ in readers:
-        m, n, group, depth = _register_tile(contract, is_rhs, lowering)
-        panels = Panels(1, n, group, depth) if is_rhs else Panels(0, m, group, depth)
+        panels = _register_tile(contract, is_rhs, lowering)
         found.append((panels, capacity_type(contract.accumulator).get_shape()[panels.dim] == panels.width))
     widest = max((panels for panels, _ in found), key=lambda panels: panels.width)
     # A single register tile that is narrower reads the beginning of a panel.
@@ -78,17 +83,22 @@ def choose_panels(stage: tile.StageOp, lowering: TileLowering) -> Panels | None:
     return None if not agreed or not kept or shape[widest.dim] % widest.width or widest.width == 1 else widest
 
 
-def _register_tile(contract: tile.ContractOp, is_rhs: bool, lowering: TileLowering) -> tuple[int, int, int, int]:
-    """The rows and columns of a register tile of ``contract``, and how many neighbours in k its instruction takes: of a
-    factor from one place, and in one step."""
+def panels_of(row: MmaIntrinsic, is_rhs: bool, width: int) -> Panels:
+    """The panels of a factor of the instruction ``row`` that is read in register tiles of ``width``."""
+    beside = row.n if is_rhs and row.in_tiles else None
+    return Panels(1 if is_rhs else 0, width, neighbours(row, is_rhs), row.k, beside)
+
+
+def _register_tile(contract: tile.ContractOp, is_rhs: bool, lowering: TileLowering) -> Panels:
+    """The panels that the register tile of ``contract`` walks through."""
     try:
         row = choose_intrinsic(contract, lowering)
     except CrosstileError:
         # Refused when the contraction itself is lowered, where the error belongs.
         m, n = capacity_type(contract.accumulator).get_shape()
-        return m, n, 1, 1
+        return Panels(1, n) if is_rhs else Panels(0, m)
     m, n = register_tile(contract, row, lowering)
-    return m, n, neighbours(row, is_rhs), row.k
+    return panels_of(row, is_rhs, n if is_rhs else m)
 
 
 def _keeps_to_panels(window: tile.WindowOp, panels: Panels) -> bool:

@@ -36,7 +36,7 @@ from crosstile.lowering.tile_registers import is_in_tiles
 from crosstile.lowering.tile_to_mma.filling import Filling, block_shape, round_up
 from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic, neighbours
 from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
-from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, coordinate_parts
+from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, coordinate_parts, panels_of
 from crosstile.lowering.tile_to_mma.places import (
     Place,
     number,
@@ -84,7 +84,7 @@ def _packed(op: tile.ContractOp, row: MmaIntrinsic, is_rhs: bool, lowering: Tile
     value = op.rhs if is_rhs else op.lhs
     k, other = (0, 1) if is_rhs else (1, 0)
     shape = capacity_type(value).get_shape()
-    panels = Panels(other, shape[other], neighbours(row, is_rhs), row.k)
+    panels = panels_of(row, is_rhs, shape[other])
     place = _staged(op, value, k, panels, lowering)
     if place is None and is_rhs:
         place = _packed_ahead(op, row, lowering)
