@@ -7,6 +7,7 @@
     ==>
       %d0 = amx.tile_mulf %a0, %b0, %c0 : ...                                              4 for each step of k
 
+The loads of a step's factors move between its products, so that the first of these starts early.
 Rows are read and written whole: ``tile-to-mma`` takes what an extent cuts through scratch. Rows of words, those of a
 right factor, must stand in memory as words.
 """

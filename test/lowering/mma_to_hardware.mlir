@@ -167,3 +167,34 @@ mma.kernel @streamed(%x : memref<?x?xf32>, %y : memref<?x?xf32>, %large : i1, %m
     }
   }
 }
+
+// -----
+
+!a = !mma.fragment<16x32xbf16, #mma.layout<tile(16, 32) element(2:1) lane(16:2) row(16:32)>>
+!b = !mma.fragment<32x32xbf16, #mma.layout<tile(32, 32) element(2:32) lane(16:1) register(2:16) row(16:64)>>
+!c = !mma.fragment<16x32xf32, #mma.layout<tile(16, 32) lane(16:1) register(2:16) row(16:32)>>
+!p = !mma.buffer<64x32xbf16, affine_map<(d0, d1) -> (d1 floordiv 16, d0 floordiv 2, d1 mod 16, d0 mod 2)>>
+
+// The second register of the right factor is loaded behind the first product.
+// CHECK-LABEL: func.func private @registers(
+// CHECK:         scf.for %k
+// CHECK:           %[[A:.*]] = amx.tile_load %{{.*}} into !amx.tile<16x32xbf16>
+// CHECK:           %[[B0:.*]] = amx.tile_load %{{.*}} into !amx.tile<16x32xbf16>
+// CHECK-NEXT:      amx.tile_mulf %[[A]], %[[B0]], %sum
+// CHECK-NEXT:      %[[B1:.*]] = amx.tile_load %{{.*}} into !amx.tile<16x32xbf16>
+// CHECK-NEXT:      amx.tile_mulf %[[A]], %[[B1]], %sum_1
+// CHECK-NEXT:      scf.yield
+mma.kernel @registers(%A : memref<16x64xbf16>, %C : memref<16x32xf32>) target "x86-64-amx" {
+  %zero = arith.constant 0 : index
+  %c32 = arith.constant 32 : index
+  %c64 = arith.constant 64 : index
+  %panel = mma.alloc : !p
+  %start = mma.load %C[%zero, %zero] : memref<16x32xf32> -> !c
+  %end = scf.for %k = %zero to %c64 step %c32 iter_args(%sum = %start) -> (!c) {
+    %a = mma.load %A[%zero, %k] : memref<16x64xbf16> -> !a
+    %b = mma.load %panel[%k, %zero] : !p -> !b
+    %next = mma.mma %a, %b, %sum {intrinsic = "x86.amx.tdpbf16ps.16x16x32.f32.bf16"} : !a, !b, !c
+    scf.yield %next : !c
+  }
+  mma.store %end, %C[%zero, %zero] : !c, memref<16x32xf32>
+}

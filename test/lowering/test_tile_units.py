@@ -149,6 +149,17 @@ def test_the_inner_loop_is_four_loads_and_four_products_and_nothing_is_spilled()
     loop = next(block for block in re.split(r"^\.LBB\d+_\d+:", text, flags=re.M) if "tdpbf16ps" in block)
     loop = loop[: loop.index("\tj", loop.index("tdpbf16ps"))]
     assert [loop.count(name) for name in ("tdpbf16ps", "tileloadd\t", "tileloaddt1", "tilestored")] == [4, 2, 2, 0]
+    # Each register is loaded right before the first product that takes it.
+    order = "".join("p" if name == "tdpbf16ps" else "l" for name in re.findall(r"tdpbf16ps|tileloaddt?1?", loop))
+    assert order == "llplplpp"
+
+
+def test_tile_registers_that_are_read_side_by_side_lie_behind_each_other() -> None:
+    """All 16 words of a row of a register, then those of the next row: a register is a kilobyte of whole cache lines."""
+    text = str(lowered(gemm(BF16), f"tile-to-mma{{target={TARGET}}}"))
+    right = "(d0, d1) -> ((d1 floordiv 16), (d0 floordiv 2), (d1 mod 16), (d0 mod 2))"
+    left = "(d0, d1) -> ((d0 floordiv 32), (d1 floordiv 32), (d0 mod 32), (d1 mod 32))"
+    assert re.findall(r"mma.alloc : !mma.buffer<\w+, affine_map<(.*)>>", text)[:2] == [right, left]
 
 
 def test_more_tile_registers_than_there_are_is_an_error() -> None:
