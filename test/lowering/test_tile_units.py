@@ -155,7 +155,7 @@ def test_the_inner_loop_is_four_loads_and_four_products_and_nothing_is_spilled()
 
 
 def test_tile_registers_that_are_read_side_by_side_lie_behind_each_other() -> None:
-    """All 16 words of a row of a register, then those of the next row: a register is a kilobyte of whole cache lines."""
+    """The 16 words of a row of a register, then those of the next: a register is a kilobyte of whole lines."""
     text = str(lowered(gemm(BF16), f"tile-to-mma{{target={TARGET}}}"))
     right = "(d0, d1) -> ((d1 floordiv 16), (d0 floordiv 2), (d1 mod 16), (d0 mod 2))"
     left = "(d0, d1) -> ((d0 floordiv 32), (d1 floordiv 32), (d0 mod 32), (d1 mod 32))"
