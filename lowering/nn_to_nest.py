@@ -228,6 +228,7 @@ def _lower_conv2d(op: Conv2dOp, lowering: Lowering) -> None:
     lhs, rhs = (body.widen(argument, accumulator) for argument in body.block.args[:2])
     product = body.add(arith.MulfOp(lhs, rhs, FastMathFlagsAttr(op.fastmath.data - {FastMathFlag.REASSOC})))
     letters = convolution.iterators
+    result = convolution.result_type
     nest = GenericOp(
         [*inputs, *(value for value, _ in sizes)],
         [IteratorAttr.of(name, IteratorKind.REDUCTION if name in "rsc" else IteratorKind.PARALLEL) for name in letters],
@@ -237,14 +238,17 @@ def _lower_conv2d(op: Conv2dOp, lowering: Lowering) -> None:
             convolution.written,
         ],
         body.finish(product),
-        [convolution.result_type],
+        [TensorType(accumulator, result.get_shape())],
         "add",
         accumulator,
         op.fastmath if op.fastmath.data else None,
         (0,) if any(axis.before or axis.after for axis in op.axes) else (),
     )
     nest.attributes[ORIGIN] = StringAttr("conv2d")
-    lowering.replace(op, convolution.finish(lowering.insert(nest).results[0]))
+    sums = lowering.insert(nest).results[0]
+    if sums.type != result:
+        sums = lowering.insert(_rounded(sums, result)).results[0]
+    lowering.replace(op, convolution.finish(sums))
 
 
 def _lower_reduce(op: ReduceOp, lowering: Lowering) -> None:

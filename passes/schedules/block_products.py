@@ -23,6 +23,8 @@ from crosstile.targets.model import ELEMENT_BITS, Home, Machine, MmaIntrinsic, U
 
 STEP_BYTES = 128
 """Bytes of k that are staged at once: a row of the widest swizzle."""
+NARROWEST_PANEL = 32
+"""Bytes of a row of the narrowest swizzle (PTX ISA, "Matrix Descriptor")."""
 MOST_INSTRUCTION_BYTES = 64
 """Bytes along k that one instruction reads at most. Only f64 has instructions that read 128; the factors of a warp's
 tile then take 96 registers of a thread, beside 128 of accumulators, and ptxas spills."""
@@ -52,7 +54,7 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
         raise UnknownNameError(f"machine {machine.name} has no blocks for {roles.factors}")
     result: list[GuardedScheduleAttr] = []
     for few, most_rows in _row_classes(roles.m):
-        tile = _tile(roles, rows, most_rows)
+        tile = _tile(roles, rows, most_rows, _along_k(axes, roles))
         from_scratch = Home.REGISTER not in tile.intrinsic.rhs.homes
         for copy_guard, aligned, role in _copy_classes(axes, roles, machine, from_scratch):
             schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
@@ -66,7 +68,7 @@ Guard = tuple[Comparison, ...]
 def _row_classes(m: Axis) -> list[tuple[Guard, int | None]]:
     """Few rows, and any number of them: the guard and the most rows there are."""
     if m.size is not None:
-        return [((), FEW_ROWS if m.size <= FEW_ROWS else None)]
+        return [((), m.size if m.size <= FEW_ROWS else None)]
     return [((Comparison(m.name, "<=", FEW_ROWS),), FEW_ROWS), ((), None)]
 
 
@@ -108,8 +110,8 @@ def _instructions(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -
     return [row for row in rows if row.operations * row.rate >= best * 0.99]
 
 
-def _tile(roles: ContractionRoles, rows: list[MmaIntrinsic], most_rows: int | None) -> BlockTile:
-    """The block for results of at most ``most_rows`` rows."""
+def _tile(roles: ContractionRoles, rows: list[MmaIntrinsic], most_rows: int | None, along_k: bool) -> BlockTile:
+    """The block for results of at most ``most_rows`` rows; ``along_k``: both factors have k contiguous."""
     widest = max(rows, key=lambda row: (row.m * row.n, row.k))
     grouped = widest.accumulator.layout is not None and widest.accumulator.layout.size("warp") > 1
     width = ELEMENT_BITS[widest.lhs.element] // 8
@@ -117,9 +119,13 @@ def _tile(roles: ContractionRoles, rows: list[MmaIntrinsic], most_rows: int | No
     m, n = (64, 64) if scalar else (128, widest.n) if grouped else (128, 128)
     k = 16 if scalar else STEP_BYTES // width if grouped else STEP_BYTES // 2 // width
     if most_rows is not None:
-        m = min(m, round_up(most_rows, widest.m))
+        m = min(m, round_up(max(most_rows, 1), widest.m))
     if roles.n.size is not None:
-        n = min(n, round_up(max(roles.n.size, 1), 8 if grouped else max(16, widest.n)))
+        # Rows of a factor that lies along n are panels of at least the narrowest swizzle.
+        narrowest = 8 if along_k else max(8, NARROWEST_PANEL // width)
+        n = min(n, round_up(max(roles.n.size, 1), narrowest if grouped else max(16, widest.n)))
+    if roles.k.size is not None and not scalar:
+        k = min(k, round_up(max(roles.k.size, 1), NARROWEST_PANEL // width))
     fitting = [row for row in rows if n % row.n == 0]
     return BlockTile(m, n, round_up(k, widest.k), max(fitting, key=lambda row: row.n))
 
