@@ -4,8 +4,10 @@
 
 Per kernel: registers of a thread, bytes spilled, shared memory of a block, the share of a multiprocessor's threads that
 run at once, and of the main loop the instructions, those on matrix units, and the sum of the stall counts that ptxas
-gave them (``targets/nvidia/sass.py``). Seconds are from source to PTX. Triton is compared where it is installed (extra
-``triton``), ptxas comes with the extra ``nvidia``.
+gave them (``targets/nvidia/sass.py``). The simulator runs each kernel on a small problem and counts bank conflicts: the
+ways of the worst access to shared memory, 1 without. Seconds are from source to PTX, the least of a few. A kernel
+without a loop (marked *) is measured as a whole. Triton is compared where it is installed (extra ``triton``), ptxas
+comes with the extra ``nvidia``.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def contender(name: str, row: str) -> Measured | str:
     machine = resolve_machine(MACHINES[row.rpartition("-")[2]])
     try:
         compiled = compile_kernel(row)
-        return measure(compiled.ptx, machine, compiled.threads, compiled.shared, compiled.seconds)
+        ways = compiled.run().worst_ways
+        return measure(compiled.ptx, machine, compiled.threads, compiled.shared, compiled.seconds, ways)
     except CrosstileError as error:
         return error.message.splitlines()[0]
 
@@ -45,15 +48,17 @@ def contender(name: str, row: str) -> Measured | str:
 def text(results: dict[str, dict[str, Measured | str]]) -> str:
     """The table."""
     head = f"{'kernel':<15} {'by':<10} {'regs':>5} {'spill':>6} {'shared':>7} {'occupancy':>10} "
-    lines = [head + f"{'loop':>5} {'matrix':>7} {'stall':>6} {'to PTX':>8}"]
+    lines = [head + f"{'loop':>5} {'matrix':>7} {'each':>6} {'stall':>6} {'ways':>5} {'to PTX':>8}"]
     for row, found in results.items():
         for name, one in found.items():
             if isinstance(one, str):
                 lines.append(f"{row:<15} {name:<10} {one}")
                 continue
+            each = "" if one.spread is None else f"{one.spread:.1f}"
+            loop = f"{one.loop:>5}{'' if one.has_loop else '*'}"
             lines.append(
                 f"{row:<15} {name:<10} {one.registers:>5} {one.spilled:>6} {one.shared:>7} {one.occupancy:>10.0%} "
-                f"{one.loop:>5} {one.matrix:>7} {one.stall:>6} {one.seconds:>7.2f}s"
+                f"{loop:<6}{one.matrix:>7} {each:>6} {one.stall:>6} {one.ways:>5.3g} {one.seconds:>7.2f}s"
             )
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from crosstile.targets.model import Machine
 from crosstile.targets.nvidia.ptxas import assemble, disassemble
-from crosstile.targets.nvidia.sass import read_sass
+from crosstile.targets.nvidia.sass import Loop, read_sass
 
 
 @dataclass(frozen=True)
@@ -17,17 +17,20 @@ class Measured:
 
     ``occupancy`` is the share of the threads that a multiprocessor can hold; ``loop`` its instructions, of which
     ``matrix`` run on a matrix unit, with a sum of stall counts ``stall``; the ``spread`` is instructions per matrix
-    instruction.
+    instruction. Without a loop (``has_loop``) they are of the whole kernel. ``ways`` are the turns that the worst
+    access to shared memory takes per turn that it needs.
     """
 
     registers: int
     spilled: int
     shared: int
     occupancy: float
+    has_loop: bool
     loop: int
     matrix: int
     stall: int
     seconds: float
+    ways: float
 
     @property
     def spread(self) -> float | None:
@@ -39,11 +42,15 @@ class Measured:
         return {**asdict(self), "spread": self.spread}
 
 
-def measure(ptx: str, machine: Machine, threads: int, shared: int, seconds: float) -> Measured:
-    """Assemble the only kernel of ``ptx`` for ``machine`` and read it; ``seconds`` is what it took to make the PTX."""
+def measure(ptx: str, machine: Machine, threads: int, shared: int, seconds: float, ways: float) -> Measured:
+    """Assemble the only kernel of ``ptx`` for ``machine`` and read it.
+
+    ``seconds`` is what it took to make the PTX, ``ways`` what the simulator counted.
+    """
     cubin, remarks = assemble(ptx, machine.cpu)
     (function,) = read_sass(disassemble(cubin, encodings=True))
     loop = function.main_loop()
+    body = loop or Loop(function.instructions)
     registers = int(_number(r"Used (\d+) registers", remarks))
     spilled = _number(r"(\d+) bytes spill stores", remarks) + _number(r"(\d+) bytes spill loads", remarks)
     limits = machine.limits
@@ -54,10 +61,12 @@ def measure(ptx: str, machine: Machine, threads: int, shared: int, seconds: floa
         spilled=spilled,
         shared=shared,
         occupancy=blocks * threads / limits.threads_per_unit,
-        loop=len(loop.instructions) if loop else 0,
-        matrix=loop.matrix_instructions if loop else 0,
-        stall=loop.stall if loop else 0,
+        has_loop=loop is not None,
+        loop=len(body.instructions),
+        matrix=body.matrix_instructions,
+        stall=body.stall,
         seconds=seconds,
+        ways=ways,
     )
 
 

@@ -7,7 +7,7 @@ bytes of shared memory for an architecture.
 # pyright: basic, reportMissingImports=false
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,21 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.compiler import compile as triton_compile
 
+from crosstile.targets.nvidia.simulate import GlobalMemory, TensorMap, simulate
+from crosstile.targets.nvidia.simulator.report import Report
+from static_gpu.problems import COMPILATIONS, arrays
+
 
 @dataclass(frozen=True)
 class Compiled:
-    """What Triton makes of a kernel, the threads of a block, and the seconds it took."""
+    """What Triton makes of a kernel, the threads of a block, and the seconds it took; ``run`` simulates it."""
 
     ptx: str
     cubin: bytes
     shared: int
     threads: int
     seconds: float
+    run: Callable[[], Report]
 
 
 @triton.jit
@@ -132,9 +137,48 @@ def source(row: str) -> tuple[Any, dict[str, Any], int]:
 def compile_kernel(row: str) -> Compiled:
     """Compile the kernel of a row of the table."""
     written, options, number = source(row)
-    begin = time.perf_counter()
-    kernel = triton_compile(written, target=GPUTarget("cuda", number, 32), options=options)
-    seconds = time.perf_counter() - begin
+    seconds: list[float] = []
+
+    def note(times: Any, **rest: Any) -> None:
+        del rest
+        stages = dict(times.lowering_stages)
+        seconds.append(1e-6 * (times.total_lowering - stages.get("cubin", 0) + times.ir_initialization))
+
+    with triton.knobs.compilation.scope():
+        triton.knobs.compilation.always_compile = True
+        triton.knobs.compilation.listener = note
+        for _ in range(COMPILATIONS):
+            kernel = triton_compile(written, target=GPUTarget("cuda", number, 32), options=options)
+    threads = kernel.metadata.num_warps * 32
+    ptx, shared = kernel.asm["ptx"], kernel.metadata.shared
     return Compiled(
-        kernel.asm["ptx"], kernel.asm["cubin"], kernel.metadata.shared, kernel.metadata.num_warps * 32, seconds
+        ptx,
+        kernel.asm["cubin"],
+        shared,
+        threads,
+        min(seconds),
+        lambda: _run(row, ptx, kernel.metadata.name, threads, shared),
     )
+
+
+def _run(row: str, ptx: str, name: str, threads: int, shared: int) -> Report:
+    """One launch in the simulator; the last two parameters are scratch memory that these kernels do not use."""
+    memory = GlobalMemory()
+    given = arrays(row, memory, "f32")
+    addresses: list[Any] = [one.address for one in given]
+    m, n = given[-1].shape[-2:]
+    k, grid = given[0].shape[-1], (1,)
+    match row:
+        case "gemm-sm80":
+            arguments, grid = [*addresses, m, n, k, k, n, n], (n // 128,)
+        case "gemm-sm90":
+            boxes, arguments = ((128, 64), (64, 64), (128, 32)), []
+            for one, box in zip(given, boxes, strict=True):
+                map_ = TensorMap.row_major(one.element, one.address, one.shape, one.strides, box, swizzle=128)
+                arguments += [map_, *one.shape, *one.strides]
+            arguments += [m, n, k]
+        case "softmax-sm80" | "softmax-sm90":
+            arguments, grid = [*addresses, n, n], (m,)
+        case _:
+            arguments, grid = [*addresses, m, 0.18], (m // 128, given[0].shape[1])
+    return simulate(ptx, name, grid, (threads,), [*arguments, 0, 0], memory, shared)

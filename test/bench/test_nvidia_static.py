@@ -17,4 +17,5 @@ def test_kernels_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     ampere, hopper = (row["crosstile"] for row in json.loads(target.read_text()))
     assert ampere["spilled"] == hopper["spilled"] == 0
     assert (ampere["matrix"], hopper["matrix"]) == (64, 4)
+    assert ampere["ways"] == hopper["ways"] == 1
     assert ampere["stall"] <= 530 and hopper["loop"] <= 40
