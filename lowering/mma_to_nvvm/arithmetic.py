@@ -30,6 +30,8 @@ from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
 
 EXCHANGED = (Float32Type, IndexType)
+BANK_BYTES = 4
+"""The width of a bank of shared memory (CUDA C++ Programming Guide, "Shared Memory")."""
 
 
 def _registers(value: SSAValue) -> Registers:
@@ -276,11 +278,15 @@ def lower_transpose(op: mma.TransposeOp, lowering: NvvmLowering) -> None:
 def _through_memory(
     op: mma.RelayoutOp | mma.TransposeOp, lowering: NvvmLowering, turned: Callable[[Sequence[Linear]], list[Linear]]
 ) -> None:
-    """Every thread stores what it holds, all meet, every thread loads what it is to hold, all meet again."""
+    """Every thread stores what it holds, all meet, every thread loads what it is to hold, all meet again.
+
+    Rows are a bank apart, so that what lies in a column lies in different banks.
+    """
     type_, element = op.result.type, op.result.type.element_type
-    buffer = mma.BufferType.of(type_.get_shape(), element)
     size = memory_bytes(element)
-    for length in type_.get_shape():
+    *rows, columns = type_.get_shape()
+    buffer = mma.BufferType.of([*rows, columns + max(1, BANK_BYTES // size)], element)
+    for length in buffer.get_shape():
         size *= length
     base = lowering.shared_place(lowering.kernel.take(size, 16))
     source, result = _registers(op.value), registers_of(type_.layout.data)
@@ -292,7 +298,8 @@ def _through_memory(
     for number in range(len(result.starts)):
         at = lowering.coordinates(result, number)
         found.append(read(lowering, lowering.shared_pointer(scratch_address(lowering, buffer, base, at)), element))
-    meet(lowering)
+    if _may_run_again(op):
+        meet(lowering)
     lowering.set_elements(op.result, found)
 
 

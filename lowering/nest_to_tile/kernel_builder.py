@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import AnyFloat, FloatAttr, IndexType, IntegerAttr
+from xdsl.dialects.builtin import AnyFloat, FloatAttr, IndexType, IntegerAttr, MemRefType
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, SSAValue
 from xdsl.ir.affine import AffineBinaryOpKind
 
@@ -83,7 +83,20 @@ class KernelBuilder:
         packed = (place for place in self.axes.places(axis) if packed_layout(place[0].type) is not None)
         # Of a packed matrix it matters where it ends: there its words are filled up.
         argument, dim = next(packed, axis.source)
-        return self.index.build(tile.DimOp(self.memory[argument], dim)).result
+        memory = self.memory[argument]
+        if self._schedule.aligned is not None and (row := self._with_rows_along(axis)) is not None:
+            memory, dim = row
+        return self.index.build(tile.DimOp(memory, dim)).result
+
+    def _with_rows_along(self, axis: Axis) -> tuple[SSAValue, int] | None:
+        """A matrix with rows along ``axis``, whose lengths are known to be aligned, and its last dimension."""
+        results = ((value, self.axes.of_result(value)) for value in self.axes.kernel.yield_op.arguments)
+        lying = [(value, len(along) - 1) for value, along in results if along[-1:] == (axis,)]
+        places = [*self.axes.places(axis), *lying]
+        rows = (
+            (value, dim) for value, dim in places if 0 < dim == len(cast(MemRefType, self.memory[value].type).shape) - 1
+        )
+        return next(((self.memory[value], dim) for value, dim in rows), None)
 
     def constant(self, type_: Attribute, value: float) -> SSAValue:
         """A scalar constant."""

@@ -8,7 +8,8 @@ read once and written once; rows too long for that are swept, a few thousand ele
      j <= 4096 : #nest.schedule<loops = [i : 1, j : 4096], grid = [i], lane = j, hold = 4096>,    a block to a row
      #nest.schedule<loops = [i : 1, j : 4096], grid = [i], lane = j>]
 
-What folds nothing is cut into tiles that give each thread a few wide accesses.
+What folds nothing is cut into tiles that give each thread a few wide accesses, square ones where tensors lie across
+each other.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ SWEPT = 4096
 """Elements of a step where rows are too long to be held: 16 in each of 256 threads."""
 TILE = 2048
 """Elements of a tile where nothing is folded: 8 in each of 256 threads, 32 bytes of f32."""
+SQUARE = 32
+"""Rows and columns of a tile that is read along one and written along the other: 128 bytes of f32 each way. The lanes
+of a warp then lie in different banks when they write a tile to shared memory and when they read it; 64 take turns."""
 WIDEST = 4
 """Elements of f32 that a lane loads at once."""
 
@@ -39,12 +43,16 @@ WIDEST = 4
 def block_sweep_schedules(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr] | None:
     """Guarded schedules for a kernel without products; None for one that these have no form for.
 
-    That is one that folds columns or everything, or whose tensors lie across each other.
+    That is one that folds columns or everything.
     """
     parallel = axes.parallel()
     lane = lane_axis(axes, parallel)
-    if lane is None or machine.warp_lanes is None or axis_across(axes, lane) is not None:
+    if lane is None or machine.warp_lanes is None:
         return None
+    if (across := axis_across(axes, lane)) is not None:
+        return [
+            _guarded(_square_schedule(axes, [axis for axis in parallel if axis not in (lane, across)], across, lane))
+        ]
     outer = [axis for axis in parallel if axis != lane]
     grain = machine.warp_lanes * WIDEST
     folds = any(nest.combiner is not None for nest in axes.nests)
@@ -78,6 +86,19 @@ def _tile_schedules(axes: KernelAxes, outer: Sequence[Axis], lane: Axis, grain: 
         return [_guarded(tiles(min(TILE, max(grain, _power(lane.size)))))]
     few = [_guarded(tiles(grain), lane, grain)] if outer else []
     return [*few, _guarded(tiles(TILE))]
+
+
+def _square_schedule(axes: KernelAxes, outer: Sequence[Axis], across: Axis, lane: Axis) -> Schedule:
+    """Square tiles, of which some tensors lie along the rows and are exchanged through shared memory."""
+    sides = {
+        axis: SQUARE if axis.size is None else min(SQUARE, max(WIDEST, _power(axis.size))) for axis in (across, lane)
+    }
+    steps = {**dict.fromkeys(outer, 1), **sides}
+    return Schedule(
+        loops=tuple(Loop(axis.name, step) for axis, step in steps.items()),
+        grid=tuple(axis.name for axis in steps),
+        lane=lane.name,
+    )
 
 
 def _power(size: int) -> int:

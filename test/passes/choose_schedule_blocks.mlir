@@ -31,3 +31,12 @@ func.func @tiles(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
   %y = nn.exp %x : tensor<?x?xf32>
   func.return %y : tensor<?x?xf32>
 }
+
+// Across: squares.
+
+// CHECK-LABEL: nest.kernel @transpose
+// CHECK-SAME:  #nest.schedule<loops = [i : 32, j : 32], grid = [i, j], lane = j>]
+func.func @across(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
+  %y = nn.transpose %x [1, 0] : tensor<?x?xf32>
+  func.return %y : tensor<?x?xf32>
+}

@@ -12,18 +12,20 @@ from xdsl.dialects.builtin import IntegerAttr, i64
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from crosstile.dialects import mma, tile
-from crosstile.dialects.mma.attributes import projected
+from crosstile.dialects.mma.attributes import LayoutAttr, projected
 from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.lowering.driver import Rule, keep
+from crosstile.lowering.llvm_types import element_bytes
 from crosstile.lowering.tile_to_mma import arithmetic, control, places
 from crosstile.lowering.tile_to_mma.control import block_size
 from crosstile.lowering.tile_to_mma.places import number, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import INDEX
 from crosstile.lowering.tile_to_mma.warps.contract import lower_contract
+from crosstile.lowering.tile_to_mma.warps.layouts import memory_layout
 from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, Pipeline
 from crosstile.lowering.tile_to_mma.warps.roles import lower_parallel, lower_product_loop, release_held, wait_for
-from crosstile.lowering.tile_to_mma.warps.stages import lower_stage, store_to_scratch
+from crosstile.lowering.tile_to_mma.warps.stages import lower_stage, runs_down, store_to_scratch
 from crosstile.lowering.tile_to_mma.warps.state import COPYING_WARPS, WarpLowering
 
 
@@ -133,27 +135,49 @@ def lower_alloc(op: tile.AllocOp, lowering: WarpLowering) -> None:
 
 
 def lower_load(op: tile.LoadOp, lowering: WarpLowering) -> None:
-    """A load into the registers that the tile's users want it in."""
-    place = place_of_window(window_of(op.window, lowering), lowering)
+    """A load into the registers that the tile's users want it in, along memory if the kernel multiplies nothing."""
+    window = window_of(op.window, lowering)
+    place = place_of_window(window, lowering)
     condition = None if op.condition is None else lowering.value(op.condition)
-    loaded = place.load(
+    type_ = lowering.fragment_type(op.result)
+    down = _lies_across(window, lowering) and condition is None
+    loaded = (place.transposed() if down else place).load(
         lowering,
-        lowering.fragment_type(op.result),
+        _turned(type_, lowering) if down else type_,
         number(op.pad),
         condition=condition,
         otherwise=number(op.otherwise),
     )
-    lowering.replace(op, loaded)
+    lowering.replace(op, lowering.insert(mma.TransposeOp(loaded, type_)).result if down else loaded)
+
+
+def _lies_across(window: tile.WindowOp, lowering: WarpLowering) -> bool:
+    """Whether rows of memory are columns of a tile that is worth to be exchanged through shared memory."""
+    shape = window.result.type.get_shape()
+    return (
+        not lowering.rows and len(shape) == 2 and min(shape) > 1 and bool(window.map.data.results) and runs_down(window)
+    )
+
+
+def _turned(type_: mma.FragmentType, lowering: WarpLowering) -> mma.FragmentType:
+    """The fragment of the transposed tile, laid out for memory."""
+    shape, element = type_.get_shape()[::-1], type_.element_type
+    layout = memory_layout(shape, lowering.warps, lowering.arrangement.lanes, 8 * element_bytes(element))
+    return mma.FragmentType.of(shape, element, LayoutAttr(layout))
 
 
 def lower_store(op: tile.StoreOp, lowering: WarpLowering) -> None:
     """A store from the registers that the tile is in; a window of scratch is then seen by all warps."""
-    place = place_of_window(window_of(op.window, lowering), lowering)
+    window = window_of(op.window, lowering)
+    place, value = place_of_window(window, lowering), lowering.value(op.value)
     nontemporal = None if op.nontemporal is None else lowering.value(op.nontemporal)
-    in_scratch = isinstance(window_of(op.window, lowering).source.type, tile.BufferType)
+    in_scratch = isinstance(window.source.type, tile.BufferType)
     if in_scratch:
         lowering.insert(mma.BarrierOp())
-    place.store(lowering, lowering.value(op.value), nontemporal)
+    elif _lies_across(window, lowering):
+        assert isinstance(value.type, mma.FragmentType)
+        value, place = lowering.insert(mma.TransposeOp(value, _turned(value.type, lowering))).result, place.transposed()
+    place.store(lowering, value, nontemporal)
     if in_scratch:
         lowering.insert(mma.BarrierOp())
 

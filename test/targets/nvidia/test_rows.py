@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command import call
+from xdsl.dialects.llvm import FuncOp
 
 from crosstile.targets.nvidia.emit import emit
+from crosstile.targets.nvidia.launch import DeviceArray, plan_of
 from crosstile.targets.nvidia.ptxas import assemble
+from crosstile.targets.nvidia.simulate import GlobalMemory, simulate
 from crosstile.tools.check import main as check
 from crosstile.tools.program import Program
 
@@ -93,3 +97,36 @@ def test_a_fold_over_warps_meets_once() -> None:
     ptx = "".join(emit(compiled.lower_kernel(module)) for module in compiled.kernel_modules()[1].values())
     assert ptx.count("bar.sync") == 1
     assert ".reqntid 256" in ptx
+
+
+@pytest.mark.parametrize("type_", ["f32", "bf16", "f64"])
+@pytest.mark.parametrize(("m", "n"), [(0, 5), (1, 9), (3, 100), (70, 130), (64, 72)])
+def test_transposition(m: int, n: int, type_: str, tmp_path: Path) -> None:
+    text = f"""func.func @main(%x: tensor<?x?x{type_}> {{nn.dims = ["M", "N"]}}) -> tensor<?x?x{type_}> {{
+      %y = nn.transpose %x [1, 0] : tensor<?x?x{type_}>
+      %z = nn.add %y, %y : tensor<?x?x{type_}>, tensor<?x?x{type_}>
+      func.return %z : tensor<?x?x{type_}>
+    }}"""
+    run_check(text, TARGETS[m % 2], {"M": m, "N": n}, tmp_path)
+
+
+def test_a_transposition_reads_and_writes_rows_without_bank_conflicts() -> None:
+    text = """func.func @main(%x: tensor<?x?xf32> {nn.dims = ["M", "N"]}) -> tensor<?x?xf32> {
+      %y = nn.transpose %x [1, 0] : tensor<?x?xf32>
+      func.return %y : tensor<?x?xf32>
+    }"""
+    compiled = Program.of_text("transposition.mlir", text, "nvidia-sm_80")
+    module = next(iter(compiled.kernel_modules()[1].values()))
+    lowered = compiled.lower_kernel(module)
+    ptx = emit(lowered)
+    assert {"ld.global.v4.b32", "st.global.v4.b32"} == set(re.findall(r"(?:ld|st)\.global\.\S+", ptx))
+    (function,) = (op for op in lowered.ops if isinstance(op, FuncOp))
+    x = np.random.default_rng(0).standard_normal((64, 128)).astype(np.float32)
+    y = np.empty((128, 64), np.float32)
+    memory = GlobalMemory()
+    arrays = [DeviceArray(memory.allocate(array), array.shape, (array.shape[1], 1), 4) for array in (x, y)]
+    launch = plan_of(function).launch(arrays, 1)
+    assert launch is not None
+    report = simulate(ptx, launch.kernel, launch.grid, launch.block, launch.arguments, memory, launch.shared_bytes)
+    np.testing.assert_array_equal(memory.read(arrays[1].address), x.T)
+    assert report.worst_ways == 1.0
