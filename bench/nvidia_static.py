@@ -1,4 +1,4 @@
-"""Kernels for NVIDIA compared without a GPU: ours beside Triton's, assembled by the same ptxas.
+"""Kernels for NVIDIA compared without a GPU: ours beside Triton's and TileLang's, assembled by the same ptxas.
 
     python bench/nvidia_static.py [--only ROW ...] [--json FILE]
 
@@ -6,8 +6,8 @@ Per kernel: registers of a thread, bytes spilled, shared memory of a block, the 
 run at once, and of the main loop the instructions, those on matrix units, and the sum of the stall counts that ptxas
 gave them (``targets/nvidia/sass.py``). The simulator runs each kernel on a small problem and counts bank conflicts: the
 ways of the worst access to shared memory, 1 without. Seconds are from source to PTX, the least of a few. A kernel
-without a loop (marked *) is measured as a whole. Triton is compared where it is installed (extra ``triton``), ptxas
-comes with the extra ``nvidia``.
+without a loop (marked *) is measured as a whole. Triton and TileLang are compared where they are
+installed (extras ``triton`` and ``tilelang``), ptxas comes with the extra ``nvidia``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ from crosstile.targets.host import resolve_machine
 
 ROWS = ("gemm-sm80", "gemm-sm90", "attention-sm80", "attention-sm90", "softmax-sm80", "softmax-sm90")
 MACHINES = {"sm80": "sm_80", "sm90": "sm_90a"}
-CONTENDERS = {"crosstile": "static_gpu.ours", "triton": "static_gpu.triton_kernels"}
+CONTENDERS = {
+    "crosstile": "static_gpu.ours",
+    "triton": "static_gpu.triton_kernels",
+    "tilelang": "static_gpu.tilelang_kernels",
+}
 
 
 def contender(name: str, row: str) -> Measured | str:
