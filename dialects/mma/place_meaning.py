@@ -30,6 +30,8 @@ class Elements:
     def read(self, memory: Array, pad: Any = 0) -> Array:
         """The elements as a new array; invalid ones are ``pad``. Raises CrosstileError outside ``memory``."""
         self.check(memory.shape, "reads")
+        if not memory.ndim:
+            return np.where(self.valid, memory, pad).astype(memory.dtype)
         if self.valid.all():
             return np.array(memory[np.broadcast_arrays(*self._expanded())])
         result = np.full(self.shape, pad, memory.dtype)
@@ -39,6 +41,9 @@ class Elements:
     def write(self, memory: Array, values: Array) -> None:
         """Write the valid elements of ``values``. Raises CrosstileError outside ``memory``."""
         self.check(memory.shape, "writes")
+        if not memory.ndim:
+            memory.reshape(1)[[0] * int(self.valid.sum())] = values[self.valid]
+            return
         memory[tuple(axis[self.valid] for axis in self._expanded())] = values[self.valid]
 
     def check(self, shape: Sequence[int], verb: str) -> None:

@@ -87,8 +87,11 @@ def register_tile(axes: KernelAxes, schedule: Schedule) -> TileShape:
         rows = roles.m
     else:
         named = [axes.by_name(loop.iterator) for loop in schedule.loops]
-        candidates = [axis for axis in named if axis is not None and axis != lanes and axis in axes.parallel()]
-        rows = candidates[-1] if candidates else None
+        others = [axis for axis in named if axis is not None and axis != lanes]
+        candidates = [axis for axis in others if axis in axes.parallel()]
+        # Blocks of warps fold a few rows at once down their columns.
+        folded = [axis for axis in others if axis not in axes.parallel() and _innermost_step(schedule, axis) > 1]
+        rows = (folded if schedule.grid and folded else candidates or [None])[-1]
     row_count, lane_count = _innermost_step(schedule, rows), _innermost_step(schedule, lanes)
     folded = None if schedule.fold is None else axes.by_name(schedule.fold[0])
     fold = None if folded is None or schedule.fold is None else (folded, schedule.fold[1])

@@ -155,8 +155,9 @@ def sweep_reduction(
     op_type, component = legal[combiner.data], combiner.row.components[0]
     identity = component.identity if floating else component.integer_identity(bits(accumulator))
     axes = tuple(builder.axes.of_nest(nest))
-    lanes = builder.shape.lanes
+    lanes, rows = builder.shape.lanes, builder.shape.rows
     partial_shape = builder.shape.of(axes)
+    folds_rows = rows is not None and rows in reduced
 
     flags = None if nest.fastmath is None else arith.FastMathFlagsAttr(nest.fastmath.data - {FastMathFlag.REASSOC})
 
@@ -165,11 +166,17 @@ def sweep_reduction(
         return _mask(builder, inside, value, lanes, identity) if lanes in reduced else value
 
     def accumulate(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
-        return (builder.combine(op_type, carried[0], block(inside), flags),)
+        if rows is None or not folds_rows:
+            return (builder.combine(op_type, carried[0], block(inside), flags),)
+        extent = inside.spans[rows].extent
+        extents = [None if extent == builder.shape.row_count else builder.index.value(extent)]
+        fold = tile.ReduceOp(combiner.data, block(inside), [0], extents, carried[0])
+        return (builder.lowering.insert(fold).result,)
 
     order = [(axis, step) for axis, step in steps.items() if axis in reduced]
     if order:
-        initial = builder.splat(builder.constant(accumulator, identity), partial_shape)
+        shape = (1, *partial_shape[1:]) if folds_rows else partial_shape
+        initial = builder.splat(builder.constant(accumulator, identity), shape)
         (result,) = builder.loops(place, order, (initial,), accumulate)
     else:
         result = block(place)  # the place covers all of what is reduced

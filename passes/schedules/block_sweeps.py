@@ -31,6 +31,10 @@ HELD_ROWS = (256, WARP_ROW, 4096, 16384)
 16 warps hold 32 elements in every thread, twice if what is computed from them is used again."""
 SWEPT = 4096
 """Elements of a step where rows are too long to be held: 16 in each of 256 threads."""
+COLUMN_ROWS = 64
+"""Rows that a lane reads at once down its column: with a warp to 32 columns, memory is busy from 4096 columns on."""
+FOLDED = 8192
+"""Elements of a step where everything is folded: 32 in each of 256 threads."""
 TILE = 2048
 """Elements of a tile where nothing is folded: 8 in each of 256 threads, 32 bytes of f32."""
 SQUARE = 32
@@ -41,10 +45,7 @@ WIDEST = 4
 
 
 def block_sweep_schedules(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr] | None:
-    """Guarded schedules for a kernel without products; None for one that these have no form for.
-
-    That is one that folds columns or everything.
-    """
+    """Guarded schedules for a kernel without products; None for one without any axis to lay across lanes."""
     parallel = axes.parallel()
     lane = lane_axis(axes, parallel)
     if lane is None or machine.warp_lanes is None:
@@ -55,10 +56,11 @@ def block_sweep_schedules(axes: KernelAxes, machine: Machine) -> list[GuardedSch
         ]
     outer = [axis for axis in parallel if axis != lane]
     grain = machine.warp_lanes * WIDEST
-    folds = any(nest.combiner is not None for nest in axes.nests)
     if lane not in parallel:
-        return _row_schedules(axes, outer, lane, grain) if outer else None
-    return None if folds else _tile_schedules(axes, outer, lane, grain)
+        return _row_schedules(axes, outer, lane, grain) if outer else [_guarded(_whole_schedule(axes, lane, grain))]
+    if folded := list(dict.fromkeys(axis for nest in axes.nests for axis in axes.reduced(nest))):
+        return [_guarded(_column_schedule(outer, folded, lane, machine.warp_lanes))]
+    return _tile_schedules(axes, outer, lane, grain)
 
 
 def _row_schedules(axes: KernelAxes, outer: Sequence[Axis], lane: Axis, grain: int) -> list[GuardedScheduleAttr]:
@@ -86,6 +88,25 @@ def _tile_schedules(axes: KernelAxes, outer: Sequence[Axis], lane: Axis, grain: 
         return [_guarded(tiles(min(TILE, max(grain, _power(lane.size)))))]
     few = [_guarded(tiles(grain), lane, grain)] if outer else []
     return [*few, _guarded(tiles(TILE))]
+
+
+def _column_schedule(outer: Sequence[Axis], folded: Sequence[Axis], lane: Axis, lanes: int) -> Schedule:
+    """A lane to a column, which reads some rows ahead and folds them in order."""
+    rows = folded[-1]
+    most = COLUMN_ROWS if rows.size is None else min(COLUMN_ROWS, _power(rows.size))
+    steps = {**dict.fromkeys((*outer, *folded), 1), rows: most, lane: lanes}
+    return Schedule(
+        loops=tuple(Loop(axis.name, step) for axis, step in steps.items()),
+        grid=tuple(axis.name for axis in (*outer, lane)),
+        lane=lane.name,
+    )
+
+
+def _whole_schedule(axes: KernelAxes, lane: Axis, grain: int) -> Schedule:
+    """Everything folded into one number, by one block."""
+    length = FOLDED if lane.size is None else min(FOLDED, round_up(max(lane.size, 1), grain))
+    steps = {**dict.fromkeys(axes.of_nest(axes.root), 1), lane: length}
+    return Schedule(loops=tuple(Loop(axis.name, step) for axis, step in steps.items()), lane=lane.name)
 
 
 def _square_schedule(axes: KernelAxes, outer: Sequence[Axis], across: Axis, lane: Axis) -> Schedule:

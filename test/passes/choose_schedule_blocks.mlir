@@ -40,3 +40,12 @@ func.func @across(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
   %y = nn.transpose %x [1, 0] : tensor<?x?xf32>
   func.return %y : tensor<?x?xf32>
 }
+
+// Columns: a lane to each, some rows at a time.
+
+// CHECK-LABEL: nest.kernel @sum
+// CHECK-SAME:  #nest.schedule<loops = [i : 64, j : 32], grid = [j], lane = j>]
+func.func @columns(%x: tensor<?x?xf32>) -> tensor<?xf32> {
+  %y = nn.reduce add %x dims [0] : tensor<?x?xf32> -> tensor<?xf32>
+  func.return %y : tensor<?xf32>
+}

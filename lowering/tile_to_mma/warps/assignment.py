@@ -37,6 +37,8 @@ class Assignment:
     warps: int
     arrangement: Arrangement
     rows: Mapping[tile.ContractOp, MmaIntrinsic]
+    whole: tuple[int, ...] = ()
+    """The dimensions of tiles that each thread has all of, where no contraction says what it holds."""
     _parents: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
     _layouts: dict[SSAValue, Layout] = field(default_factory=dict[SSAValue, Layout])
     _accessed: list[SSAValue] = field(default_factory=list[SSAValue])
@@ -44,10 +46,14 @@ class Assignment:
 
     @staticmethod
     def of(
-        kernel: tile.KernelOp, warps: int, arrangement: Arrangement, rows: Mapping[tile.ContractOp, MmaIntrinsic]
+        kernel: tile.KernelOp,
+        warps: int,
+        arrangement: Arrangement,
+        rows: Mapping[tile.ContractOp, MmaIntrinsic],
+        whole: tuple[int, ...] = (),
     ) -> Assignment:
         """The layouts of ``kernel`` on ``warps`` warps; ``rows`` are the instructions of its contractions."""
-        assignment = Assignment(warps, arrangement, rows)
+        assignment = Assignment(warps, arrangement, rows, whole)
         ops = list(kernel.walk())
         anchors = [anchor for op in ops for anchor in assignment._anchors(op)]
         for value, layout in anchors:
@@ -65,7 +71,7 @@ class Assignment:
             # Memory says how wide accesses are: what is computed in f32 from bf16 and stored as such lies as bf16 does.
             members = [other for other in self._accessed if self._find(other) is root] or [value]
             bits = max(_bits(capacity_type(member).element_type) for member in members)
-            self._layouts[root] = memory_layout(_shape(value), self.warps, self.arrangement.lanes, bits)
+            self._layouts[root] = memory_layout(_shape(value), self.warps, self.arrangement.lanes, bits, self.whole)
         return self._layouts[root]
 
     def _find(self, value: SSAValue) -> SSAValue:

@@ -100,16 +100,17 @@ def _grid(blocks: tuple[int, int], warps: tuple[int, int], lanes: tuple[int, int
     return Layout(blocks, tuple((axis, tuple(modes)) for axis, modes in axes.items() if modes))
 
 
-def memory_layout(shape: Sequence[int], warps: int, lanes: int, element_bits: int) -> Layout:
+def memory_layout(shape: Sequence[int], warps: int, lanes: int, element_bits: int, whole: Sequence[int] = ()) -> Layout:
     """A layout in which neighbouring lanes access neighbouring memory: the last dimension's, the widest words first.
 
-    Lanes and warps that the shape has no work for hold copies.
+    Lanes and warps that the shape has no work for hold copies. All of the dimensions ``whole`` is in each thread.
     """
     free = list(shape) or [1]
     strides = [prod(free[dim + 1 :]) for dim in range(len(free))]
     threads = warps * lanes
+    shared = prod(size for dim, size in enumerate(free) if dim not in whole)
     width = gcd(free[-1], max(1, WIDEST_ACCESS // element_bits))
-    while width > 1 and prod(free) // width < threads:
+    while width > 1 and shared // width < threads:
         width //= 2
     modes: dict[str, list[Mode]] = {"register": [], "warp": [], "lane": []}
     used = [1] * len(free)
@@ -118,6 +119,8 @@ def memory_layout(shape: Sequence[int], warps: int, lanes: int, element_bits: in
     def take(axis: str, count: int, dims: Sequence[int]) -> None:
         """Divide ``count`` locations of ``axis`` among ``dims``, the first being the innermost."""
         for dim in dims:
+            if dim in whole:
+                continue
             part = gcd(count, free[dim] // used[dim])
             if part > 1:
                 modes[axis].insert(0, Mode(part, used[dim] * strides[dim]))

@@ -64,9 +64,10 @@ class WarpLowering(TileLowering):
             if len(groups) > 1:
                 raise self.error("its contractions need different numbers of warps; name one kind of intrinsic")
             self.warps = groups.pop()
-        else:
-            self.warps = _warps_for(kernel, self.lanes_of_warp)
-        self.assignment = Assignment.of(kernel, self.warps, self.arrangement, self.rows)
+        whole = () if contracts else _folded_in_order(kernel)
+        if not contracts:
+            self.warps = _warps_for(kernel, self.lanes_of_warp, whole)
+        self.assignment = Assignment.of(kernel, self.warps, self.arrangement, self.rows, whole)
         self.slots, self.rings, self.held = {}, {}, []
         self.has_roles = any(isinstance(op, tile.ForOp) and op.role is not None for op in kernel.walk())
         if self.has_roles and kernel.parallel is None:
@@ -204,13 +205,19 @@ def _largest_divisor(number: int, most: int) -> int:
     return max(divisor for divisor in range(1, max(most, 1) + 1) if number % divisor == 0)
 
 
-def _warps_for(kernel: tile.KernelOp, lanes: int) -> int:
-    """The warps of a kernel without contractions: as many as its largest tile keeps busy."""
+def _folded_in_order(kernel: tile.KernelOp) -> tuple[int, ...]:
+    """The rows of tiles whose columns are folded into what was before: one chain, in the registers of one thread."""
+    folds = (op for op in kernel.walk() if isinstance(op, tile.ReduceOp) and op.into is not None)
+    return (0,) if any(op.reduced_dims == [0] for op in folds) else ()
+
+
+def _warps_for(kernel: tile.KernelOp, lanes: int, whole: Sequence[int]) -> int:
+    """The warps of a kernel without contractions: as many as its largest tile keeps busy, less dimensions ``whole``."""
     sizes = [1]
     for op in kernel.walk():
         for result in op.results:
             if isinstance(result.type, tile.TileType):
-                sizes.append(prod(result.type.get_shape()))
+                sizes.append(prod(size for dim, size in enumerate(result.type.get_shape()) if dim not in whole))
     largest, grain = max(sizes), lanes * FEW_ELEMENTS
     warps = max(1, min(MOST_WARPS, 1 << max(0, (largest // grain).bit_length() - 1)))
     while largest > MANY_ELEMENTS * lanes * warps and warps < MOST_ROW_WARPS:

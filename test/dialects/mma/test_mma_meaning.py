@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from round_trip import parse
+from xdsl.ir.affine import AffineMap
 
 from crosstile.dialects import upstream_meaning
 from crosstile.dialects.interpreter import Interpreter
 from crosstile.dialects.mma import meaning
+from crosstile.dialects.mma.place_meaning import Rule, elements
 from crosstile.dialects.mma.reduction import reduce
 from crosstile.dialects.reductions import COMBINE
 from crosstile.ir.diagnostics import CrosstileError
@@ -393,3 +395,10 @@ def test_a_deadlock_names_the_roles_and_where_each_stands():
     assert raised.value.message.startswith("deadlock: role @ping stands at mma.wait (line ")
     assert "waiting for a full slot of ring %back; role @pong stands at mma.wait" in raised.value.message
     assert len(raised.value.notes) == 1
+
+
+def test_memory_of_no_dimension_is_one_number() -> None:
+    place = elements(Rule((1, 1), AffineMap(2, 0, ())), (), [], [])
+    memory = np.zeros((), np.float32)
+    place.write(memory, np.full((1, 1), 3.0, np.float32))
+    np.testing.assert_array_equal(place.read(memory), [[3.0]])

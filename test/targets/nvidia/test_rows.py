@@ -130,3 +130,30 @@ def test_a_transposition_reads_and_writes_rows_without_bank_conflicts() -> None:
     report = simulate(ptx, launch.kernel, launch.grid, launch.block, launch.arguments, memory, launch.shared_bytes)
     np.testing.assert_array_equal(memory.read(arrays[1].address), x.T)
     assert report.worst_ways == 1.0
+
+
+FOLDS = {
+    "columns": ("nn.reduce add %x dims [0] : tensor<?x?xf32> -> tensor<?xf32>", "tensor<?xf32>"),
+    "maxima of columns": ("nn.reduce max %x dims [0] : tensor<?x?xf32> -> tensor<?xf32>", "tensor<?xf32>"),
+    "softmax of columns": ("nn.softmax %x dim 0 : tensor<?x?xf32>", "tensor<?x?xf32>"),
+    "everything": ("nn.reduce add %x dims [0, 1] fastmath<reassoc> : tensor<?x?xf32> -> tensor<f32>", "tensor<f32>"),
+    "everything in order": ("nn.reduce add %x dims [0, 1] : tensor<?x?xf32> -> tensor<f32>", "tensor<f32>"),
+}
+
+
+@pytest.mark.parametrize(("m", "n"), [(0, 5), (1, 1), (65, 37), (130, 64), (7, 131)])
+@pytest.mark.parametrize("fold", FOLDS)
+def test_folds_of_columns_and_of_everything(fold: str, m: int, n: int, tmp_path: Path) -> None:
+    op, result = FOLDS[fold]
+    x = 'tensor<?x?xf32> {nn.dims = ["M", "N"]}'
+    text = f"func.func @main(%x: {x}) -> {result} {{\n  %y = {op}\n  func.return %y : {result}\n}}\n"
+    run_check(text, TARGETS[m % 2], {"M": m, "N": n}, tmp_path)
+
+
+def test_columns_are_one_chain_whatever_the_block(tmp_path: Path) -> None:
+    text = program("sum").replace("dims [1] fastmath<reassoc>", "dims [0]")
+    compiled = Program.of_text("columns.mlir", text, "nvidia-sm_80")
+    for module in compiled.kernel_modules()[1].values():
+        ptx = emit(compiled.lower_kernel(module))
+        assert "shfl" not in ptx and "bar.sync" not in ptx
+        assert ptx.count("ld.global") == 2 * 64  # full blocks, and the rest
