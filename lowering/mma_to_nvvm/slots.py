@@ -10,12 +10,14 @@ Rings whose slots are always filled, waited for and released together share thei
 
 from __future__ import annotations
 
+from math import gcd
+
 from xdsl.dialects import scf
 from xdsl.ir import Block, SSAValue
 
 from crosstile.dialects import mma
 from crosstile.lowering.linear_index import Linear
-from crosstile.lowering.mma_to_nvvm.kernel_state import SLOT_BARRIERS, Ring
+from crosstile.lowering.mma_to_nvvm.kernel_state import SHARED_ALIGNMENT, SLOT_BARRIERS, Ring
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
 
@@ -51,8 +53,11 @@ def ring_state(lowering: NvvmLowering, slot: SSAValue) -> Ring:
 def address_of(lowering: NvvmLowering, memory: SSAValue) -> Linear:
     """The address of the first byte of scratch, a buffer's or a slot's."""
     value = lowering.value(memory)
-    if not isinstance(memory.type, mma.SlotType) or not (ring := ring_state(lowering, memory)).has_barriers:
-        return lowering.linear.of_new(value)
+    if not isinstance(memory.type, mma.SlotType):
+        return lowering.linear.of_new(value, SHARED_ALIGNMENT)
+    ring = ring_state(lowering, memory)
+    if not ring.has_barriers:
+        return lowering.linear.of_new(value, gcd(SHARED_ALIGNMENT, ring.slot_bytes))
     return lowering.shared_place(ring.base) + lowering.linear.of_new(value).scale(ring.slot_bytes)
 
 
