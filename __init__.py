@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from crosstile.ir.diagnostics import CrosstileError as CrosstileError
     from crosstile.tools.api import CompiledFunction as CompiledFunction
     from crosstile.tools.api import compile as compile
+    from crosstile.tools.gpu_function import GpuFunction as GpuFunction
     from crosstile.tools.prepared import PreparedFunction as PreparedFunction
 
 __version__ = "0.1.0"
-__all__ = ["CompiledFunction", "CrosstileError", "PreparedFunction", "__version__", "compile"]
+__all__ = ["CompiledFunction", "CrosstileError", "GpuFunction", "PreparedFunction", "__version__", "compile"]
 
 _LAZY = {
     "CompiledFunction": "crosstile.tools.api",
     "CrosstileError": "crosstile.ir.diagnostics",
+    "GpuFunction": "crosstile.tools.gpu_function",
     "PreparedFunction": "crosstile.tools.prepared",
     "compile": "crosstile.tools.api",
 }

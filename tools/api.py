@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 
@@ -28,7 +28,11 @@ from crosstile.tools.compiled import Compiled, compile_source
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
+    from crosstile.tools.gpu_function import GpuFunction
     from crosstile.tools.prepared import PreparedFunction
+
+GpuTarget = Literal["sm_80", "sm_90a", "sm_90a-h200", "nvidia-sm_80", "nvidia-sm_90a", "nvidia-sm_90a-h200"]
+"""The targets whose programs run on a GPU, for type checkers."""
 
 
 def choose_workers(threads: int | None, plan: Plan) -> int:
@@ -155,16 +159,37 @@ def _is_usable(array: Array, others: Sequence[Array]) -> bool:
     return is_plain(array) and not any(np.may_share_memory(array, other) for other in others)
 
 
+@overload
+def compile(  # pyright: ignore[reportOverlappingOverload] - other strings than these are CPUs
+    source: str | os.PathLike[str] | ModuleOp, target: GpuTarget, entry: str | None = None, start: str = "nn"
+) -> GpuFunction: ...
+
+
+@overload
 def compile(
     source: str | os.PathLike[str] | ModuleOp, target: str | None = None, entry: str | None = None, start: str = "nn"
-) -> CompiledFunction:
+) -> CompiledFunction: ...
+
+
+def compile(
+    source: str | os.PathLike[str] | ModuleOp, target: str | None = None, entry: str | None = None, start: str = "nn"
+) -> CompiledFunction | GpuFunction:
     """Compile a program: a path, its text, or a module.
 
     ``target`` is a machine this process runs on, by default that of ``CROSSTILE_TARGET``, else this one; ``entry`` is
     the function (``main``, or the only one), ``start`` the level the program is written on. Object code is kept on disk
-    (docs/cache.md). Raises CrosstileError for anything wrong with the program, with its place.
+    (docs/cache.md). For a GPU the result is a ``GpuFunction``, whose kernels are compiled when calls need them. Raises
+    CrosstileError for anything wrong with the program, with its place.
     """
     target = default_target() if target is None else target
+    if target != "host":
+        from crosstile.tools.targets import find_machine
+
+        if find_machine(target).warp_lanes is not None:
+            from crosstile.tools.gpu_function import GpuFunction
+            from crosstile.tools.program import Program
+
+            return GpuFunction(Program.load(source, target, start, entry))
     compiled = compile_source(source, target, start, entry)
     if not compiled.function.signature.weights:
         return CompiledFunction(compiled)

@@ -1,7 +1,7 @@
 """Programs for a GPU: their kernels compiled when they are first launched, and the device that runs them.
 
     device, remark = open_device(program.machine)
-    results = run_on_device(program, inputs, device)
+    results = run_on_device(program, inputs, device)      arrays of NumPy; tools/gpu_function.py takes the GPU's
 
 Where there is a GPU of the machine's architecture it runs the kernels; else the simulator executes their PTX, and the
 remark says so.
@@ -10,6 +10,7 @@ remark says so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -65,13 +66,19 @@ class DeviceKernels(Mapping[str, CompiledKernel]):
         return CompiledKernel(emit(lowered), plan_of(function))
 
 
+@cache
+def gpu() -> CudaDevice:
+    """The first GPU of this process, one object for all programs, so that they share its memory and modules."""
+    return CudaDevice()
+
+
 def open_device(machine: Machine, operations: int = 0) -> tuple[Device, str]:
     """The GPU if there is one for ``machine``, else the simulator; and where kernels run, in a few words.
 
     Raises :class:`CrosstileError` for a program of more ``operations`` than the simulator gets through in minutes.
     """
     try:
-        device = CudaDevice()
+        device = gpu()
         device.check_target(machine.cpu)
     except CrosstileError as error:
         if operations > MOST_SIMULATED:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from crosstile.ir.diagnostics import handle_diagnostics
 from crosstile.targets.host import default_target
@@ -132,7 +132,11 @@ def _run(argv: list[str]) -> int:
                 raise UsageError(
                     f"--bind packs weights for cores of a CPU: kernels of {arguments.target} take them as they are"
                 )
-            report, results = _run_device(program, inputs)
+            if threads is not None:
+                raise UsageError(
+                    f"--threads is for cores of a CPU: a kernel for {arguments.target} says how many threads it has"
+                )
+            report, results = _run_device(program, inputs, repeat)
         elif arguments.level is None:
             report, results = _run_compiled(program, inputs, threads, repeat, arguments.bind)
         else:
@@ -202,28 +206,45 @@ def _run_compiled(
     return report, results
 
 
-def _run_device(program: ProgramOnDemand, inputs: list[Array]) -> tuple[Report, list[Array]]:
+def _run_device(program: ProgramOnDemand, inputs: list[Array], repeat: int | None) -> tuple[Report, list[Array]]:
     """On the GPU of this machine, or else in the simulator, whose time says nothing of a GPU's."""
-    from crosstile.tools.device import DeviceKernels, open_device, run_on_device
+    from crosstile.targets.nvidia.driver import CudaDevice
+    from crosstile.tools.gpu_function import GpuFunction
 
     operations = program.operations([array.shape for array in inputs])
-    device, where = open_device(program.machine, operations or 0)
     with Progress("compiling"):
-        kernels = DeviceKernels(program.program)
-    begin = perf_counter()
-    with Progress(f"running on {where}"):
-        results = run_on_device(program.program, inputs, device, kernels)
-    spent = perf_counter() - begin - kernels.seconds
-    phases = dict(program.program.seconds)
+        function = GpuFunction(program.program, operations or 0)
+    on_gpu = isinstance(function.device, CudaDevice)
+    if repeat is not None and not on_gpu:
+        raise UsageError(f"--repeat times the runs of a GPU, and here kernels are {function.where}")
+    begin, before = perf_counter(), sum(function.compile_seconds.values())
+    with Progress(f"running on {function.where}"):
+        if on_gpu:
+            given = [function.to_device(array) for array in inputs]
+            found = function(*given)
+            results = [array.numpy() for array in _all_of(found)]
+            times = function.time(*given, repeat=repeat or MOST_REPEATS)
+        else:
+            found = function(*inputs)
+            results = _all_of(found)
+            times = [perf_counter() - begin - (sum(function.compile_seconds.values()) - before)]
+    phases = function.compile_seconds
     report: Report = {
         **_description(program, inputs, results),
-        "kernels": kernels.compiled,
+        "kernels": function.kernels,
         "compile_seconds": {**phases, "total": sum(phases.values())},
-        "seconds": {"best": spent, "median": spent, "runs": 1},
-        "device": where,
+        "seconds": {"best": min(times), "median": median(times), "runs": len(times)},
+        "device": function.where,
         "operations": operations,
     }
+    if on_gpu and operations:
+        report["gflops"] = operations / min(times) / 1e9
     return report, results
+
+
+def _all_of(found: Any) -> list[Any]:
+    """The results of a call: one, or a tuple of several."""
+    return list(cast("tuple[Any, ...]", found)) if isinstance(found, tuple) else [found]
 
 
 def _peak_element(machine: Machine, inputs: list[Array], results: list[Array]) -> str:
@@ -322,10 +343,13 @@ def _text(report: Report) -> str:
         share = f"{100 * report['share_computed']:.3g} % of the results"
         lines.append(f"  sampled  {run} of {instances} instances of the kernels were run: {share}, the rest is NaN")
     if "gflops" in report:
-        lines.append(
-            f"  speed    {_three(report['gflops'])} GFLOP/s, {100 * report['share_of_peak']:.3g} % of the "
-            f"{_three(report['peak_gflops'])} measured with {_count(report['threads'], 'thread')}"
-        )
+        speed = f"  speed    {_three(report['gflops'])} GFLOP/s"
+        if "peak_gflops" in report:
+            speed += (
+                f", {100 * report['share_of_peak']:.3g} % of the {_three(report['peak_gflops'])} measured with "
+                f"{_count(report['threads'], 'thread')}"
+            )
+        lines.append(speed)
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,6 @@ from command import call
 
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.model import machine
-from crosstile.targets.nvidia.driver import CudaDevice
 from crosstile.targets.nvidia.run import SimulatedDevice
 from crosstile.tools import check, run
 from crosstile.tools.device import DeviceKernels, open_device
@@ -24,7 +23,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch):
     def missing(*_: object):
         raise CrosstileError("no NVIDIA driver")
 
-    monkeypatch.setattr(CudaDevice, "__init__", missing)
+    monkeypatch.setattr("crosstile.tools.device.gpu", missing)
 
 
 def test_a_program_is_run_in_the_simulator_which_says_so_in_one_line():
@@ -48,6 +47,14 @@ def test_kernels_are_compiled_when_they_are_asked_for():
     assert kernels.compiled == [name]
     device, where = open_device(machine("sm_80"))
     assert isinstance(device, SimulatedDevice) and where == "simulated: no NVIDIA driver"
+
+
+def test_flags_that_say_nothing_to_a_gpu_or_to_the_simulator():
+    result = call(run.main, MATMUL, "--target", "sm_80", "--threads", "2", *SIZES)
+    assert result.code == 1 and "--threads is for cores of a CPU: a kernel for sm_80 says how many" in result.err
+    result = call(run.main, MATMUL, "--target", "sm_80", "--repeat", "2", *SIZES)
+    assert result.code == 1
+    assert "--repeat times the runs of a GPU, and here kernels are simulated: no NVIDIA driver" in result.err
 
 
 def test_python_says_where_such_code_runs():

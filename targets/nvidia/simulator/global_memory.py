@@ -95,6 +95,27 @@ class GlobalMemory:
             raise CrosstileError(f"no array was allocated at {address:#x}")
         return found.bytes[: found.size].copy().view(found.dtype).reshape(found.shape)
 
+    def write(self, address: int, data: bytes) -> None:
+        """Put bytes at ``address``; raises :class:`CrosstileError` where no array has so many."""
+        found, offset = self._part(address, len(data))
+        found.bytes[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
+        if found.written is not None:
+            found.written[offset : offset + len(data)] = True
+
+    def copy(self, source: int, target: int, size: int) -> None:
+        """Copy bytes, and which of them were ever written."""
+        (origin, begin), (found, offset) = self._part(source, size), self._part(target, size)
+        found.bytes[offset : offset + size] = origin.bytes[begin : begin + size].copy()
+        if found.written is not None:
+            known = True if origin.written is None else origin.written[begin : begin + size].copy()
+            found.written[offset : offset + size] = known
+
+    def release(self, address: int) -> None:
+        """Forget the array that was allocated at ``address``; nothing is ever allocated there again."""
+        index = int(np.searchsorted(self._starts, address, "left"))
+        del self.allocations[index]
+        self._starts = np.delete(self._starts, index)
+
     def allocation(self, address: int) -> Allocation | None:
         """The allocation that ``address`` lies in."""
         index = int(np.searchsorted(self._starts, address, "right")) - 1
@@ -132,6 +153,12 @@ class GlobalMemory:
         if address < near.address + near.size:
             return f"{address - near.address} bytes into {array}, beyond its end"
         return f"{address - near.address - near.size} bytes beyond the end of {array}"
+
+    def _part(self, address: int, size: int) -> tuple[Allocation, int]:
+        found = self.allocation(address)
+        if found is None or address + size > found.address + found.size:
+            raise CrosstileError(f"{size} bytes at {address:#x} are in no array, {self.describe(address)}")
+        return found, address - found.address
 
     def _add(self, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> Allocation:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
