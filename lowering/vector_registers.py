@@ -44,6 +44,11 @@ def registers_needed(rows: int, vectors: int) -> int:
     return rows * vectors + vectors + 1
 
 
+def tile_registers_needed(rows: int, columns: int) -> int:
+    """The tile registers of a product of so many rows and columns of them: accumulators, and one step of factors."""
+    return rows * columns + rows + columns
+
+
 @cache
 def register_layout(shape: tuple[int, ...], lanes: int) -> Layout:
     """The layout of a tile of ``shape`` in registers of ``lanes`` lanes.

@@ -33,7 +33,7 @@ from crosstile.dialects.assembly import number_of
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
-from crosstile.lowering.mma_to_hardware import tiles
+from crosstile.lowering.mma_to_hardware import tiles, words
 from crosstile.lowering.mma_to_hardware.rolled_map import is_rolled, roll
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering, vector_type
 from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
@@ -253,8 +253,11 @@ def lower_iota(op: mma.IotaOp, lowering: HardwareLowering) -> None:
 
 
 def lower_relayout(op: mma.RelayoutOp, lowering: HardwareLowering) -> None:
-    """Registers in another order; what would move between lanes has no instruction here."""
+    """Registers in another order, or rows interleaved to words; what else moves between lanes has no instruction."""
     source, result = _registers(op.value), registers_of(op.result.type.layout.data)
+    if source.group == 1 < result.group and source.lanes == result.lanes and not source.replicated:
+        lowering.map_value(op.result, *words.interleaved(op, source, result, lowering))
+        return
     if (source.lanes, source.replicated) != (result.lanes, result.replicated):
         raise lowering.error(
             "moves elements between lanes; on a core that goes through memory: store the fragment to a buffer and "

@@ -11,6 +11,8 @@ together, and G rows interleaved from any other memory::
     %w = vector.load %A[%i, %k] : vector<2xbf16>                row i, k and k + 1, in all lanes
     %b = vector.broadcast (the bits of %w as i32) : vector<16xi32>
     %f = vector.bitcast %b : vector<16xi32> to vector<32xbf16>
+
+Rows in registers of their own become words (``mma.relayout``) by the same shuffles.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from xdsl.dialects.builtin import DenseArrayBase, FixedBitwidthType, IntegerType
 from xdsl.ir import SSAValue
 from xdsl.utils.hints import isa
 
+from crosstile.dialects import mma
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.loops import build_for, build_if
 from crosstile.lowering.mma_to_hardware.access import Access
 from crosstile.lowering.mma_to_hardware.elements import lane_place, load_element, store_element
 from crosstile.lowering.mma_to_hardware.elements import load_lanes as load_row
+from crosstile.lowering.mma_to_hardware.state import HardwareLowering
+from crosstile.lowering.vector_registers import Registers
 
 
 def load_replicated(access: Access, start: Sequence[int], pad: float) -> SSAValue:
@@ -69,8 +74,17 @@ def load_lanes(access: Access, start: Sequence[int], pad: float) -> SSAValue:
         return _load_each(access, start, pad)
     *outer, row, column = start
     return _interleave(
-        access, [load_row(access, [*outer, row + g, column], pad) for g in range(access.registers.group)]
+        access.lowering, [load_row(access, [*outer, row + g, column], pad) for g in range(access.registers.group)]
     )
+
+
+def interleaved(op: mma.RelayoutOp, source: Registers, result: Registers, lowering: HardwareLowering) -> list[SSAValue]:
+    """The registers of words that hold the rows of ``op``'s fragment, which has them in registers of their own."""
+    rows = lowering.values(op.value)
+    return [
+        _interleave(lowering, [rows[source.holding((*outer, row + g, column))] for g in range(result.group)])
+        for *outer, row, column in result.starts
+    ]
 
 
 def _is_stored_in_words(access: Access, start: Sequence[int]) -> bool:
@@ -82,16 +96,16 @@ def _is_stored_in_words(access: Access, start: Sequence[int]) -> bool:
     return access.mask(start) is True and access.mask([*start[:-2], start[-2] + group - 1, start[-1]]) is True
 
 
-def _interleave(access: Access, rows: list[SSAValue]) -> SSAValue:
+def _interleave(lowering: HardwareLowering, rows: list[SSAValue]) -> SSAValue:
     """One lane after the other, and of each the elements of all rows."""
     if len(rows) == 1:
         return rows[0]
-    even, odd = _interleave(access, rows[0::2]), _interleave(access, rows[1::2])
+    even, odd = _interleave(lowering, rows[0::2]), _interleave(lowering, rows[1::2])
     assert isa(even.type, VectorType)
     length = even.type.get_shape()[0]
     mask = DenseArrayBase.from_list(i64, [position for lane in range(length) for position in (lane, lane + length)])
-    type_ = VectorType(access.type.element_type, [2 * length])
-    return access.lowering.insert(vector.ShuffleOp(even, odd, mask, result_type=type_)).result
+    type_ = VectorType(even.type.element_type, [2 * length])
+    return lowering.insert(vector.ShuffleOp(even, odd, mask, result_type=type_)).result
 
 
 def _load_each(access: Access, start: Sequence[int], pad: float) -> SSAValue:

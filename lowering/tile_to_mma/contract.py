@@ -45,7 +45,7 @@ from crosstile.lowering.tile_to_mma import tile_units
 from crosstile.lowering.tile_to_mma.fetching import Fetching
 from crosstile.lowering.tile_to_mma.intrinsic import check_registers, choose_intrinsic
 from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
-from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts
+from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts, home_words
 from crosstile.lowering.tile_to_mma.places import (
     Place,
     number,
@@ -232,6 +232,8 @@ def _is_covered(extent: SSAValue | None, op: tile.ContractOp) -> bool:
 
 def _is_zero_beyond(op: tile.ContractOp, lowering: TileLowering) -> bool:
     """Whether the right factor holds zeros beyond k, as far as the instruction's words reach: it is packed so."""
+    if home_words(op.rhs, lowering) is not None:
+        return True
     window = op.rhs.owner
     if isinstance(window, tile.WindowOp):
         if not same_index(window.extents_by_dim[0], op.extent) or not _begins_at_zero(window):

@@ -22,7 +22,7 @@ A buffer of wider floats than the window's gets them widened in registers, befor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import lcm
 
@@ -34,7 +34,6 @@ from crosstile.dialects import mma
 from crosstile.dialects.arith import CmpiOp
 from crosstile.ir.index_math import Index
 from crosstile.lowering.affine_steps import runs_along
-from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.panels import Panels
 from crosstile.lowering.tile_to_mma.places import Place
 from crosstile.lowering.tile_to_mma.state import TileLowering
@@ -319,14 +318,4 @@ class Filling:
         return extent is not None and (extent is limit or (isinstance(extent, int) and extent == limit))
 
     def _loop(self, begin: Index, end: Index, step: int, build: Callable[[Index], None]) -> None:
-        """``build`` in a loop from ``begin`` to ``end``, or once if that is one trip."""
-        if isinstance(begin, int) and isinstance(end, int) and end - begin <= step:
-            if begin < end:
-                build(begin)
-            return
-
-        def body(start: SSAValue, _carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-            build(start)
-            return []
-
-        build_for(self.lowering, self.lowering.index.bounds(begin, end, step), [], body, "at")
+        self.lowering.repeat(begin, end, step, build, "at")

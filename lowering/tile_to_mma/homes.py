@@ -14,11 +14,13 @@ rows that it has read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod
 
 from xdsl.dialects import scf
+from xdsl.dialects.builtin import AffineMapAttr, NoneAttr
 from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir.affine import AffineMap
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.tile.types import capacity_type
@@ -26,9 +28,10 @@ from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.driver import Lowering
 from crosstile.lowering.llvm_types import element_bytes
 from crosstile.lowering.tile_to_mma.steps import Plan
-from crosstile.lowering.vector_registers import register_layout, registers_needed, registers_of
-from crosstile.targets.model import Machine, Memory, UnknownNameError
+from crosstile.lowering.vector_registers import register_layout, registers_needed, registers_of, tile_registers_needed
+from crosstile.targets.model import Machine, Memory, MmaIntrinsic, UnknownNameError
 
+HomeMap = Callable[[SSAValue], AffineMap | None]
 ACCUMULATOR = 2
 """The operand of ``tile.contract`` that it adds to."""
 
@@ -40,7 +43,7 @@ def rows_in_scratch(kernel: tile.KernelOp, lanes: int, machine: Machine) -> froz
     """
     available = machine.vector_registers
     products = [op for op in kernel.walk() if isinstance(op, tile.ContractOp)]
-    in_tiles = {op for op in products if is_on_tile_unit(op, machine)}
+    in_tiles = {op for op in products if _fits_tiles(op, machine)}
     results = (result for op in kernel.walk() for result in op.results if not _is_sum_in_tiles(result, in_tiles))
     types = {result.type for result in results if isinstance(result.type, tile.TileType)}
     too_large = {type_ for type_ in types if _registers(type_, lanes) > available}
@@ -51,13 +54,27 @@ def rows_in_scratch(kernel: tile.KernelOp, lanes: int, machine: Machine) -> froz
 
 def is_on_tile_unit(op: tile.ContractOp, machine: Machine) -> bool:
     """Whether the instruction that ``op`` names, or the machine's fastest for it, works on tile registers."""
+    return _tile_unit(op, machine) is not None
+
+
+def _tile_unit(op: tile.ContractOp, machine: Machine) -> MmaIntrinsic | None:
     if op.intrinsic is not None:
-        return any(row.in_tiles for row in machine.intrinsics if row.name == op.intrinsic.data)
+        named = (row for row in machine.intrinsics if row.name == op.intrinsic.data)
+        return next((row for row in named if row.in_tiles), None)
     types = [str(capacity_type(value).element_type) for value in (op.lhs, op.rhs, op.accumulator)]
     try:
-        return machine.choose(*types).in_tiles
+        row = machine.choose(*types)
     except UnknownNameError:
+        return None
+    return row if row.in_tiles else None
+
+
+def _fits_tiles(op: tile.ContractOp, machine: Machine) -> bool:
+    """Whether ``op`` is on tile registers, and all of its sums and one step of its factors fit them at once."""
+    if (row := _tile_unit(op, machine)) is None:
         return False
+    m, n = op.result.type.get_shape()
+    return tile_registers_needed(-(-m // row.m), -(-n // row.n)) <= machine.tile_registers
 
 
 def _is_sum_in_tiles(value: SSAValue, products: Collection[Operation]) -> bool:
@@ -90,14 +107,15 @@ class Homes:
     """The buffers of one kernel, which must fit ``memory``, and the old values that are, or were, in each.
 
     They are made in the ``depth``-th of the open blocks: in the body of the parallel loop, if there is one, and outside
-    of all others.
+    of all others. ``map_of`` says how a value is to be laid out, None for row by row.
     """
 
-    def __init__(self, lowering: Lowering, plans: Mapping[Block, Plan], depth: int, memory: Memory):
+    def __init__(self, lowering: Lowering, plans: Mapping[Block, Plan], depth: int, memory: Memory, map_of: HomeMap):
         self._lowering = lowering
         self._plans = plans
         self._depth = depth
         self._memory = memory
+        self._map_of = map_of
         self._bytes = 0
         self._residents: dict[SSAValue, list[SSAValue]] = {}
         self._wanted: dict[SSAValue, SSAValue] = {}
@@ -120,7 +138,7 @@ class Homes:
         options = [*([self._wanted[value]] if value in self._wanted else []), *map(self._lowering.value, candidates)]
         for home in options:
             assert isinstance(home.type, mma.BufferType)
-            same = (home.type.get_shape(), home.type.element_type) == _capacity(value)
+            same = home.type == self._type(value)
             if same and self._may_overwrite(home, writer):
                 return home
         return self.new(value)
@@ -128,7 +146,7 @@ class Homes:
     def new(self, value: SSAValue) -> SSAValue:
         """A new buffer as large as the tile ``value``. Raises CrosstileError if all of them exceed the memory."""
         shape, element = _capacity(value)
-        type_ = mma.BufferType.of(shape, element)
+        type_ = self._type(value)
         size = prod(shape) * element_bytes(element)
         if self._bytes + size > self._memory.capacity:
             memory = self._memory
@@ -144,6 +162,11 @@ class Homes:
         blocks = self._lowering.open_blocks
         blocks[min(self._depth, len(blocks) - 1)].add_op(alloc)
         return alloc.result
+
+    def _type(self, value: SSAValue) -> mma.BufferType:
+        shape, element = _capacity(value)
+        map_ = self._map_of(value)
+        return mma.BufferType.of(shape, element, NoneAttr() if map_ is None else AffineMapAttr(map_))
 
     def _may_overwrite(self, home: SSAValue, writer: Operation) -> bool:
         """Whether nothing that is in ``home`` is read after ``writer``, or by it in other rows than it writes."""

@@ -14,7 +14,7 @@ from crosstile.dialects import tile
 from crosstile.dialects.mma.intrinsics import find_intrinsic
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.lowering.tile_to_mma.state import TileLowering
-from crosstile.lowering.vector_registers import ELEMENT, registers_needed
+from crosstile.lowering.vector_registers import ELEMENT, registers_needed, tile_registers_needed
 from crosstile.targets.model import MmaIntrinsic, UnknownNameError
 
 
@@ -68,7 +68,7 @@ def _check_tiles(row: MmaIntrinsic, m: int, n: int, lowering: TileLowering) -> N
     if m % row.m or n % row.n:
         raise lowering.error(f"{row.name} computes tiles of {row.m}x{row.n}; {m}x{n} is no multiple of that")
     rows, columns = m // row.m, n // row.n
-    needed, available = rows * columns + rows + columns, lowering.machine.tile_registers
+    needed, available = tile_registers_needed(rows, columns), lowering.machine.tile_registers
     if needed > available:
         raise lowering.error(
             f"a register tile of {m}x{n} needs {rows}*{columns} tile registers and {rows} + {columns} for its factors, "

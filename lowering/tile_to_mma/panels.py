@@ -89,6 +89,30 @@ def panels_of(row: MmaIntrinsic, is_rhs: bool, width: int) -> Panels:
     return Panels(1 if is_rhs else 0, width, neighbours(row, is_rhs), row.k, beside)
 
 
+@dataclass(frozen=True)
+class Words:
+    """How a tile in scratch lies in panels of words, zero beyond the extent, as far as the instruction reaches."""
+
+    panels: Panels
+    extent: SSAValue | None
+
+
+def home_words(value: SSAValue, lowering: TileLowering) -> Words | None:
+    """The words in which a tile in scratch is to lie: those of the contraction that has it as its right factor, if its
+    instruction takes words; None if it lies row by row."""
+    if not lowering.in_scratch(value):
+        return None
+    contracts = [use.operation for use in value.uses if isinstance(use.operation, tile.ContractOp) and use.index == 1]
+    if len(contracts) != 1:
+        return None
+    (contract,) = contracts
+    panels = _register_tile(contract, True, lowering)
+    rows, columns = capacity_type(value).get_shape()
+    if panels.group == 1 or rows % panels.depth or columns % panels.width:
+        return None
+    return Words(panels, contract.extent)
+
+
 def _register_tile(contract: tile.ContractOp, is_rhs: bool, lowering: TileLowering) -> Panels:
     """The panels that the register tile of ``contract`` walks through."""
     try:

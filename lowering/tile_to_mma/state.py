@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir.affine import AffineMap
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.mma.attributes import LayoutAttr
@@ -17,6 +18,7 @@ from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.driver import Lowering, Rule
 from crosstile.lowering.hoisting import Hoister, defining_block
 from crosstile.lowering.linear_index import LinearBuilder
+from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.homes import Homes, is_in_scratch, rows_in_scratch
 from crosstile.lowering.tile_to_mma.steps import Plan
 from crosstile.lowering.tile_to_mma.uses import extents_of
@@ -44,7 +46,7 @@ class TileLowering(Lowering):
         self.lanes = 1
         self.rows_in_scratch: frozenset[int] = frozenset()
         self.plans: dict[Block, Plan] = {}
-        self.homes = Homes(self, self.plans, 0, machine.memories[0])
+        self.homes = Homes(self, self.plans, 0, machine.memories[0], self.home_map)
         self._extents: tuple[SSAValue, ...] = ()
 
     def enter_kernel(self, kernel: tile.KernelOp) -> None:
@@ -58,7 +60,8 @@ class TileLowering(Lowering):
         self.rows_in_scratch = rows_in_scratch(kernel, self.lanes, self.machine)
         self.plans = {}
         has_instances = any(isinstance(op, tile.ParallelOp) for op in kernel.body.block.ops)
-        self.homes = Homes(self, self.plans, len(self.open_blocks) + has_instances, self._scratch_memory())
+        depth = len(self.open_blocks) + has_instances
+        self.homes = Homes(self, self.plans, depth, self._scratch_memory(), self.home_map)
         self._extents = tuple(dict.fromkeys(value for op in kernel.walk() for value in extents_of(op)))
 
     def _scratch_memory(self) -> Memory:
@@ -71,6 +74,10 @@ class TileLowering(Lowering):
         """Whether an old value is a tile whose home is scratch."""
         type_ = value.type
         return isinstance(type_, tile.TileType) and is_in_scratch(type_, self.rows_in_scratch)
+
+    def home_map(self, value: SSAValue) -> AffineMap | None:
+        """How the home of an old value, a tile in scratch, is laid out; None for row by row."""
+        return None
 
     def extents_seen_from(self, op: Operation) -> list[SSAValue]:
         """The extents of the kernel, old values, that ``op`` might use."""
@@ -133,6 +140,21 @@ class TileLowering(Lowering):
         (type_,) = self.register_types(old.type)
         assert isinstance(type_, mma.FragmentType)
         return type_
+
+    # Loops
+
+    def repeat(self, begin: Index, end: Index, step: int, body: Callable[[Index], None], name: str) -> None:
+        """``body`` in a loop from ``begin`` to ``end`` whose index is called ``name``, or once if that is one trip."""
+        if isinstance(begin, int) and isinstance(end, int) and end - begin <= step:
+            if begin < end:
+                body(begin)
+            return
+
+        def trip(start: SSAValue, _carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+            body(start)
+            return []
+
+        build_for(self, self.index.bounds(begin, end, step), [], trip, name)
 
     # Indices
 

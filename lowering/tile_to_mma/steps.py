@@ -26,6 +26,7 @@ from crosstile.dialects import tile
 from crosstile.lowering.affine_steps import runs_along
 
 InScratch = Callable[[SSAValue], bool]
+OnTileUnit = Callable[[tile.ContractOp], bool]
 Made = tile.SplatOp | tile.IotaOp
 """What is made again wherever it is used, part by part."""
 _SWEPT = (tile.LoadOp, tile.StoreOp, tile.MapOp, tile.ReduceOp, tile.MaskOp)
@@ -39,6 +40,8 @@ class Group:
     rows: int
     columns: int
     ops: list[Operation] = field(default_factory=list[Operation])
+    alone: bool = False
+    """Whether nothing else may join the loop."""
 
     @property
     def product(self) -> tile.ContractOp | None:
@@ -57,7 +60,12 @@ class Group:
 
     def takes(self, op: Operation, rows: int, columns: int) -> bool:
         """Whether ``op`` on tiles of this size may join the loop."""
-        if self.product is not None or self.rows != rows or (columns > 1 and self.columns not in (1, columns)):
+        if (
+            self.alone
+            or self.product is not None
+            or self.rows != rows
+            or (columns > 1 and self.columns not in (1, columns))
+        ):
             return False
         if any(_conflict(op, other) for other in self.ops):
             return False
@@ -71,10 +79,11 @@ Step = Operation | Group
 class Plan:
     """The steps of one block, in order."""
 
-    def __init__(self, block: Block, in_scratch: InScratch):
+    def __init__(self, block: Block, in_scratch: InScratch, on_tile_unit: OnTileUnit):
         self.steps: list[Step] = []
         self._block = block
         self._in_scratch = in_scratch
+        self._on_tile_unit = on_tile_unit
         self._step_of: dict[Operation, Step] = {}
         self._last: Step | None = None
         prologues = {op for op in block.ops if self._is_prologue(op)}
@@ -95,11 +104,24 @@ class Plan:
         return first is not None and positions[id(first)] < positions[id(second)]
 
     def _is_prologue(self, op: Operation) -> bool:
-        """Whether ``op`` is a map of a contraction's accumulator that nothing else needs."""
+        """Whether ``op`` is a map of a contraction's accumulator that nothing else needs, in vector registers."""
+        contract = self._summed_into(op)
+        return contract is not None and not self._on_tile_unit(contract)
+
+    def _is_summed_in_tiles(self, op: Operation) -> bool:
+        """The same for an accumulator in tile registers: a sweep of its own, as all of its rows are read."""
+        contract = self._summed_into(op)
+        return contract is not None and self._on_tile_unit(contract)
+
+    def _summed_into(self, op: Operation) -> tile.ContractOp | None:
+        """The contraction of this block whose accumulator ``op`` maps, if that is all that needs the result."""
         if not isinstance(op, tile.MapOp) or not self._in_scratch(op.result) or op.result.uses.get_length() != 1:
-            return False
+            return None
         (use,) = op.result.uses
-        return isinstance(use.operation, tile.ContractOp) and use.index == 2 and use.operation.parent is self._block
+        contract = use.operation
+        if not isinstance(contract, tile.ContractOp) or use.index != 2 or contract.parent is not self._block:
+            return None
+        return contract
 
     def _is_made_where_used(self, op: Operation) -> bool:
         """Whether ``op`` needs no home, since all that use it go through it part by part, or copy it."""
@@ -119,6 +141,8 @@ class Plan:
             initial = op.accumulator.owner
             prologue = [initial] if isinstance(initial, Operation) and self._is_prologue(initial) else []
             self._append(Group(*_shape(op.result), [*prologue, op]))
+        elif self._is_summed_in_tiles(op):
+            self._append(Group(*_shape(op.results[0]), [op], alone=True))
         elif isinstance(op, (*_SWEPT, tile.SplatOp, tile.IotaOp)) and touched:
             rows, columns = _shape(touched[0])[0], max(_shape(value)[1] for value in touched)
             self._sweep(op, rows, columns)

@@ -18,11 +18,12 @@ A product is a loop over register tiles around the contraction's loop over k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith
 from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir.affine import AffineMap
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.assembly import number_of
@@ -32,10 +33,13 @@ from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.index_math import Index
 from crosstile.lowering.constants import scalar_attribute
 from crosstile.lowering.loops import build_for
+from crosstile.lowering.tile_to_mma import tile_units
 from crosstile.lowering.tile_to_mma.arithmetic import count_fragment, map_fragments
 from crosstile.lowering.tile_to_mma.contract import Product, store_to_scratch
+from crosstile.lowering.tile_to_mma.homes import is_on_tile_unit
 from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic
 from crosstile.lowering.tile_to_mma.memory import load_from, store_to
+from crosstile.lowering.tile_to_mma.panels import Words, home_words
 from crosstile.lowering.tile_to_mma.places import Place, place_of_window, whole_buffer, window_of
 from crosstile.lowering.tile_to_mma.register_tiles import register_tile, sweep_tile
 from crosstile.lowering.tile_to_mma.state import TileLowering
@@ -51,13 +55,18 @@ class KernelLowering(TileLowering):
         if not self.rows_in_scratch or isinstance(block.parent_op(), tile.MapOp):
             super().lower_ops(block)
             return
-        plan = self.plans[block] = Plan(block, self.in_scratch)
+        plan = self.plans[block] = Plan(block, self.in_scratch, lambda op: is_on_tile_unit(op, self.machine))
         for step in plan.steps:
             if isinstance(step, Group):
                 with self.about(step.ops[-1]):
                     lower_group(step, self)
             else:
                 self.lower_op(step)
+
+    def home_map(self, value: SSAValue) -> AffineMap | None:
+        """Panels of words for a factor whose instruction takes words."""
+        words = home_words(value, self)
+        return None if words is None else words.panels.map()
 
 
 def lower_group(group: Group, lowering: TileLowering) -> None:
@@ -78,7 +87,9 @@ def fill(value: SSAValue, target: Place, lowering: TileLowering) -> None:
         part = Part(lowering, group, (i, j), shape)
         part.store(part.value(value), target)
 
-    _repeat(lowering, 0, columns, shape[1], lambda j: _repeat(lowering, 0, rows, shape[0], lambda i: copy(i, j)))
+    lowering.repeat(
+        0, columns, shape[1], lambda j: lowering.repeat(0, rows, shape[0], lambda i: copy(i, j), "part"), "part"
+    )
 
 
 @dataclass
@@ -203,11 +214,16 @@ class _Sweep:
         self.limit = needed_extent(group, 0, lowering)
         self.reductions = [op for op in group.ops if isinstance(op, tile.ReduceOp) and 0 in op.reduced_dims]
         self.homes: dict[SSAValue, SSAValue] = {}
+        self.words: dict[SSAValue, Words] = {}
+        """The values whose homes are panels of words."""
         for op in group.ops:
             for result in op.results:
                 if lowering.in_scratch(result) and any(use.operation not in group.ops for use in result.uses):
                     self.homes[result] = home = _home(result, op, op.operands, lowering)
                     lowering.homes.settle(result, home)
+                    if (words := home_words(result, lowering)) is not None:
+                        self.words[result] = words
+        self.shape = max([self.shape[0], *(words.panels.group for words in self.words.values())]), self.shape[1]
 
     def build(self) -> None:
         """All of its parts."""
@@ -217,7 +233,7 @@ class _Sweep:
             carried = self._rows(0, carried)
         else:
             end = _bound(needed_extent(self.group, 1, lowering), self.group.columns, lowering)
-            _repeat(lowering, 0, end, self.shape[1], self._column)
+            lowering.repeat(0, end, self.shape[1], self._column, "part")
         for op, result in zip(self.reductions, carried, strict=True):
             lowering.replace(op, result)
 
@@ -232,7 +248,9 @@ class _Sweep:
         carried = self._loop((0, whole, rows), column, carried, self.limit)
         if whole is end or (isinstance(whole, int) and whole == end):
             return carried
-        if self.group.is_transposed:  # in whole blocks, the last of them cut
+        if self.words:
+            end = index.round_up(end, max(words.panels.depth for words in self.words.values()))
+        if self.words or self.group.is_transposed:  # in whole blocks, the last of them cut
             return self._loop((whole, end, rows), column, carried, None)
         return self._loop((whole, end, 1), column, carried, self.limit)
 
@@ -248,10 +266,21 @@ class _Sweep:
                 part.compute(op, next(remaining) if op in self.reductions else None)
             # Stored last, when everything that they may replace has been loaded.
             for value, home in self.homes.items():
-                part.store(part.value(value), whole_buffer(home))
+                part.store(self._stored(value, part), whole_buffer(home))
             return [part.value(op.result) for op in self.reductions]
 
         return build_for(lowering, lowering.index.bounds(begin, end, step), list(carried), body, "row")
+
+    def _stored(self, value: SSAValue, part: Part) -> SSAValue:
+        """This part of a value as its home is to hold it."""
+        fragment, lowering = part.value(value), self.lowering
+        if (words := self.words.get(value)) is None:
+            return fragment
+        if words.extent is not None and not (part.limit is not None and same_index(words.extent, part.limit)):
+            left = lowering.index.value(lowering.index.sub(lowering.as_index(words.extent), part.at[0]))
+            fragment = lowering.insert(mma.MaskOp(fragment, [left, None], 0.0)).result
+        type_ = lowering.words(part.shape, capacity_type(value).element_type, words.panels.group, lowering.lanes)
+        return lowering.insert(mma.RelayoutOp(fragment, type_)).result
 
     def _initial(self, op: tile.ReduceOp) -> SSAValue:
         """What a reduction over rows starts from: what it goes into, or the number that changes nothing."""
@@ -269,6 +298,12 @@ def _multiply(group: Group, op: tile.ContractOp, lowering: TileLowering) -> None
     """A loop over register tiles, columns outside, so that a panel of the right factor is used for all rows."""
     row = choose_intrinsic(op, lowering)
     rows, columns = register_tile(op, row, lowering)
+    if row.in_tiles:
+        home = _home(op.result, op, [op.accumulator], lowering)
+        end = _bound(needed_extent(group, 0, lowering), group.rows, lowering)
+        tile_units.multiply_in_scratch(op, row, (rows, columns), home, end, lowering)
+        lowering.homes.settle(op.result, home)
+        return
     product = Product.of(op, row, (rows, columns), lowering)
     sources = [value for inner in group.ops[:-1] for value in inner.operands]
     home = _home(op.result, op, [op.accumulator, *sources], lowering)
@@ -285,14 +320,14 @@ def _multiply(group: Group, op: tile.ContractOp, lowering: TileLowering) -> None
 
     def panel(j: Index) -> None:
         if is_cut:
-            _repeat(lowering, 0, end, rows, lambda i: register_tile_at(i, j, False))
+            lowering.repeat(0, end, rows, lambda i: register_tile_at(i, j, False), "part")
             return
         whole = lowering.index.round_down(end, rows)
-        _repeat(lowering, 0, whole, rows, lambda i: register_tile_at(i, j, True))
+        lowering.repeat(0, whole, rows, lambda i: register_tile_at(i, j, True), "part")
         if isinstance(whole, SSAValue):
-            _repeat(lowering, whole, end, rows, lambda i: register_tile_at(i, j, False))
+            lowering.repeat(whole, end, rows, lambda i: register_tile_at(i, j, False), "part")
 
-    _repeat(lowering, 0, group.columns, columns, panel)
+    lowering.repeat(0, group.columns, columns, panel, "part")
     lowering.homes.settle(op.result, home)
 
 
@@ -324,17 +359,3 @@ def _is_enough(group: Group, dim: int, extent: SSAValue) -> bool:
 
 def _bound(limit: SSAValue | None, size: int, lowering: TileLowering) -> Index:
     return size if limit is None else lowering.as_index(limit)
-
-
-def _repeat(lowering: TileLowering, begin: Index, end: Index, step: int, body: Callable[[Index], None]) -> None:
-    """``body`` in a loop from ``begin`` to ``end``, or once if that is one trip."""
-    if isinstance(begin, int) and isinstance(end, int) and end - begin <= step:
-        if begin < end:
-            body(begin)
-        return
-
-    def trip(start: SSAValue, _carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        body(start)
-        return []
-
-    build_for(lowering, lowering.index.bounds(begin, end, step), [], trip, "part")

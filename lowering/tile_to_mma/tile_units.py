@@ -36,13 +36,14 @@ from crosstile.lowering.tile_registers import is_in_tiles
 from crosstile.lowering.tile_to_mma.filling import Filling, block_shape, round_up
 from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic, neighbours
 from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
-from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, coordinate_parts, panels_of
+from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, coordinate_parts, home_words, panels_of
 from crosstile.lowering.tile_to_mma.places import (
     Place,
     number,
     place_of_buffer,
     place_of_window,
     store_to_scratch,
+    whole_buffer,
     window_of,
 )
 from crosstile.lowering.tile_to_mma.state import TileLowering
@@ -54,7 +55,47 @@ from crosstile.targets.packing import Part
 def lower_contract(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowering) -> None:
     """A loop over k in steps of the instruction's, whose accumulators stay in tile registers."""
     m, n = capacity_type(op.accumulator).get_shape()
-    left, right = (_packed(op, row, is_rhs, lowering) for is_rhs in (False, True))
+    left, right = (_packed(op, row, is_rhs, (m, n)[is_rhs], lowering) for is_rhs in (False, True))
+    accumulator = _in_tiles(lowering.value(op.accumulator), row, lowering)
+    result = _multiply(op, row, (left, right), accumulator, lowering)
+    lowering.replace(op, result if _stays_in_tiles(op.result, lowering) else _in_vectors(op.result, result, lowering))
+
+
+def multiply_in_scratch(
+    op: tile.ContractOp, row: MmaIntrinsic, shape: tuple[int, int], home: SSAValue, rows: Index, lowering: TileLowering
+) -> None:
+    """The first ``rows`` rows of a product whose sums are in scratch, to ``home``: one tile of ``shape`` at a time."""
+    (m, n), (_, columns) = shape, capacity_type(op.accumulator).get_shape()
+    left, right = (_packed(op, row, is_rhs, shape[is_rhs], lowering) for is_rhs in (False, True))
+    type_ = lowering.factor(shape, capacity_type(op.accumulator).element_type, row.accumulator)
+    initial = op.accumulator.owner
+    is_zero = isinstance(initial, tile.SplatOp)
+    sums, target = (None if is_zero else whole_buffer(lowering.value(op.accumulator))), whole_buffer(home)
+
+    def tile_at(i: Index, j: Index) -> None:
+        at = {dim: start for dim, start in enumerate((i, j)) if start != 0}
+        if sums is None:
+            assert isinstance(initial, tile.SplatOp)
+            accumulator = lowering.insert(mma.SplatOp(lowering.value(initial.scalar), type_)).result
+        else:
+            accumulator = sums.part(lowering, shape, at).load(lowering, type_)
+        rows_of_left = left.part(lowering, (m, left.shape[1]), {0: i}) if i != 0 else left
+        columns_of_right = right.part(lowering, (right.shape[0], n), {1: j}) if j != 0 else right
+        result = _multiply(op, row, (rows_of_left, columns_of_right), accumulator, lowering)
+        target.part(lowering, shape, at).store(lowering, result)
+
+    def panel(j: Index) -> None:
+        lowering.repeat(0, rows, m, lambda i: tile_at(i, j), "part")
+
+    lowering.repeat(0, columns, n, panel, "part")
+
+
+def _multiply(
+    op: tile.ContractOp, row: MmaIntrinsic, factors: tuple[Place, Place], accumulator: SSAValue, lowering: TileLowering
+) -> SSAValue:
+    """The loop over k of the sums in the tile registers ``accumulator``."""
+    assert isinstance(accumulator.type, mma.FragmentType)
+    (m, n), (left, right) = accumulator.type.get_shape(), factors
     left_type = lowering.factor((m, row.k), capacity_type(op.lhs).element_type, row.lhs)
     right_type = lowering.factor((row.k, n), capacity_type(op.rhs).element_type, row.rhs)
     left_moves, right_moves = _moves(op, op.lhs), _moves(op, op.rhs)
@@ -65,11 +106,8 @@ def lower_contract(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowerin
         line = right.part(lowering, (row.k, n), {0: k}).load(lowering, right_type, nontemporal=right_passes)
         return [lowering.insert(mma.MmaOp(column, line, carried[0], row.name)).result]
 
-    end = _extent(op, lowering)
-    accumulator = _in_tiles(lowering.value(op.accumulator), row, lowering)
-    bounds = lowering.index.bounds(0, end, row.k)
-    (result,) = build_for(lowering, bounds, [accumulator], step, "k")
-    lowering.replace(op, result if _stays_in_tiles(op.result, lowering) else _in_vectors(op.result, result, lowering))
+    bounds = lowering.index.bounds(0, _extent(op, lowering), row.k)
+    return build_for(lowering, bounds, [accumulator], step, "k")[0]
 
 
 def _extent(op: tile.ContractOp, lowering: TileLowering) -> Index:
@@ -79,12 +117,15 @@ def _extent(op: tile.ContractOp, lowering: TileLowering) -> Index:
 # Factors
 
 
-def _packed(op: tile.ContractOp, row: MmaIntrinsic, is_rhs: bool, lowering: TileLowering) -> Place:
-    """Where a factor is packed for the instruction: where ``tile.stage`` put it, or scratch that is filled here."""
+def _packed(op: tile.ContractOp, row: MmaIntrinsic, is_rhs: bool, width: int, lowering: TileLowering) -> Place:
+    """Where a factor is packed for the instruction, in panels of ``width``: where ``tile.stage`` put it, its home in
+    scratch, or scratch that is filled here."""
     value = op.rhs if is_rhs else op.lhs
     k, other = (0, 1) if is_rhs else (1, 0)
     shape = capacity_type(value).get_shape()
-    panels = panels_of(row, is_rhs, shape[other])
+    panels = panels_of(row, is_rhs, width)
+    if (words := home_words(value, lowering)) is not None and words.panels == panels:
+        return place_of_buffer(lowering.value(value), shape)
     place = _staged(op, value, k, panels, lowering)
     if place is None and is_rhs:
         place = _packed_ahead(op, row, lowering)
@@ -92,7 +133,7 @@ def _packed(op: tile.ContractOp, row: MmaIntrinsic, is_rhs: bool, lowering: Tile
         return place.without_extent(0, 1)
     if isinstance(value.type, tile.WindowType):
         source = place_of_window(window_of(value, lowering), lowering)
-    elif isinstance(value.type, tile.BufferType):
+    elif isinstance(value.type, tile.BufferType) or lowering.in_scratch(value):
         source = place_of_buffer(lowering.value(value), shape)
     else:
         source = place_of_buffer(store_to_scratch(lowering.value(value), lowering), shape)
@@ -156,6 +197,8 @@ def _moves(op: tile.ContractOp, value: SSAValue) -> bool:
 
 def accumulator_type(value: SSAValue, lowering: TileLowering) -> mma.FragmentType | None:
     """The type of a tile that nothing but a contraction on tile registers reads; None for other tiles."""
+    if lowering.in_scratch(value):
+        return None
     users = [use.operation for use in value.uses]
     contracts = [user for user in users if isinstance(user, tile.ContractOp) and user.accumulator is value]
     if not contracts or len(contracts) != len(users):

@@ -25,7 +25,7 @@ from crosstile.dialects.nest.schedule import (
     ScheduleAttr,
 )
 from crosstile.passes.schedules.register_tiles import round_up
-from crosstile.targets.model import Machine, UnknownNameError
+from crosstile.targets.model import Machine, MmaIntrinsic, UnknownNameError
 
 VALUES = 2
 """The position of the values among what is staged: behind the two factors of the scores."""
@@ -35,6 +35,9 @@ Measured with 48 and 64 queries: 165 and 163 GFLOP/s for S = 1024, 167 and 161 f
 EVEN_VECTORS = 4
 """Vectors of queries where they divide the queries; up to ``MOST_EVEN`` queries the rest of three costs more."""
 MOST_EVEN = 1024
+TILE_QUERY_VECTORS = 8
+"""Vectors of queries in a block on tile registers, for which each block of keys and of values is packed. Measured with
+64 and 128 queries in bf16: 430 and 440 GFLOP/s for S = 1024, 460 and 550 for S = 2048 and heads of 128."""
 KEY_BLOCK = 64
 """Keys in a block of scores: each costs the sums one more pass through memory (32 and 128 keys: 6 % less).
 """
@@ -47,47 +50,60 @@ keys are in the second cache, 2 % less."""
 
 def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
     """The guarded schedules of an attention on ``machine``, by the number of its queries."""
+    element = str(element_type(roles.scores.inputs[roles.query]))
     try:
-        # Narrower factors are widened as they are staged.
-        intrinsic = machine.choose("f32", "f32", "f32")
-        lanes, name = intrinsic.n, intrinsic.name
+        intrinsic = machine.choose_widening(element, element, "f32")
+        lanes = intrinsic.n
     except UnknownNameError:
-        lanes, name = 1, None  # no matrix unit: products and sums of scalars
-    staged = (roles.query,) if element_type(roles.scores.inputs[roles.query]) == f32 else (0, 1, VALUES)
+        intrinsic, lanes = None, 1  # no matrix unit: products and sums of scalars
+    blocks = _blocks(roles, lanes, intrinsic is not None and intrinsic.in_tiles)
     nearest = next((memory.capacity for memory in machine.memories if memory.name == "L1"), None)
-    few, even = Comparison(roles.m.name, "<=", lanes), EVEN_VECTORS * lanes
-    divided = (Comparison(roles.m.name, "==", 0, even), Comparison(roles.m.name, "<=", MOST_EVEN))
-    if (queries := roles.m.size) is None:
-        blocks = [((few,), lanes, False), (divided, even, False), ((), QUERY_VECTORS * lanes, True)]
-    elif queries <= even:
-        blocks = [((), round_up(max(queries, 1), lanes), False)]
-    else:
-        is_even = all(one.holds(queries) for one in divided)
-        blocks = [((), even if is_even else QUERY_VECTORS * lanes, queries > MOST_EVEN)]
     return [
         GuardedScheduleAttr(
-            GuardAttr(guard), ScheduleAttr(_schedule(roles, block, staged, name, nearest if is_far else None))
+            GuardAttr(guard), ScheduleAttr(_schedule(roles, block, intrinsic, nearest if is_far else None))
         )
         for guard, block, is_far in blocks
     ]
 
 
-def _schedule(
-    roles: AttentionRoles, queries: int, staged: tuple[int, ...], intrinsic: str | None, fetched: int | None
-) -> Schedule:
-    """One schedule, for blocks of ``queries``."""
+def _blocks(roles: AttentionRoles, lanes: int, in_tiles: bool) -> list[tuple[tuple[Comparison, ...], int, bool]]:
+    """The blocks of queries: for how many queries, how many in a block, and whether keys are fetched ahead."""
+    m, even = roles.m, EVEN_VECTORS * lanes
+    few, some = Comparison(m.name, "<=", lanes), Comparison(m.name, "<=", even)
+    divided = (Comparison(m.name, "==", 0, even), Comparison(m.name, "<=", MOST_EVEN))
+    if in_tiles:
+        found = [((few,), lanes, False), ((some,), even, False), ((), TILE_QUERY_VECTORS * lanes, False)]
+    else:
+        found = [((few,), lanes, False), (divided, even, False), ((), QUERY_VECTORS * lanes, True)]
+    if (queries := m.size) is None:
+        return found
+    if queries <= even:
+        return [((), round_up(max(queries, 1), lanes), False)]
+    _, block, is_far = next(one for one in found if all(comparison.holds(queries) for comparison in one[0]))
+    return [((), block, is_far and queries > MOST_EVEN)]
+
+
+def _schedule(roles: AttentionRoles, queries: int, intrinsic: MmaIntrinsic | None, fetched: int | None) -> Schedule:
+    """One schedule, for blocks of ``queries``.
+
+    Factors that are narrower than the instruction takes are widened as they are staged, and those of an instruction
+    that takes words of neighbours in k are packed: k of values are keys, which are no neighbours in memory.
+    """
+    rows, depth = (1, 1) if intrinsic is None else (intrinsic.m, intrinsic.k)
     keys = KEY_BLOCK if roles.n.size is None else min(KEY_BLOCK, max(roles.n.size, 1))
     assert roles.d.size is not None and roles.e.size is not None
+    heads = {roles.d: round_up(roles.d.size, depth)}
+    heads[roles.e] = round_up(max(roles.e.size, heads.get(roles.e, 0)), rows)
     loops = [Loop(axis.name, 1) for axis in roles.outer]
-    loops += [Loop(roles.m.name, queries), Loop(roles.n.name, keys), Loop(roles.d.name, roles.d.size)]
-    if roles.e != roles.d:
-        loops.append(Loop(roles.e.name, roles.e.size))
+    loops += [Loop(roles.m.name, queries), Loop(roles.n.name, round_up(keys, max(rows, depth)))]
+    loops += [Loop(axis.name, size) for axis, size in heads.items()]
+    as_it_is = intrinsic is None or (depth == 1 and element_type(roles.scores.inputs[roles.key]) == f32)
     return Schedule(
         loops=tuple(loops),
         grid=tuple(axis.name for axis in (*roles.outer, roles.m)),
         lane=roles.m.name,
-        stage=staged,
-        intrinsic=intrinsic,
+        stage=(roles.query,) if as_it_is else (0, 1, VALUES),
+        intrinsic=None if intrinsic is None else intrinsic.name,
         unroll=None if fetched is None else FETCHING_STEPS,
         prefetch=fetched,
     )

@@ -198,3 +198,22 @@ mma.kernel @registers(%A : memref<16x64xbf16>, %C : memref<16x32xf32>) target "x
   }
   mma.store %end, %C[%zero, %zero] : !c, memref<16x32xf32>
 }
+
+// -----
+
+!rows = !mma.fragment<2x16xbf16, #mma.layout<tile(2, 16) lane(16:1) register(2:16)>>
+!words = !mma.fragment<2x16xbf16, #mma.layout<tile(2, 16) lane(16:1) element(2:16)>>
+
+// Two rows become one register of words, each lane with an element of both.
+// CHECK-LABEL: func.func private @words(
+// CHECK:         %[[ROW0:.*]] = vector.load {{.*}} vector<16xbf16>
+// CHECK:         %[[ROW1:.*]] = vector.load {{.*}} vector<16xbf16>
+// CHECK:         %[[WORDS:.*]] = vector.shuffle %[[ROW0]], %[[ROW1]] [0, 16, 1, 17, 2, 18, {{.*}}] : vector<16xbf16>, vector<16xbf16>
+// CHECK:         vector.store %[[WORDS]], {{.*}} vector<32xbf16>
+mma.kernel @words(%x : memref<2x16xbf16>) target "x86-64-amx" {
+  %zero = arith.constant 0 : index
+  %b = mma.alloc : !mma.buffer<2x16xbf16, affine_map<(d0, d1) -> (d1 floordiv 16, d0 floordiv 2, d1 mod 16, d0 mod 2)>>
+  %f = mma.load %x[%zero, %zero] : memref<2x16xbf16> -> !rows
+  %w = mma.relayout %f : !rows -> !words
+  mma.store %w, %b[%zero, %zero] : !words, !mma.buffer<2x16xbf16, affine_map<(d0, d1) -> (d1 floordiv 16, d0 floordiv 2, d1 mod 16, d0 mod 2)>>
+}

@@ -148,6 +148,43 @@ func.func @attention(%q : tensor<?x?x20xf32>, %k : tensor<?x?x20xf32>, %v : tens
   func.return %y : tensor<?x?x33xf32>
 }
 
+// In bf16: keys and values are widened as they are staged where products are of f32, and packed for tile registers, whose
+// instruction fills heads and blocks up; more queries share what is packed.
+
+// CHECK-LABEL: func.func @narrow_attention
+// CHECK:         #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 33], grid = [h, m], lane = m, stage = [0, 1, 2], intrinsic = "x86.avx512.fma.1x16x1.f32",
+// BF16-LABEL:  func.func @narrow_attention
+// BF16:          schedules [m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 64, k : 32, e : 48],
+// BF16-SAME:       m <= 64 : #nest.schedule<loops = [h : 1, m : 64, n : 64,
+// BF16-SAME:       #nest.schedule<loops = [h : 1, m : 128, n : 64, k : 32, e : 48], grid = [h, m], lane = m, stage = [0, 1, 2], intrinsic = "x86.amx.tdpbf16ps.16x16x32.f32.bf16">]
+func.func @narrow_attention(%q : tensor<?x?x20xbf16>, %k : tensor<?x?x20xbf16>, %v : tensor<?x?x33xbf16>) -> tensor<?x?x33xf32> {
+  %y = nest.kernel @narrow (%a = %q : tensor<?x?x20xbf16>, %b = %k : tensor<?x?x20xbf16>, %c = %v : tensor<?x?x33xbf16>)
+      -> (tensor<?x?x33xf32>) {
+    %s = nest.generic [h : parallel, m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (h, m, k), %b (h, n, k) : tensor<?x?x20xbf16>, tensor<?x?x20xbf16>) -> (h, m, n) : tensor<?x?x?xf32> {
+    ^bb0(%p : bf16, %q1 : bf16):
+      %p1 = arith.extf %p : bf16 to f32
+      %q2 = arith.extf %q1 : bf16 to f32
+      %t = arith.mulf %p1, %q2 : f32
+      nest.yield %t : f32
+    }
+    %x, %l, %w = nest.generic [h : parallel, m : parallel, e : payload, n : reduction] combiner<softmax_weighted_sum>
+        accumulate f32 fastmath<reassoc> ins(%s (h, m, n), %c (h, n, e) : tensor<?x?x?xf32>, tensor<?x?x33xbf16>)
+        -> (h, m) : tensor<?x?xf32>, (h, m) : tensor<?x?xf32>, (h, m, e) : tensor<?x?x33xf32> {
+    ^bb0(%p : f32, %q1 : bf16):
+      nest.yield %p, %q1 : f32, bf16
+    }
+    %o = nest.generic [h : parallel, m : parallel, e : parallel]
+        ins(%w (h, m, e), %l (h, m) : tensor<?x?x33xf32>, tensor<?x?xf32>) -> (h, m, e) : tensor<?x?x33xf32> {
+    ^bb0(%p : f32, %q1 : f32):
+      %t = arith.divf %p, %q1 : f32
+      nest.yield %t : f32
+    }
+    nest.yield %o : tensor<?x?x33xf32>
+  }
+  func.return %y : tensor<?x?x33xf32>
+}
+
 // Exponentials that two sweeps use wait in scratch between them, where a row of them takes little of the second cache.
 
 // CHECK-LABEL: func.func @shares
