@@ -10,8 +10,8 @@ written, one kernel whose fold over the keys is the combiner ``softmax_weighted_
 
 What counts as attention is said in ``dialects/nest/attention_pattern.py``. The sums of the softmax must be
 ``fastmath<reassoc>``: with a running maximum they depend, in the last bits, on how the keys are divided into blocks
-(and on nothing else). Where the scores or the weights have other readers, where a head is too large or of unknown size,
-or where there is one query only, the kernels stay as they are.
+(and on nothing else). Where the scores or the weights have other readers, where there is one query only, or on blocks
+of warps where a head is large or of unknown size, the kernels stay as they are.
 
 The quotient moves behind the sum, as all weights of a row are divided by the same number. Weights that were rounded to
 the type of the values are rounded before that division instead (``combiners.Yielded.factor``). Without keys it would be
@@ -40,26 +40,42 @@ from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.kernel_names import KernelNames
 from crosstile.dialects.nest.merging import rename_iterators
 from crosstile.dialects.nest.shared_iterators import SharedIterators
-from crosstile.ir.diagnostics import fuse_locations
+from crosstile.ir.diagnostics import fuse_locations, op_error
+from crosstile.targets.host import resolve_machine
+from crosstile.targets.model import Machine, UnknownNameError
 
 NAME = "attention"
+MOST_HEAD_OF_WARPS = 256
+"""The largest head of which a block of warps holds the sums in registers."""
 PAYLOAD = "e"
 """The iterator over the dimension of a value."""
 
 
 @dataclass(frozen=True)
 class FuseAttentionPass(ModulePass):
-    """Attention in one kernel."""
+    """Attention in one kernel, as far as the machine called ``target`` has one."""
 
     name = "fuse-attention"
 
+    target: str = "x86-64-avx512"
+
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Fuse every attention among the kernels of the module ``op``, in place."""
+        try:
+            machine = resolve_machine(self.target)
+        except UnknownNameError as error:
+            raise op_error(op, f"fuse-attention: {error}") from error
         for kernel in list(op.walk()):
             if isinstance(kernel, KernelOp) and kernel.parent is not None and kernel.schedules is None:
                 found = next((found for nest in kernel.generics if (found := find_attention(nest)) is not None), None)
-                if found is not None:
+                if found is not None and _has_kernel(found, machine):
                     _fuse(found, op)
+
+
+def _has_kernel(found: Attention, machine: Machine) -> bool:
+    """Whether heads are of a size for which ``machine`` has a kernel: blocks of warps hold whole heads."""
+    most = [size for size in found.head_sizes if isinstance(size, int)]
+    return machine.warp_lanes is None or (len(most) == 2 and max(most) <= MOST_HEAD_OF_WARPS)
 
 
 def _fuse(found: Attention, module: ModuleOp) -> bool:

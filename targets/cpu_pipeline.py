@@ -17,7 +17,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "canonicalize",
         "nn-to-nest",
         "fuse",
-        "fuse-attention",
+        "fuse-attention{target=TARGET}",
         "fuse-factors{target=TARGET}",
         "collapse-dimensions",
     ),

@@ -39,8 +39,6 @@ from crosstile.dialects.nest.attributes import IteratorKind
 from crosstile.dialects.nest.generic import GenericOp, IndexOp, YieldOp
 from crosstile.dialects.nest.kernel import KernelOp
 
-MOST_HEAD_SIZE = 256
-"""The largest dimension of a head, of queries and of values: so that the sums of a block of queries stay close."""
 FACTOR_TYPES = (Float32Type, BFloat16Type, Float16Type)
 """The types that queries, keys and values may have."""
 LEAST_FLOAT32 = -3.4028234663852886e38
@@ -70,6 +68,15 @@ class Attention:
         """All of them, in an order in which they can run."""
         found = (self.scores, self.chain, self.maximum, self.floor, self.exponential, self.total, *self.rows)
         return (*(nest for nest in found if nest is not None), self.quotient, self.product)
+
+    @property
+    def head_sizes(self) -> tuple[int | None, int | None]:
+        """The dimension of a query and a key, and that of a value, None for what is known at run time."""
+        (d,) = self.scores.positions(IteratorKind.REDUCTION)
+        value_map = self.product.input_maps[1 - self.weights]
+        (e,) = value_map.used_dims() - self.product.input_maps[self.weights].used_dims()
+        sizes = iterator_sizes(self.scores)[d], iterator_sizes(self.product)[e]
+        return sizes[0] if isinstance(sizes[0], int) else None, sizes[1] if isinstance(sizes[1], int) else None
 
     @property
     def positive_total(self) -> bool:
@@ -116,8 +123,7 @@ def before_rounding(nest: GenericOp) -> SSAValue:
 def find_attention(product: GenericOp) -> Attention | None:
     """The attention whose last nest is ``product``, if it is one that may and can be computed in one sweep over keys.
 
-    Its scores and sums must be f32, its factors of one type, its heads of a static size up to ``MOST_HEAD_SIZE``, and
-    the sum of its softmax ``reassoc``.
+    Its scores and sums must be f32, its factors of one type, and the sum of its softmax ``reassoc``.
     """
     if not _is_plain_contraction(product):
         return None
@@ -314,14 +320,12 @@ def _is_legal(found: Attention) -> bool:
     flags = found.total.fastmath
     if flags is None or FastMathFlag.REASSOC not in flags.data or not _has_legal_types(found):
         return False
-    (d,) = found.scores.positions(IteratorKind.REDUCTION)
     (n,) = found.product.positions(IteratorKind.REDUCTION)
     value_map = found.product.input_maps[1 - found.weights]
     payload = value_map.used_dims() - found.product.input_maps[found.weights].used_dims()
     if len(payload) != 1 or n not in value_map.used_dims():
         return False
-    heads = iterator_sizes(found.scores)[d], iterator_sizes(found.product)[payload.pop()]
-    return all(isinstance(size, int) and 0 < size <= MOST_HEAD_SIZE for size in heads)
+    return 0 not in found.head_sizes
 
 
 def _has_legal_types(found: Attention) -> bool:

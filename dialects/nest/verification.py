@@ -291,7 +291,8 @@ def _verify_schedule(kernel: KernelOp, root: GenericOp, guarded: GuardedSchedule
             raise VerifyException(f"the schedule names iterator '{name}', but {known}")
     for name in split:
         kind = kinds.get(name, IteratorKind.PAYLOAD)
-        if kind is not IteratorKind.PARALLEL:
+        # What a payload indexes is independent; what it does not is computed once for each of its blocks.
+        if kind is not IteratorKind.PARALLEL and (schedule.parallel is not None or kind is not IteratorKind.PAYLOAD):
             raise VerifyException(
                 f"the schedule splits {kind.value} iterator '{name}' over workers: only parallel ones may be"
             )

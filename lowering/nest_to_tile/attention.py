@@ -25,6 +25,11 @@ Keys that a mask hides from all queries of a block are not visited (``dialects/n
 multiples of the step whatever is hidden, so a result depends neither on the block of queries nor on workers. Blocks
 that all queries see are not masked.
 
+The dimension of a value may be blocked in the grid: scores are then computed for each of its blocks. That of a query
+and a key is summed over in blocks unless it is known, by its type or the schedule's guard, to fit one::
+
+      %s0 = tile.for %d, ... iter_args(0) { tile.contract (window of Q at %m, %d), (window of K at %n, %d), ... }
+
 With ``prefetch`` the product of queries and keys fetches the block of values meanwhile, and the product of weights and
 values the next block of keys, if a block has no more bytes.
 """
@@ -45,7 +50,7 @@ from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.attention_roles import AttentionRoles
 from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.generic import GenericOp
-from crosstile.dialects.nest.schedule import Schedule
+from crosstile.dialects.nest.schedule import GuardAttr, Schedule
 from crosstile.dialects.nest.visible_range import Bound, Mask, mask_of
 from crosstile.ir.index_math import Index
 from crosstile.lowering.llvm_types import element_bytes
@@ -72,28 +77,43 @@ class AttentionKernel:
     builder: KernelBuilder
     roles: AttentionRoles
     schedule: Schedule
+    guard: GuardAttr
     outputs: Sequence[SSAValue]
 
     def build(self) -> None:
-        """The grid over blocks of queries."""
+        """The grid over blocks of queries, and of values if they are blocked."""
         roles, builder = self.roles, self.builder
         wanted = [*roles.outer, roles.m]
+        if roles.e.name in self.schedule.grid:
+            wanted.append(roles.e)
         grid = [axis for name in self.schedule.grid if (axis := builder.axes.by_name(name)) is not None]
         if set(grid) != set(wanted) or any(self.schedule.steps(axis.name) != (1,) for axis in roles.outer):
             names = ", ".join(axis.name for axis in wanted)
             raise builder.lowering.error(
-                f"attention runs on a grid of [{names}], one step of each but the last, got grid "
+                f"attention runs on a grid of [{names}], one step of each but '{roles.m}', got grid "
                 f"[{', '.join(self.schedule.grid)}]"
             )
         build_grid(builder, [(axis, self.schedule.steps(axis.name)[0]) for axis in grid], self._block)
 
     def _block(self, place: Place) -> None:
-        """One block of queries; a head is whole in it."""
-        for axis in (self.roles.d, self.roles.e):
-            if axis.size is None:
-                raise self.builder.lowering.error(f"the size of '{axis}', a dimension of a head, must be static")
-            place = Place({**place.spans, axis: Span((), axis.size)}, place.tiles)
+        """One block of queries; what is not blocked of a head is whole in it."""
+        roles, schedule = self.roles, self.schedule
+        whole = [axis for axis in (roles.d, roles.e) if axis not in place.spans]
+        if roles.e in whole and not self._fits(roles.e):
+            raise self.builder.lowering.error(
+                f"the loop over '{roles.e}' must cover it in one step or be in the grid, got "
+                f"{schedule.steps(roles.e.name)} for a size of {'?' if roles.e.size is None else roles.e.size}"
+            )
+        for axis in whole:
+            if self._fits(axis):
+                place = Place({**place.spans, axis: Span((), self.builder.size(axis))}, place.tiles)
         _QueryBlock(self).build(place)
+
+    def _fits(self, axis: Axis) -> bool:
+        """Whether one step of the loop over ``axis`` is known to cover it, by its size or by the guard."""
+        guarded = [one.most for one in self.guard.data if one.iterator.lower() == axis.name.lower()]
+        known = [bound for bound in (axis.size, *guarded) if bound is not None]
+        return bool(known) and min(known) <= max(self.schedule.steps(axis.name), default=0)
 
 
 class _QueryBlock:
@@ -154,10 +174,6 @@ class _QueryBlock:
         steps = self.schedule.steps(axis.name)
         if not steps:
             raise self._lowering.error(f"the schedule has no loop over '{axis}', which attention needs")
-        if axis in (self.roles.d, self.roles.e) and steps[0] < (axis.size or 0):
-            raise self._lowering.error(
-                f"the loop over '{axis}' must cover it in one step, got {steps[0]} for a size of {axis.size}"
-            )
         return steps[0]
 
     # The block of queries
@@ -169,7 +185,7 @@ class _QueryBlock:
             for position in sorted({position for bound in self._mask.bounds for position, _ in bound.inputs}):
                 value = self._nest.inputs[position]
                 self._scalars[value] = self._lowering.insert(memref.LoadOp.get(scores.memory[value], [])).res
-        query = self._query(place)
+        query = self._query(place) if roles.d in place.spans else None
         row_shape = scores.shape.of((roles.m,))
         initial = [
             scores.splat(self._least, row_shape),
@@ -223,7 +239,7 @@ class _QueryBlock:
         n, steps = self.roles.n, (self._step(self.roles.n), self._step(axis))
         source = nest.inputs[position]
         size = steps[0] * steps[1] * element_bytes(element_type(source))
-        if self.schedule.prefetch is None or size > self.schedule.prefetch:
+        if self.schedule.prefetch is None or size > self.schedule.prefetch or axis.size is None:
             return None
         span = place.spans[n]
         starts = span.starts if after == 0 else (*span.starts, after)
@@ -233,7 +249,7 @@ class _QueryBlock:
 
     # One block of keys
 
-    def _fold(self, place: Place, query: SSAValue, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
+    def _fold(self, place: Place, query: SSAValue | None, carried: Sequence[SSAValue]) -> Sequence[SSAValue]:
         """The state after the block of keys at ``place``."""
         roles, builder = self.roles, self._scores
         maximum, total, weighted = carried
@@ -253,10 +269,11 @@ class _QueryBlock:
             weights = builder.compute([weights], builder.shape.of((roles.m, roles.n)), self._rounded)
         return new_maximum, new_total, self._product(weights, value, kept, self._length(place), after)
 
-    def _length(self, place: Place) -> SSAValue | None:
-        """How many keys there are in the block; None if it is known to be full."""
-        extent = place.spans[self.roles.n].extent
-        return None if extent == self._step(self.roles.n) else self._index.value(extent)
+    def _length(self, place: Place, axis: Axis | None = None) -> SSAValue | None:
+        """How much of ``axis``, or how many keys, there are in the block; None if it is known to be full."""
+        axis = axis or self.roles.n
+        extent = place.spans[axis].extent
+        return None if extent == self._step(axis) else self._index.value(extent)
 
     def _reduce(self, kind: str, place: Place, values: SSAValue, into: SSAValue) -> SSAValue:
         extents: list[SSAValue | None] = []
@@ -268,16 +285,29 @@ class _QueryBlock:
             values = self._lowering.insert(tile.MaskOp(values, [None, length], identity)).result
         return self._lowering.insert(tile.ReduceOp(kind, values, [self._key_dim], extents, into)).result
 
-    def _score(self, place: Place, query: SSAValue) -> SSAValue:
+    def _dot(self, place: Place, query: SSAValue | None) -> SSAValue:
+        """The products of the block of queries with that of keys; ``query`` is None if a head is summed in blocks."""
+        roles, builder = self.roles, self._scores
+        zero = builder.splat(self._zero, builder.shape.of((roles.m, roles.n)))
+
+        def product(place: Place, query: SSAValue, sums: SSAValue, ahead: SSAValue | None) -> SSAValue:
+            key = self._staged(self._factor(place, roles.scores, roles.key, (roles.d, roles.n)), roles.key)
+            return self._product(query, key, sums, self._length(place, roles.d), ahead)
+
+        if query is not None:
+            return product(place, query, zero, self._ahead(place, roles.weighted, roles.value, roles.e, 0))
+
+        def block(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
+            return [product(inside, self._query(inside), carried[0], None)]
+
+        return builder.loop(place, roles.d, builder.bounds(place, roles.d), self._step(roles.d), [zero], block)[0]
+
+    def _score(self, place: Place, query: SSAValue | None) -> SSAValue:
         """The block of scores, in units of ``_unit``; minus infinity where hidden, anything beyond the last key."""
         roles, builder = self.roles, self._scores
-        key = self._staged(self._factor(place, roles.scores, roles.key, (roles.d, roles.n)), roles.key)
         shape = builder.shape.of((roles.m, roles.n))
         root = roles.scores.results[0]
-        size, step = roles.d.size, self._step(roles.d)
-        length = None if size == step else self._index.value(size or 0)
-        values = self._ahead(place, roles.weighted, roles.value, roles.e, 0)
-        product = self._product(query, key, builder.splat(self._zero, shape), length, values)
+        product = self._dot(place, query)
         nest, mask = self._nest, self._mask
         if nest is None or mask is None:
             return product

@@ -316,7 +316,7 @@ class HostLowering:
         variants: list[tuple[GuardAttr, str]] = []
         for guarded in op.schedules:
             name = self._unique(op.kernel_name.data)
-            kernel = lower_kernel_body(lowering, op, axes, guarded.schedule.data, name)
+            kernel = lower_kernel_body(lowering, op, axes, guarded, name)
             self.kernels.append(kernel)
             variants.append((guarded.guard, name))
         self._launch(lowering, axes, variants, arguments)

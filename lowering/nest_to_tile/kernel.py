@@ -19,7 +19,7 @@ from crosstile.dialects.nest.attention_roles import attention_roles
 from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.contraction_roles import contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
-from crosstile.dialects.nest.schedule import Schedule
+from crosstile.dialects.nest.schedule import GuardedScheduleAttr, Schedule
 from crosstile.dialects.packing import memref_of_tensor
 from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.lowering.driver import Lowering
@@ -35,10 +35,11 @@ from crosstile.lowering.nest_to_tile.sweeps import sweep_body
 
 
 def lower_kernel_body(
-    lowering: Lowering, op: KernelOp, axes: KernelAxes, schedule: Schedule, name: str
+    lowering: Lowering, op: KernelOp, axes: KernelAxes, guarded: GuardedScheduleAttr, name: str
 ) -> tile.KernelOp:
-    """The tile kernel called ``name`` for ``op`` with ``schedule``; its arguments are the inputs, then the results."""
-    block = Block()
+    """The tile kernel called ``name`` for ``op`` with the schedule of ``guarded``; its arguments are the inputs, then
+    the results."""
+    schedule, block = guarded.schedule.data, Block()
     values = [*op.body.block.args, *op.yield_op.arguments]
     memory: dict[SSAValue, SSAValue] = {}
     for value in values:
@@ -49,7 +50,7 @@ def lower_kernel_body(
     with builder.index.function(block):
         outputs = list(op.yield_op.arguments)
         if schedule.grid:
-            _grid(builder, schedule, outputs)
+            _grid(builder, guarded, outputs)
         else:
             _parallel(builder, schedule, outputs, _unread(op))
         lowering.insert(tile.ReturnOp())
@@ -60,10 +61,11 @@ def lower_kernel_body(
     return kernel
 
 
-def _grid(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[SSAValue]) -> None:
+def _grid(builder: KernelBuilder, guarded: GuardedScheduleAttr, outputs: Sequence[SSAValue]) -> None:
     """A kernel whose outermost blocks are all divided among workers: attention, or the blocks of a product."""
+    schedule = guarded.schedule.data
     if (attention := attention_roles(builder.axes)) is not None:
-        AttentionKernel(builder, attention, schedule, outputs).build()
+        AttentionKernel(builder, attention, schedule, guarded.guard, outputs).build()
     elif (roles := contraction_roles(builder.axes)) is not None and schedule.intrinsic is not None:
         BlockProduct(builder, roles, schedule, outputs).build()
     else:

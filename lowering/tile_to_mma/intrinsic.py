@@ -48,7 +48,7 @@ def check_registers(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLoweri
     """The accumulator, one row of the right factor and one number of the left fit the registers."""
     m, n = capacity_type(op.accumulator).get_shape()
     if row.in_tiles:
-        _check_tiles(row, m, n, lowering)
+        check_tiles(row, m, n, lowering)
         return
     if n % row.n:
         return  # the accumulator's layout is refused with the nearest legal width
@@ -63,7 +63,7 @@ def check_registers(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLoweri
         )
 
 
-def _check_tiles(row: MmaIntrinsic, m: int, n: int, lowering: TileLowering) -> None:
+def check_tiles(row: MmaIntrinsic, m: int, n: int, lowering: TileLowering) -> None:
     """The accumulators and one step of both factors fit the tile registers."""
     if m % row.m or n % row.n:
         raise lowering.error(f"{row.name} computes tiles of {row.m}x{row.n}; {m}x{n} is no multiple of that")

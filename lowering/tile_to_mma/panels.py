@@ -32,7 +32,7 @@ from crosstile.lowering.divisibility import constant_value, known_multiple
 from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic, neighbours
 from crosstile.lowering.tile_to_mma.register_tiles import register_tile
 from crosstile.lowering.tile_to_mma.state import TileLowering
-from crosstile.lowering.tile_to_mma.uses import Reader, contracts_of, same_index
+from crosstile.lowering.tile_to_mma.uses import Reader, contracts_of, is_unused_beyond, same_index
 from crosstile.targets.model import MmaIntrinsic
 
 
@@ -154,6 +154,8 @@ def _reads_beyond(reader: Reader, dim: int, extent: SSAValue) -> bool:
     if is_k:
         at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)
         return not at_zero or not same_index(contract.extent, extent)
+    if window is None:
+        return not is_unused_beyond(contract.result, 1 if is_rhs else 0, extent)
     # Rows or columns: panels are filled to their end, so it is enough that the panel begins below the extent.
     return constant != 0 or len(indices) != 1 or not _runs_to(indices[0], extent)
 

@@ -37,7 +37,7 @@ from crosstile.lowering.tile_to_mma import tile_units
 from crosstile.lowering.tile_to_mma.arithmetic import count_fragment, map_fragments
 from crosstile.lowering.tile_to_mma.contract import Product, store_to_scratch
 from crosstile.lowering.tile_to_mma.homes import is_on_tile_unit
-from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic
+from crosstile.lowering.tile_to_mma.intrinsic import check_tiles, choose_intrinsic
 from crosstile.lowering.tile_to_mma.memory import load_from, store_to
 from crosstile.lowering.tile_to_mma.panels import Words, home_words
 from crosstile.lowering.tile_to_mma.places import Place, place_of_window, whole_buffer, window_of
@@ -299,6 +299,7 @@ def _multiply(group: Group, op: tile.ContractOp, lowering: TileLowering) -> None
     row = choose_intrinsic(op, lowering)
     rows, columns = register_tile(op, row, lowering)
     if row.in_tiles:
+        check_tiles(row, rows, columns, lowering)
         home = _home(op.result, op, [op.accumulator], lowering)
         end = _bound(needed_extent(group, 0, lowering), group.rows, lowering)
         tile_units.multiply_in_scratch(op, row, (rows, columns), home, end, lowering)
@@ -324,7 +325,7 @@ def _multiply(group: Group, op: tile.ContractOp, lowering: TileLowering) -> None
             return
         whole = lowering.index.round_down(end, rows)
         lowering.repeat(0, whole, rows, lambda i: register_tile_at(i, j, True), "part")
-        if isinstance(whole, SSAValue):
+        if isinstance(whole, SSAValue) or whole != end:
             lowering.repeat(whole, end, rows, lambda i: register_tile_at(i, j, False), "part")
 
     lowering.repeat(0, group.columns, columns, panel, "part")

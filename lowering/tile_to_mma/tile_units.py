@@ -121,7 +121,7 @@ def _packed(op: tile.ContractOp, row: MmaIntrinsic, is_rhs: bool, width: int, lo
     """Where a factor is packed for the instruction, in panels of ``width``: where ``tile.stage`` put it, its home in
     scratch, or scratch that is filled here."""
     value = op.rhs if is_rhs else op.lhs
-    k, other = (0, 1) if is_rhs else (1, 0)
+    k = 0 if is_rhs else 1
     shape = capacity_type(value).get_shape()
     panels = panels_of(row, is_rhs, width)
     if (words := home_words(value, lowering)) is not None and words.panels == panels:

@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import f32
 
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.attention_roles import AttentionRoles
+from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.schedule import (
     Comparison,
     GuardAttr,
@@ -41,6 +42,10 @@ TILE_QUERY_VECTORS = 8
 KEY_BLOCK = 64
 """Keys in a block of scores: each costs the sums one more pass through memory (32 and 128 keys: 6 % less).
 """
+HEAD_BLOCK = 512
+"""The most of a head in one block: the sums of 48 queries are then 96 KB. What a head lacks to it costs nothing."""
+HEAD_ROWS = 8
+"""Heads are filled up to a multiple of this: rows of register tiles divide it."""
 FETCHING_STEPS = 2
 """Where there are more than ``MOST_EVEN`` queries, and so as many keys or more as a rule, the keys of a head exceed the
 second cache: during each product a block of keys or values is fetched that the other reads, if the nearest cache may
@@ -57,6 +62,10 @@ def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[Guarded
     except UnknownNameError:
         intrinsic, lanes = None, 1  # no matrix unit: products and sums of scalars
     blocks = _blocks(roles, lanes, intrinsic is not None and intrinsic.in_tiles)
+    if roles.d.size is None:
+        # Longer heads are summed in blocks, for which the block of queries is packed again for each block of keys.
+        whole = Comparison(roles.d.name, "<=", HEAD_BLOCK)
+        blocks = [*(((*guard, whole), block, is_far) for guard, block, is_far in blocks), blocks[-1]]
     nearest = next((memory.capacity for memory in machine.memories if memory.name == "L1"), None)
     return [
         GuardedScheduleAttr(
@@ -83,6 +92,11 @@ def _blocks(roles: AttentionRoles, lanes: int, in_tiles: bool) -> list[tuple[tup
     return [((), block, is_far and queries > MOST_EVEN)]
 
 
+def _head(axis: Axis, multiple: int) -> int:
+    """How much of a dimension of a head is in a block: all of it, if it is known not to be large."""
+    return HEAD_BLOCK if axis.size is None else min(round_up(axis.size, multiple), HEAD_BLOCK)
+
+
 def _schedule(roles: AttentionRoles, queries: int, intrinsic: MmaIntrinsic | None, fetched: int | None) -> Schedule:
     """One schedule, for blocks of ``queries``.
 
@@ -91,16 +105,17 @@ def _schedule(roles: AttentionRoles, queries: int, intrinsic: MmaIntrinsic | Non
     """
     rows, depth = (1, 1) if intrinsic is None else (intrinsic.m, intrinsic.k)
     keys = KEY_BLOCK if roles.n.size is None else min(KEY_BLOCK, max(roles.n.size, 1))
-    assert roles.d.size is not None and roles.e.size is not None
-    heads = {roles.d: round_up(roles.d.size, depth)}
-    heads[roles.e] = round_up(max(roles.e.size, heads.get(roles.e, 0)), rows)
+    heads = {roles.d: _head(roles.d, depth)}
+    is_short = roles.e.size is not None and roles.e.size < HEAD_ROWS
+    heads[roles.e] = max(_head(roles.e, max(rows, 1 if is_short else HEAD_ROWS)), heads.get(roles.e, 0))
+    blocked = () if roles.e.size is not None and roles.e.size <= HEAD_BLOCK else (roles.e,)
     loops = [Loop(axis.name, 1) for axis in roles.outer]
     loops += [Loop(roles.m.name, queries), Loop(roles.n.name, round_up(keys, max(rows, depth)))]
     loops += [Loop(axis.name, size) for axis, size in heads.items()]
     as_it_is = intrinsic is None or (depth == 1 and element_type(roles.scores.inputs[roles.key]) == f32)
     return Schedule(
         loops=tuple(loops),
-        grid=tuple(axis.name for axis in (*roles.outer, roles.m)),
+        grid=tuple(axis.name for axis in (*roles.outer, *blocked, roles.m)),
         lane=roles.m.name,
         stage=(roles.query,) if as_it_is else (0, 1, VALUES),
         intrinsic=None if intrinsic is None else intrinsic.name,

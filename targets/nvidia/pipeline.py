@@ -13,7 +13,7 @@ LEVELS = ("nn", "nest", "tile", "mma", "hardware")
 """The levels of a program for a GPU, from the highest to the lowest."""
 
 STEPS: dict[str, tuple[str, ...]] = {
-    "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "fuse-attention"),
+    "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "fuse-attention{target=TARGET}"),
     "tile": ("choose-schedule{target=TARGET}", "nest-to-tile"),
     "mma": ("tile-to-mma{target=TARGET}", "rotate-loads", "peel-loops"),
     "hardware": ("mma-to-nvvm", "arith-emulate-unsupported-floats", "expand-math"),

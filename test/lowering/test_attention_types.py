@@ -1,4 +1,4 @@
-"""Attention of bf16 and f16 in one kernel: right at every level on every machine, whatever the sizes."""
+"""Attention of bf16, f16 and f32 in one kernel, with heads of any size: right at every level on every machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ TARGETS = ("x86-64-avx2", "x86-64-avx512", "x86-64-avx512-bf16", "x86-64-amx")
 DTYPES = {"bf16": ml_dtypes.bfloat16, "f16": np.float16}
 
 
-def program(element: str, d: int, e: int, words: str = "") -> str:
-    """Two heads that share keys and values."""
+def program(element: str, d: int | str, e: int | str, words: str = "") -> str:
+    """Two heads that share keys and values; ``d`` and ``e`` are their sizes or ``?``."""
     q, kv = f"tensor<?x2x?x{d}x{element}>", f"tensor<?x1x?x{d}x{element}>"
     v, y = f"tensor<?x1x?x{e}x{element}>", f"tensor<?x2x?x{e}x{element}>"
-    return f"""func.func @main(%q : {q} {{nn.dims = ["B", "_", "M", "_"]}},
-        %k : {kv} {{nn.dims = ["B", "_", "N", "_"]}}, %v : {v} {{nn.dims = ["B", "_", "N", "_"]}}) -> {y} {{
+    head, payload = ("D" if d == "?" else "_"), ("E" if e == "?" else "_")
+    return f"""func.func @main(%q : {q} {{nn.dims = ["B", "_", "M", "{head}"]}},
+        %k : {kv} {{nn.dims = ["B", "_", "N", "{head}"]}},
+        %v : {v} {{nn.dims = ["B", "_", "N", "{payload}"]}}) -> {y} {{
       %y = nn.attention %q, %k, %v {words} scale 0.3 accumulate f32 : {q}, {kv}, {v}
       func.return %y : {y}
     }}"""
@@ -44,12 +46,48 @@ def test_narrow_factors_are_right_at_every_level(
     element: str, sizes: tuple[int, ...], words: str, target: str, tmp_path: Path
 ):
     b, m, n, d, e = sizes
-    path = tmp_path / "attention.mlir"
-    path.write_text(program(element, d, e, words))
-    dims = ("--dim", f"B={b}", "--dim", f"M={m}", "--dim", f"N={n}")
-    result = call(main, path, *dims, "--target", target, "--json")
+    check(program(element, d, e, words), {"B": b, "M": m, "N": n}, target, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("element", "target", "sizes"),
+    [
+        ("f32", "x86-64-avx512", (19, 70, 20, 33)),
+        ("f32", "x86-64-avx2", (3, 5, 0, 1)),
+        ("f32", "x86-64-avx2", (5, 3, 521, 523)),
+        ("bf16", "x86-64-amx", (19, 70, 20, 33)),
+        ("bf16", "x86-64-amx", (3, 67, 521, 523)),
+        ("bf16", "x86-64-avx512-bf16", (1, 1, 1, 1)),
+        ("f16", "x86-64-avx512", (17, 65, 97, 0)),
+    ],
+    ids=str,
+)
+def test_heads_of_any_size_known_at_run_time(element: str, target: str, sizes: tuple[int, ...], tmp_path: Path):
+    """Up to 512 a head is one block; larger ones are summed, and their results computed, in blocks of that."""
+    m, n, d, e = sizes
+    check(program(element, "?", "?", "causal"), {"B": 1, "M": m, "N": n, "D": d, "E": e}, target, tmp_path)
+
+
+@pytest.mark.parametrize(("d", "e"), [(320, 320), (100, 7), (521, 80), (96, 530)])
+def test_large_and_odd_heads_known_ahead(d: int, e: int, tmp_path: Path):
+    check(program("f32", d, e), {"B": 1, "M": 5, "N": 66}, "x86-64-avx512", tmp_path)
+
+
+def check(text: str, dims: dict[str, int], target: str, folder: Path) -> None:
+    """``crosstile check`` finds the program right."""
+    path = folder / "attention.mlir"
+    path.write_text(text)
+    flags = [flag for name, size in dims.items() for flag in ("--dim", f"{name}={size}")]
+    result = call(main, path, *flags, "--target", target, "--json")
     assert result.code == 0, result.out + result.err
     assert json.loads(result.out)["right"]
+
+
+def test_a_head_of_a_size_known_at_run_time_has_the_bits_of_one_known_ahead():
+    random = np.random.default_rng(1)
+    q, k, v = (random.standard_normal((1, heads, 70, 72), np.float32) for heads in (2, 1, 1))
+    known, unknown = (crosstile.compile(program("f32", *size)) for size in ((72, 72), ("?", "?")))
+    np.testing.assert_array_equal(known(q, k, v), unknown(q, k, v))
 
 
 @pytest.mark.parametrize("element", DTYPES)

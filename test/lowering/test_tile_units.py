@@ -162,17 +162,19 @@ def test_tile_registers_that_are_read_side_by_side_lie_behind_each_other() -> No
     assert re.findall(r"mma.alloc : !mma.buffer<\w+, affine_map<(.*)>>", text)[:2] == [right, left]
 
 
-def test_more_tile_registers_than_there_are_is_an_error() -> None:
-    text = (
+def wide(columns: int) -> str:
+    """The product with blocks of so many columns."""
+    return (
         gemm(BF16)
-        .replace("32x32x", "32x64x")
-        .replace("128x32x", "128x64x")
-        .replace("step 32 {\n            %cw", "step 64 {\n            %cw")
+        .replace("32x32x", f"32x{columns}x")
+        .replace("128x32x", f"128x{columns}x")
+        .replace("step 32 {\n            %cw", f"step {columns} {{\n            %cw")
     )
-    with pytest.raises(
-        CrosstileError, match=r"needs 2\*4 tile registers and 2 \+ 4 for its factors, 14 in all; .* has 8"
-    ):
-        lowered(text, f"tile-to-mma{{target={TARGET}}}")
+
+
+@pytest.mark.parametrize("size", [(33, 70, 97), (32, 64, 128), (1, 1, 1), (5, 130, 0)])
+def test_sums_that_exceed_the_tile_registers_live_in_scratch(size: tuple[int, int, int]) -> None:
+    check(BF16, wide(64), size)
 
 
 MATMUL = """

@@ -5,8 +5,9 @@
 // sums exceed the tile registers: they are in scratch too, and computed in register tiles of 2x2 tile registers. What
 // becomes of them before the product is a sweep of its own.
 
+// CHECK:       #[[WORDS_MAP:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 32), (d0 floordiv 2), (d1 mod 32), (d0 mod 2))>
 // CHECK-LABEL: mma.kernel @weighted
-// CHECK:         %[[P:.*]] = mma.alloc : !mma.buffer<64x64xbf16, affine_map<(d0, d1) -> ((d1 floordiv 32), (d0 floordiv 2), (d1 mod 32), (d0 mod 2))>>
+// CHECK:         %[[P:.*]] = mma.alloc : !mma.buffer<64x64xbf16, #[[WORDS_MAP]]>
 // CHECK:         scf.for %row = %{{.*}} to %{{.*}} step %c2 {
 // CHECK:           arith.truncf
 // CHECK:           %[[VALID:.*]] = mma.mask {{.*}} else 0.0
@@ -23,10 +24,12 @@
 
 // Words are the same without tile registers, and the register tile is one of vectors.
 
-// DOT-LABEL: mma.kernel @weighted
-// DOT:         %[[P:.*]] = mma.alloc : !mma.buffer<64x64xbf16, affine_map<(d0, d1) -> ((d1 floordiv 64), (d0 floordiv 2), (d1 mod 64), (d0 mod 2))>>
-// DOT:         mma.relayout
-// DOT:         mma.load %[[P]]{{.*}} !mma.fragment<2x64xbf16, #mma.layout<tile(2, 64) element(2:64)
+// DOT:         #[[WORDS_MAP:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 64), (d0 floordiv 2), (d1 mod 64), (d0 mod 2))>
+// DOT:         #[[WORDS:.*]] = #mma.layout<tile(2, 64) element(2:64)
+// DOT-LABEL:   mma.kernel @weighted
+// DOT:           %[[P:.*]] = mma.alloc : !mma.buffer<64x64xbf16, #[[WORDS_MAP]]>
+// DOT:           mma.relayout
+// DOT:           mma.load %[[P]]{{.*}} !mma.fragment<2x64xbf16, #[[WORDS]]>
 // DOT:         mma.mma {{.*}} {intrinsic = "x86.avx512.vdpbf16ps.1x16x2.f32.bf16"}
 tile.kernel @weighted(%S : memref<64x64xf32>, %V : memref<?x64xbf16>, %O : memref<64x64xf32>, %n : index) {
   %zero = arith.constant 0 : index

@@ -118,10 +118,10 @@ func.func @kept(%x : tensor<?xf32>) -> tensor<?xf32> {
 // CHECK-LABEL: func.func @attention
 // CHECK:         schedules [m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 64,
 // CHECK-SAME:      m mod 64 == 0 and m <= 1024 : #nest.schedule<loops = [h : 1, m : 64, n : 64,
-// CHECK-SAME:      #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 33], grid = [h, m], lane = m, stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, prefetch = 32768>]
+// CHECK-SAME:      #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 40], grid = [h, m], lane = m, stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, prefetch = 32768>]
 // AVX2-LABEL:  func.func @attention
 // AVX2:          m mod 32 == 0 and m <= 1024
-// AVX2-SAME:     #nest.schedule<loops = [h : 1, m : 24, n : 64, k : 20, e : 33]
+// AVX2-SAME:     #nest.schedule<loops = [h : 1, m : 24, n : 64, k : 20, e : 40]
 func.func @attention(%q : tensor<?x?x20xf32>, %k : tensor<?x?x20xf32>, %v : tensor<?x?x33xf32>) -> tensor<?x?x33xf32> {
   %y = nest.kernel @attention (%a = %q : tensor<?x?x20xf32>, %b = %k : tensor<?x?x20xf32>, %c = %v : tensor<?x?x33xf32>)
       -> (tensor<?x?x33xf32>) {
@@ -152,7 +152,7 @@ func.func @attention(%q : tensor<?x?x20xf32>, %k : tensor<?x?x20xf32>, %v : tens
 // instruction fills heads and blocks up; more queries share what is packed.
 
 // CHECK-LABEL: func.func @narrow_attention
-// CHECK:         #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 33], grid = [h, m], lane = m, stage = [0, 1, 2], intrinsic = "x86.avx512.fma.1x16x1.f32",
+// CHECK:         #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 40], grid = [h, m], lane = m, stage = [0, 1, 2], intrinsic = "x86.avx512.fma.1x16x1.f32",
 // BF16-LABEL:  func.func @narrow_attention
 // BF16:          schedules [m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 64, k : 32, e : 48],
 // BF16-SAME:       m <= 64 : #nest.schedule<loops = [h : 1, m : 64, n : 64,

@@ -1,4 +1,5 @@
 // RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-attention --split-input-file | filecheck %s
+// RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-attention=target=sm_80 --split-input-file | filecheck %s --check-prefix=WARPS
 
 // The named operator: scores and mask, one fold over the keys, one quotient behind it.
 
@@ -132,11 +133,14 @@ func.func @weights(%q: tensor<?x64xf32>, %k: tensor<?x64xf32>) -> (tensor<?x64xf
 
 // -----
 
-// A head of unknown size has no block that would surely fit; a large one has none that does: three kernels.
+// Heads of any size: one kernel on a core. A block of warps holds whole heads, of at most 256.
 
 // CHECK-LABEL: func.func @unknown_head
-// CHECK-COUNT-3: nest.kernel
+// CHECK-COUNT-1: nest.kernel @attention
+// CHECK-NOT:     nest.kernel
 // CHECK:         func.return
+// WARPS-LABEL: func.func @unknown_head
+// WARPS-COUNT-3: nest.kernel
 func.func @unknown_head(%q: tensor<?x?xf32>, %k: tensor<?x?xf32>) -> tensor<?x?xf32> {
   %s = nn.matmul %q, %k {transpose_b} accumulate f32 : tensor<?x?xf32>, tensor<?x?xf32> -> tensor<?x?xf32>
   %w = nn.softmax %s dim 1 : tensor<?x?xf32>
@@ -147,8 +151,11 @@ func.func @unknown_head(%q: tensor<?x?xf32>, %k: tensor<?x?xf32>) -> tensor<?x?x
 // -----
 
 // CHECK-LABEL: func.func @large_head
-// CHECK-COUNT-3: nest.kernel
+// CHECK-COUNT-1: nest.kernel @attention
+// CHECK-NOT:     nest.kernel
 // CHECK:         func.return
+// WARPS-LABEL: func.func @large_head
+// WARPS-COUNT-3: nest.kernel
 func.func @large_head(%q: tensor<?x512xf32>, %k: tensor<?x512xf32>) -> tensor<?x512xf32> {
   %s = nn.matmul %q, %k {transpose_b} accumulate f32 : tensor<?x512xf32>, tensor<?x512xf32> -> tensor<?x?xf32>
   %w = nn.softmax %s dim 1 : tensor<?x?xf32>

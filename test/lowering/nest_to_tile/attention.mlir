@@ -10,7 +10,7 @@
 // CHECK:           %[[QT:.*]] = tile.stage %{{.*}} : !tile.window<64x48xf32>
 // CHECK:           %[[END:.*]] = arith.minsi
 // CHECK:           tile.for %n, %n_extent = %c0 to %[[END]] step 64 iter_args
-// CHECK-NEXT:        %[[KEYS:.*]] = tile.window %[[K]][%b0, %b1, %n, 0] extent [%n_extent, _]
+// CHECK:             %[[KEYS:.*]] = tile.window %[[K]][%b0, %b1, %n, 0] extent [%n_extent, _]
 // CHECK:             %[[PRODUCT:.*]] = tile.contract %[[KEYS]], %[[QT]], %{{.*}} intrinsic "x86.avx512.fma.1x16x1.f32"
 // CHECK:             %[[HIDDEN:.*]] = arith.cmpi sgt
 // CHECK-NEXT:        %[[SCORES:.*]] = scf.if %[[HIDDEN]] -> (!tile.tile<64x48xf32>) {
@@ -46,4 +46,31 @@ func.func @main(%q: tensor<2x2048x32xf32>, %k: tensor<2x?x32xf32>, %v: tensor<2x
   %y = nn.contract [h, m, e, n] %w (h, m, n), %v (h, n, e) -> (h, m, e) accumulate f32
       : tensor<2x2048x?xf32>, tensor<2x?x32xf32> -> tensor<2x2048x32xf32>
   func.return %y : tensor<2x2048x32xf32>
+}
+
+// -----
+
+// Heads of a size that is known at run time: one block where the guard says that it fits, without a step for what it
+// lacks; else scores are summed in blocks of a head, and each block of the values' dimension has scores of its own.
+
+// CHECK-LABEL: tile.kernel @attention(
+// CHECK:         %[[D:.*]] = tile.dim %{{.*}}, 1 : memref<20x?xf32>
+// CHECK:         tile.parallel (%e, %m), {{.*}} step (512, 32) {
+// CHECK:           tile.stage %{{.*}} : !tile.window<512x32xf32>
+// CHECK:           tile.for %n
+// CHECK-NOT:         tile.for
+// CHECK:             tile.contract {{.*}} extent %[[D]]
+// CHECK-LABEL: tile.kernel @attention_1(
+// CHECK:         tile.parallel (%e, %m), {{.*}} step (512, 32) {
+// CHECK-NOT:       tile.stage
+// CHECK:           tile.for %n
+// CHECK:             tile.for %k{{.*}}, %k_extent = %c0 to %{{.*}} step 512 iter_args
+// CHECK:               %[[PART:.*]] = tile.stage
+// CHECK:               tile.contract %{{.*}}, %[[PART]], %{{.*}} extent %k_extent
+// CHECK:             tile.reduce maxnum
+func.func @heads(%q: tensor<20x?xf32>, %k: tensor<?x?xf32>, %v: tensor<?x?xf32>) -> tensor<20x?xf32> {
+  %s = nn.matmul %q, %k {transpose_b} accumulate f32 : tensor<20x?xf32>, tensor<?x?xf32> -> tensor<20x?xf32>
+  %w = nn.softmax %s dim 1 : tensor<20x?xf32>
+  %y = nn.matmul %w, %v accumulate f32 : tensor<20x?xf32>, tensor<?x?xf32> -> tensor<20x?xf32>
+  func.return %y : tensor<20x?xf32>
 }
