@@ -11,7 +11,6 @@ import pytest
 from cpu_kernels import check_kernel, host_features, lowered
 
 from crosstile.dialects.nn.error_bound import bound_program, compare
-from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.x86.emit import emit
 from crosstile.tools.program import Program
