@@ -5,7 +5,7 @@
 // sums exceed the tile registers: they are in scratch too, and computed in register tiles of 2x2 tile registers. What
 // becomes of them before the product is a sweep of its own.
 
-// CHECK:       #[[WORDS_MAP:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 32), (d0 floordiv 2), (d1 mod 32), (d0 mod 2))>
+// CHECK:       #[[WORDS_MAP:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 16), (d0 floordiv 2), (d1 mod 16), (d0 mod 2))>
 // CHECK-LABEL: mma.kernel @weighted
 // CHECK:         %[[P:.*]] = mma.alloc : !mma.buffer<64x64xbf16, #[[WORDS_MAP]]>
 // CHECK:         scf.for %row = %{{.*}} to %{{.*}} step %c2 {
