@@ -4,6 +4,12 @@
 a name of ours wins over one of xDSL's.
 
     DialectRow("nn", "crosstile.dialects.nn:Nn", "tensor programs: what to compute")
+    PassRow(
+        "channels-last",
+        "crosstile.passes.channels_last:ChannelsLastPass",
+        "nn",
+        "convolutions with channels last, between transpositions",
+    ),
     PassRow("nn-to-nest", "crosstile.lowering.nn_to_nest:NnToNestPass", "nn", "primitive operators to loop nests"),
     PassRow("fuse", "crosstile.passes.fuse:FusePass", "nest", "merge producers into their consumers' nests")
 """
@@ -71,6 +77,12 @@ DIALECTS: tuple[DialectRow, ...] = (
 
 PASSES: tuple[PassRow, ...] = (
     PassRow("decompose", "crosstile.passes.decompose:DecomposePass", "nn", "composite operators to primitives"),
+    PassRow(
+        "channels-last",
+        "crosstile.passes.channels_last:ChannelsLastPass",
+        "nn",
+        "convolutions with channels last, between transpositions",
+    ),
     PassRow("nn-to-nest", "crosstile.lowering.nn_to_nest:NnToNestPass", "nn", "primitive operators to loop nests"),
     PassRow("fuse", "crosstile.passes.fuse:FusePass", "nest", "merge nests and group them into kernels"),
     PassRow(

@@ -65,10 +65,8 @@ def _for_core(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr]:
             return computed_schedules(axes, roles, machine)
     elif roles is not None:
         windowed = any(is_window(axes, roles, position) for position in (roles.lhs, roles.rhs))
-        widened = roles.factors != (str(roles.element),) * 2
         with suppress(UnknownNameError):  # no unit for these types: products are swept like any other reduction
-            if not (windowed and widened):
-                base = (window_schedules if windowed else contraction_schedules)(axes, roles, machine)
+            if base := (window_schedules if windowed else contraction_schedules)(axes, roles, machine):
                 return packed_schedules(axes, roles, base) if packed_positions(roles) else base
     return sweep_schedules(axes, machine)
 

@@ -9,11 +9,13 @@ Level: nest. In: ``nest.generic`` in functions. Out: the same computation as ``n
 
 Merging: an elementwise nest whose result only one nest uses, each element once, becomes part of that nest's body; one
 that only moves data (a copy, transposition, broadcast or fill) becomes part of every body that reads it, of a
-contraction too if it is a transposition. Nothing that computes is repeated. Iterators of size 1 disappear.
+contraction too if it is a transposition and no window is read. Nothing that computes is repeated. Iterators of size 1
+disappear.
 
 Grouping: nests share a kernel if a value connects them, they can share loops, and
 
-- at most one is a contraction, which then is the first; the others are elementwise over its result (an epilogue);
+- at most one is a contraction, which then is the first; the others are elementwise over its result (an epilogue), and
+  lie in memory as it does if it reads a window, whose blocks are rows of an image and no squares to transpose;
 - or some are reductions, of the same axes out of the same; the others are elementwise over all axes, or over what is
   left after reducing, which must be something unless it is one row (softmax and layer norm are one kernel each);
 - or all are elementwise over the same axes.
@@ -31,6 +33,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir.affine import AffineDimExpr
 from xdsl.passes import ModulePass
 from xdsl.traits import Pure
 
@@ -50,7 +53,7 @@ from crosstile.dialects.nest.merging import (
     rename_iterators,
     simplify,
 )
-from crosstile.dialects.nest.shared_iterators import SharedIterators
+from crosstile.dialects.nest.shared_iterators import IteratorKey, SharedIterators
 from crosstile.dialects.nn.composites import ORIGIN
 from crosstile.ir.diagnostics import fuse_locations
 
@@ -117,6 +120,8 @@ class _Merger:
         if not is_elementwise(producer) or not _plain(producer):
             return False
         contraction = is_contraction(nest)
+        if contraction and not _plain(nest):
+            return False
         if not moves_only(producer):
             alone = _users(producer) == {nest}
             if contraction or not alone or not reads_every_point_once(nest, producer):
@@ -172,7 +177,9 @@ def can_share_kernel(nests: Sequence[GenericOp]) -> bool:
     if not folding:
         return len(set(parallel)) == 1
     if any(is_contraction(nest) for nest in folding):
-        return len(folding) == 1 and not _producers_among(folding[0], nests) and len(set(parallel)) == 1
+        if len(folding) > 1 or _producers_among(folding[0], nests) or len(set(parallel)) > 1:
+            return False
+        return _plain(folding[0]) or all(_order(shared, nest) == _order(shared, folding[0]) for nest in nests)
     left = {frozenset(shared.of_nest(nest, IteratorKind.PARALLEL)) for nest in folding}
     reduced = {frozenset(shared.of_nest(nest, IteratorKind.REDUCTION)) for nest in folding}
     if len(left) != 1 or len(reduced) != 1:
@@ -182,6 +189,16 @@ def can_share_kernel(nests: Sequence[GenericOp]) -> bool:
         return False
     everything = kept | folded
     return all(here in (kept, everything) for here in parallel)
+
+
+def _order(shared: SharedIterators, nest: GenericOp) -> list[IteratorKey]:
+    """The iterators along which the results of ``nest`` lie in memory, from the outermost on."""
+    return [
+        shared.representative(nest, result.position)
+        for map_ in nest.result_maps
+        for result in map_.results
+        if isinstance(result, AffineDimExpr)
+    ]
 
 
 def _producers_among(nest: GenericOp, nests: Iterable[GenericOp]) -> bool:

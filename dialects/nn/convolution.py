@@ -73,7 +73,7 @@ class Conv2dOp(NnOp):
     result are divided into g equal parts, and each part of the result is a convolution of the same part of the image;
     the filter's channels are those of one part. The filter is ``[o, c, r, s]`` in layout nchw, ``[r, s, c, o]`` in
     nhwc; its places r and s are of static size. Each element is one chain in the order of the image in memory, as in
-    ``nn.contract``: over c, r, s in layout nchw and over r, s, c in nhwc.
+    ``nn.contract``: over c, r, s in layout nchw and over r, s, c in nhwc, which ``channels-last`` may make of nchw.
     """
 
     name = "nn.conv2d"

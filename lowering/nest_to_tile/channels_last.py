@@ -16,6 +16,7 @@ image that is walked with a stride is staged and read as any other, and one with
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from xdsl.ir import SSAValue
 from xdsl.ir.affine import AffineExpr, AffineMap
@@ -49,6 +50,13 @@ class ChannelsLastKernel(ContractionKernel):
     """The state of lowering one convolution with channels last."""
 
     parts: ConvolutionRoles = field(kw_only=True)
+    covers_tiles: ClassVar[bool] = False
+    """Whether the image's buffer has all places that a register tile reads, those beyond its edge included."""
+
+    @property
+    def depth(self) -> int:
+        """The channels of the image's buffer."""
+        return max(self.roles.k.size or 0, 1)
 
     def _stage(self, place: Place, entered: Axis, loop: Loop) -> None:
         """Stage the image as soon as every axis of the result that walks along it is blocked; the filter as ever."""
@@ -72,12 +80,12 @@ class ChannelsLastKernel(ContractionKernel):
                 extent: Index = 1 if side.result is None else place.spans[side.result].extent
                 shape.append(_needed(side, capacity))
                 needed = index.add(index.mul(index.sub(extent, 1), side.stride), _needed(side, 1))
-                extents.append(None if extent == capacity else index.value(needed))
+                covered = extent == capacity or (self.covers_tiles and side.result == roles.m)
+                extents.append(None if covered else index.value(needed))
                 moved = coordinates.sum([index.mul(start, side.stride) for start in starts], here)
                 return moved + side.offset
             if entry == roles.k:
-                assert roles.k.size is not None
-                shape.append(max(roles.k.size, 1))
+                shape.append(self.depth)
                 extents.append(None if roles.k.size else index.value(0))
                 return here
             if entry is None:
@@ -89,14 +97,15 @@ class ChannelsLastKernel(ContractionKernel):
         source = self.builder.memory[roles.nest.inputs[roles.lhs]]
         by = AffineMap(len(shape), len(coordinates.indices), results)
         window = tile.WindowOp(source, coordinates.indices, shape, extents, by, True)
-        stage = self.builder.lowering.insert(tile.StageOp(self.builder.lowering.insert(window).result))
+        staged = tile.StageOp(self.builder.lowering.insert(window).result, element=self._staged_type(roles.lhs))
+        stage = self.builder.lowering.insert(staged)
         return Staged(stage.result, {axis: len(span.starts) for axis, span in place.spans.items()})
 
     def _operand(self, place: Place, position: int) -> SSAValue:
         if position != self.roles.lhs:
             return super()._operand(place, position)
         staged, roles = self.staged[position], self.roles
-        entries: list[AxisOrUnit] = [AxisSum(tuple(_terms(side)), 0) for side in self.parts.sides]
+        entries: list[AxisOrUnit] = [AxisSum(tuple(terms_of(side)), 0) for side in self.parts.sides]
         shape = (self._capacity(place, roles.m), self._capacity(place, roles.k))
         dimension = {axis: at for at, axis in enumerate((roles.m, roles.k)) if axis is not None}
         return self.builder.window(place, staged.buffer, (*entries, roles.k), shape, dimension.get, staged.skip)
@@ -108,6 +117,7 @@ def _needed(side: Side, steps: int) -> int:
     return (steps - 1) * side.stride + (places - 1) * side.dilation + 1
 
 
-def _terms(side: Side) -> list[tuple[Axis, int]]:
+def terms_of(side: Side) -> list[tuple[Axis, int]]:
+    """The axes that move along one side of a staged image, with their steps."""
     moving = [] if side.result is None else [(side.result, side.stride)]
     return moving + ([] if side.place is None else [(side.place, side.dilation)])

@@ -32,6 +32,7 @@ from crosstile.lowering.nest_to_tile.convolution import ConvolutionKernel, convo
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, TileShape
 from crosstile.lowering.nest_to_tile.sweeps import sweep_body
+from crosstile.lowering.nest_to_tile.whole_filter import WholeFilterKernel
 
 
 def lower_kernel_body(
@@ -135,7 +136,8 @@ def _parallel(
                 )
             parts, last = (of(builder.axes, roles, schedule) for of in (convolution_of, channels_last_of))
             if last is not None:
-                ChannelsLastKernel(builder, roles, schedule, outputs, unread, parts=last).body(place)
+                kind = WholeFilterKernel if roles.rhs in schedule.stage else ChannelsLastKernel
+                kind(builder, roles, schedule, outputs, unread, parts=last).body(place)
             elif parts is None:
                 ContractionKernel(builder, roles, schedule, outputs, unread).body(place)
             else:

@@ -18,6 +18,7 @@ from crosstile.ir.index_math import Index
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.places import Place
 from crosstile.lowering.tile_to_mma.state import TileLowering
+from crosstile.lowering.tile_to_mma.widening import widen
 
 PIECE_VECTORS = 4
 """Vectors of a row that are copied together."""
@@ -31,9 +32,13 @@ def fill_rows(
     target: Place,
     limits: Sequence[Index],
     element: Attribute,
+    stored: Attribute,
     pad: float | int | None,
 ) -> None:
-    """The loops that fill ``target`` from ``source`` as far as ``limits`` say; rows are filled to their capacity."""
+    """The loops that fill ``target`` from ``source`` as far as ``limits`` say; rows are filled to their capacity.
+
+    ``element`` is what the window has, ``stored`` what the buffer has of it: the same, or a wider type of floats.
+    """
     *outer, width = target.shape
     widest = PIECE_VECTORS * lowering.lanes
 
@@ -45,7 +50,7 @@ def fill_rows(
         if shape[-1] > columns:
             written = written.cut(lowering, last, columns)
         loaded = read.load(lowering, lowering.fragment(shape, element), pad)
-        written.store(lowering, loaded)
+        written.store(lowering, widen(lowering, loaded, stored))
 
     def row(places: tuple[Place, Place]) -> None:
         whole = width // widest * widest

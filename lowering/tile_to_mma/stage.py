@@ -50,12 +50,10 @@ def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
         target.store(lowering, lowering.value(op.source))
         return
     limits = [_limit(op, dim, lowering) for dim in range(len(shape))]
-    if len(shape) != 2:
-        if capacity_type(op.source).element_type != element:
-            raise lowering.error(f"widens a window of {len(shape)} dimensions; only matrices are widened on the way")
-        fill_rows(lowering, source, target, limits, element, number(op.pad))
-        return
     read = capacity_type(op.source).element_type
+    if len(shape) != 2:
+        fill_rows(lowering, source, target, limits, read, element, number(op.pad))
+        return
     Filling.of(lowering, source, target, panels, (limits[0], limits[1]), read, number(op.pad)).build()
 
 

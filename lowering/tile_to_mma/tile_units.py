@@ -30,7 +30,7 @@ from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.index_math import Index
 from crosstile.lowering.affine_steps import coefficient
 from crosstile.lowering.constants import scalar_attribute
-from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.divisibility import constant_value, known_multiple
 from crosstile.lowering.loops import build_for, build_if
 from crosstile.lowering.tile_registers import is_in_tiles
 from crosstile.lowering.tile_to_mma.filling import Filling, block_shape, round_up
@@ -127,8 +127,8 @@ def _packed(op: tile.ContractOp, row: MmaIntrinsic, is_rhs: bool, width: int, lo
     if (words := home_words(value, lowering)) is not None and words.panels == panels:
         return place_of_buffer(lowering.value(value), shape)
     place = _staged(op, value, k, panels, lowering)
-    if place is None and is_rhs:
-        place = _packed_ahead(op, row, lowering)
+    if place is None:
+        place = _packed_ahead(op, row, lowering) if is_rhs else _rows_in_scratch(op, row, lowering)
     if place is not None:
         return place.without_extent(0, 1)
     if isinstance(value.type, tile.WindowType):
@@ -154,15 +154,40 @@ def _staged(op: tile.ContractOp, value: SSAValue, k: int, panels: Panels, loweri
     stage = window.source.owner if isinstance(window, tile.WindowOp) else window
     if not isinstance(stage, tile.StageOp) or not isinstance(source := stage.source.owner, tile.WindowOp):
         return None
-    if number(stage.pad) not in (None, 0) or not same_index(source.extents_by_dim[k], op.extent):
-        return None
     if choose_panels(stage, lowering) != panels:
+        return None
+    indices, constant = coordinate_parts(window, k) if isinstance(window, tile.WindowOp) else ([], 0)
+    begins_at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)
+    zero_beyond = number(stage.pad) in (None, 0) and same_index(source.extents_by_dim[k], op.extent)
+    in_steps = _is_in_steps(op, panels.depth) and constant % panels.depth == 0
+    in_steps = in_steps and all(known_multiple(index) % panels.depth == 0 for index in indices)
+    if not in_steps and not (begins_at_zero and zero_beyond):
         return None
     if not isinstance(window, tile.WindowOp):
         return place_of_buffer(lowering.value(value), capacity_type(value).get_shape())
-    indices, constant = coordinate_parts(window, k)
-    begins_at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)
-    return place_of_window(window, lowering) if begins_at_zero else None
+    return place_of_window(window, lowering)
+
+
+def _is_in_steps(op: tile.ContractOp, depth: int) -> bool:
+    """Whether k is a multiple of the instruction's steps, and valid to its end, so that nothing lies beyond it."""
+    extent = capacity_type(op.lhs).get_shape()[1] if op.extent is None else constant_value(op.extent)
+    valid = all(
+        not isinstance(window := value.owner, tile.WindowOp) or window.extents_by_dim[k] is None
+        for value, k in ((op.lhs, 1), (op.rhs, 0))
+    )
+    return valid and extent is not None and extent % depth == 0
+
+
+def _rows_in_scratch(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowering) -> Place | None:
+    """The place of a left factor in a staged buffer of more dimensions, whose rows hold k as it is, for whole steps."""
+    window = op.lhs.owner
+    if not isinstance(window, tile.WindowOp) or not isinstance(window.source.owner, tile.StageOp):
+        return None
+    *outer, last = window.map.data.results
+    dense = coefficient(last, 1) == 1 and coefficient(last, 0) == 0 and all(coefficient(at, 1) == 0 for at in outer)
+    regular = all(coefficient(at, 0) is not None for at in outer)
+    whole = window.extents_by_dim == [None, None] and _is_in_steps(op, row.k)
+    return place_of_window(window, lowering) if len(outer) > 1 and dense and regular and whole else None
 
 
 def _packed_ahead(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowering) -> Place | None:

@@ -2,10 +2,11 @@
 
 Level: nest. In: the parts of a convolution. Out: one schedule, with the loops over the sum innermost::
 
-    loops = [n : 1, h : 16, w : 56, o : 64, h : 1, w : 4, r : 1, s : 1, c : 64], stage = [0]
+    loops = [n : 1, h : 16, w : 56, o : 64, h : 1, w : 6, r : 1, s : 1, c : 64], stage = [0, 1]
 
-A block of the image, staged with its padding, and the filter's columns of one register tile stay in L2. Where that part
-of the filter is larger, sums go through the result instead, from one place of the filter to the next.
+A block of the image, staged with its padding, and the filter's columns of one register tile, packed, stay in L2. All
+instructions that multiply the factors' types or what they widen to serve, tile registers included. Where the number of
+channels is not known, factors are read in place if they are of the sums' type and nothing is padded.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from crosstile.dialects.nest.axes import KernelAxes, axes_among
 from crosstile.dialects.nest.convolution_roles import ConvolutionRoles
 from crosstile.dialects.nest.schedule import Loop, Schedule
 from crosstile.passes.schedules.products import UNROLL
-from crosstile.passes.schedules.register_tiles import ACCUMULATOR_VECTORS, MOST_ROWS, RegisterTile, bits, round_up
-from crosstile.targets.model import Machine
+from crosstile.passes.schedules.register_tiles import ACCUMULATOR_VECTORS, MOST_ROWS, RegisterTile, round_up
+from crosstile.passes.schedules.tile_units import TILES
+from crosstile.targets.model import ELEMENT_BITS, Machine, MmaIntrinsic
 
 EFFICIENCY = {4: 1.0, 3: 1.0, 2: 0.97, 1: 0.85}
 """Rate of a register tile by its vectors: fewer of them need more broadcasts for each multiplication."""
@@ -30,17 +32,17 @@ ROWS, COLUMNS = 16, 64
 def channels_last_schedule(axes: KernelAxes, parts: ConvolutionRoles, machine: Machine) -> Schedule | None:
     """The schedule of a convolution with channels last; None if sums over the whole filter do not pay."""
     roles, element = parts.roles, str(parts.roles.element)
-    clipped = roles.lhs in roles.nest.clipped_inputs
-    intrinsic = machine.choose(element, element, element)
+    packs, is_narrow = roles.k.size is not None, roles.factors != (element, element)
+    intrinsic = machine.choose_widening(*roles.factors, element)
     m, columns = roles.m, parts.columns
     assert m is not None
-    if clipped and roles.k.size is None:
+    if not packs and (is_narrow or roles.lhs in roles.nest.clipped_inputs):
         return None
-    tile = _register_tile(parts, machine, intrinsic.n)
-    width, lanes = bits(roles.element) // 8, tile.vectors * intrinsic.n
+    tile = _tile_registers(parts, intrinsic) if intrinsic.in_tiles else _register_tile(parts, machine, intrinsic.n)
+    width, lanes = ELEMENT_BITS[intrinsic.rhs.element] // 8, tile.vectors * intrinsic.n
     budget = machine.memory("L2").capacity // 4
     depth = parts.place_count * (roles.k.size or DEPTH)
-    if depth * lanes * width > 2 * budget:
+    if not packs and depth * lanes * width > 2 * budget:
         return None
     rows = None if parts.rows is None else parts.rows.result
     others = [axis for axis in axes_among(axes.of_result(roles.nest.results[0])) if axis not in (m, roles.n, rows)]
@@ -64,10 +66,20 @@ def channels_last_schedule(axes: KernelAxes, parts: ConvolutionRoles, machine: M
         parallel=split.name,
         grain=grain,
         lane=roles.n.name,
-        stage=(roles.lhs,) if clipped else (),
+        stage=(roles.lhs, roles.rhs) if packs else (),
         intrinsic=intrinsic.name,
-        unroll=UNROLL if tile.vectors > 1 else None,
+        unroll=UNROLL if tile.vectors > 1 and not intrinsic.in_tiles else None,
     )
+
+
+def _tile_registers(parts: ConvolutionRoles, intrinsic: MmaIntrinsic) -> RegisterTile:
+    """A tile of ``TILES`` tile registers down and across, fewer where there are no rows or columns for them."""
+    places, filters = None if parts.roles.m is None else parts.roles.m.size, parts.roles.n.size
+    down, across = (
+        TILES if size is None else min(TILES, max(1, -(-size // step)))
+        for size, step in ((places, intrinsic.m), (filters, intrinsic.n))
+    )
+    return RegisterTile(down * intrinsic.m, across)
 
 
 def _register_tile(parts: ConvolutionRoles, machine: Machine, lanes: int) -> RegisterTile:

@@ -22,7 +22,7 @@ from crosstile.dialects.mma.intrinsics import find_intrinsic
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis, AxisSum, KernelAxes, axes_among
 from crosstile.dialects.nest.contraction_roles import ContractionRoles
-from crosstile.dialects.nest.convolution_roles import convolution_roles
+from crosstile.dialects.nest.convolution_roles import channels_last_roles, convolution_roles
 from crosstile.dialects.nest.schedule import (
     Comparison,
     GuardAttr,
@@ -52,7 +52,7 @@ def staged_layout(
     """The layout in which every one of ``schedules`` can read the factor at ``position``; None if there is none.
 
     The right factor is worth packing however it is read, the left one where a schedule stages it, and the filter of a
-    convolution, whose rows are far apart.
+    convolution, whose rows are far apart, but for one with channels last.
     """
     staging = [schedule for schedule in schedules if position in schedule.stage]
     along = axes.of_operand(roles.nest, position)
@@ -60,6 +60,8 @@ def staged_layout(
     plain = [entry for entry in along if entry is None or isinstance(entry, Axis)]
     if cut is None or len(plain) < len(along):
         return None
+    if position == roles.rhs and staging and channels_last_roles(axes, roles) is not None:
+        return None  # packed for each block of the image, which costs nothing that can be measured
     if position == roles.lhs and not staging and convolution_roles(axes, roles) is None:
         return None
     source = (staging or list(schedules))[-1]

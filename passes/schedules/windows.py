@@ -42,14 +42,20 @@ def is_window(axes: KernelAxes, roles: ContractionRoles, position: int) -> bool:
 
 
 def window_schedules(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
-    """Guarded schedules for a product of a window: a register tile by the width of the result's last dimension."""
-    if (parts := convolution_roles(axes, roles)) is not None:
+    """Guarded schedules for a product of a window: a register tile by the width of the result's last dimension.
+
+    None for factors narrower than the sums where the channels are not last or not known.
+    """
+    is_narrow = roles.factors != (str(roles.element),) * 2
+    if (parts := convolution_roles(axes, roles)) is not None and not is_narrow:
         return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(convolution_schedule(axes, parts, machine)))]
     if (parts := channels_last_roles(axes, roles)) is not None:
         schedule = channels_last_schedule(axes, parts, machine)
         if schedule is not None:
             return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(schedule))]
     element = str(roles.element)
+    if is_narrow:
+        return []
     intrinsic = machine.choose(element, element, element)
     tiles = register_tiles(machine)
     result: list[GuardedScheduleAttr] = []
