@@ -14,7 +14,7 @@ from xdsl.ir import Block, SSAValue
 
 from crosstile.dialects import mma
 from crosstile.dialects.mma.kernel import integer_list
-from crosstile.dialects.nvvm.special import BlockIdXOp, BlockIdYOp, BlockIdZOp, GridDimXOp
+from crosstile.dialects.nvvm.special import BlockIdXOp, BlockIdYOp, GridDimXOp
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
@@ -29,7 +29,7 @@ def lower_parallel(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
 
 
 def _lower_grid(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
-    """Blocks are counted along x and y in the two innermost dimensions, along z in all others together."""
+    """Blocks are counted along x and y in two dimensions; all along x if there are more, as y and z are short."""
     index, steps = lowering.index, integer_list(op.steps)
     rank = len(steps)
     bounds = [
@@ -47,18 +47,18 @@ def _lower_grid(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
 def _block_numbers(bounds: Sequence[tuple[Index, ...]], steps: Sequence[int], lowering: NvvmLowering) -> list[SSAValue]:
     """The number of this block along each dimension of its grid."""
     index, rank = lowering.index, len(steps)
-    registers = (BlockIdXOp, BlockIdYOp, BlockIdZOp)[: min(rank, 3)]
+    registers = (BlockIdXOp, BlockIdYOp)[: rank if rank <= 2 else 1]
     numbers = [lowering.to_index(index.build(register()).result) for register in registers]
-    if rank <= 3:
+    if rank <= 2:
         return numbers[::-1]
-    *inner, rest = numbers
-    outer: list[SSAValue] = []
-    for dim in range(rank - 3, 0, -1):
+    (rest,) = numbers
+    found: list[SSAValue] = []
+    for dim in range(rank - 1, 0, -1):
         lower, upper = bounds[dim]
         blocks = index.value(index.floor_div(index.add(index.sub(upper, lower), steps[dim] - 1), steps[dim]))
-        outer.insert(0, lowering.insert(arith.RemUIOp(rest, blocks)).result)
+        found.insert(0, lowering.insert(arith.RemUIOp(rest, blocks)).result)
         rest = lowering.insert(arith.DivUIOp(rest, blocks)).result
-    return [rest, *outer, *inner[::-1]]
+    return [rest, *found]
 
 
 def _lower_range(op: mma.ParallelOp, lowering: NvvmLowering) -> None:

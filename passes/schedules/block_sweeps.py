@@ -138,14 +138,19 @@ def _rows(outer: Sequence[Axis], most: int) -> int:
 def _schedule(
     axes: KernelAxes, outer: Sequence[Axis], lane: Axis, block: tuple[int, int], hold: int | None = None
 ) -> Schedule:
-    """A grid over blocks of rows and elements; blocks that follow each other differ in their rows."""
+    """A grid over blocks of rows and elements; blocks that follow each other differ in their rows.
+
+    Sizes that are not known come last: a grid of two dimensions is longer along its last.
+    """
     steps = dict.fromkeys((*outer, *(axis for axis in axes.of_nest(axes.root) if axis != lane)), 1)
     if outer:
         steps[outer[-1]] = block[0]
     across = [lane] if lane in axes.parallel() else []
     return Schedule(
         loops=(*(Loop(axis.name, step) for axis, step in steps.items()), Loop(lane.name, block[1])),
-        grid=tuple(axis.name for axis in (*outer[:-1], *across, *outer[-1:])),
+        grid=tuple(
+            axis.name for axis in sorted((*across, *outer), key=lambda axis: axis.size is None and axis != lane)
+        ),
         lane=lane.name,
         hold=hold,
     )

@@ -100,9 +100,10 @@ class TensorMapRecipe:
 class KernelPlan:
     """What is known of a kernel before its arguments are.
 
-    ``grid`` has up to three dimensions, x first; without any, a kernel shares its work among as many blocks as there
-    are processors. ``parameters`` are (argument, "pointer" | "size" | "stride" | "value", dimension) of ``types``; the
-    tensor maps follow. Addresses and strides in bytes must be multiples of ``alignment``.
+    ``grid`` has its dimensions innermost first: x and y, or all along x if there are more than two. Without any, a
+    kernel shares its work among as many blocks as there are processors. ``parameters`` are (argument, "pointer" |
+    "size" | "stride" | "value", dimension) of ``types``; the tensor maps follow. Addresses and strides in bytes must
+    be multiples of ``alignment``.
     """
 
     name: str
@@ -124,7 +125,8 @@ class KernelPlan:
         counts = [self._blocks(dimension, arguments) for dimension in self.grid] or [processors]
         if 0 in counts:
             return None
-        counts = [*counts[:2], prod(counts[2:])]  # all dimensions but the two innermost are counted along z
+        if len(counts) > 2:
+            counts = [prod(counts)]  # only x is long enough for what several dimensions make together
         for axis, count, most in zip("xyz", counts, MOST_BLOCKS, strict=False):
             if count > most:
                 raise CrosstileError(

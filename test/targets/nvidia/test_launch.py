@@ -93,3 +93,10 @@ def test_sizes_may_be_arguments_and_maps_of_nothing_have_no_zero() -> None:
 def test_arrays_that_a_kernel_cannot_take(found: DeviceArray, message: str) -> None:
     with pytest.raises(CrosstileError, match=message):
         PLAN.launch([found, 1.0], processors=132)
+
+
+def test_more_than_two_dimensions_are_counted_along_x() -> None:
+    grid = tuple(GridDimension(0, (0, -1), step) for step in (1, 8, 1, 3))
+    plan = KernelPlan("k", "sm_80", 128, 0, 16, grid, ((0, "value", 0),), ("i32",), ())
+    launch = plan.launch([70], 132)
+    assert launch is not None and launch.grid == (70 * 9 * 70 * 24, 1, 1)

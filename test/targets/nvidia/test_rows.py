@@ -76,6 +76,27 @@ def test_rows_of_many_dimensions(tmp_path: Path) -> None:
     run_check(text, "sm_80", {"M": 5}, tmp_path)
 
 
+def test_heads_of_many_tokens(tmp_path: Path) -> None:
+    type_ = "tensor<2x?x3x5x33xf32>"
+    text = f"""func.func @main(%x: {type_} {{nn.dims = ["_", "M", "_", "_", "_"]}}) -> {type_} {{
+      %y = nn.relu %x : {type_}
+      %z = nn.softmax %y dim 4 : {type_}
+      func.return %z : {type_}
+    }}"""
+    run_check(text, "sm_90a", {"M": 3}, tmp_path)
+    plan_text = (
+        text.replace("2x?x3x5x33", "?x4x32")
+        .replace('"_", "M", "_", "_", "_"', '"M", "_", "_"')
+        .replace("dim 4", "dim 2")
+    )
+    compiled = Program.of_text("heads.mlir", plan_text, "nvidia-sm_90a")
+    (module,) = compiled.kernel_modules()[1].values()
+    (function,) = (op for op in compiled.lower_kernel(module).ops if isinstance(op, FuncOp))
+    array = DeviceArray(0, (100_000, 4, 32), (128, 32, 1), 4)
+    launch = plan_of(function).launch([array, array], 132)
+    assert launch is not None and launch.grid[0] >= 100_000
+
+
 @pytest.mark.parametrize("type_", ["f32", "bf16"])
 @pytest.mark.parametrize("operator", ["softmax", "layer_norm", "rms_norm"])
 def test_held_rows_are_read_once_and_spill_nothing(operator: str, type_: str) -> None:
