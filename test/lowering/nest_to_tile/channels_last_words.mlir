@@ -14,7 +14,7 @@
 
 // Rows of the image are loaded as they lie in its buffer; the filter's words are packed.
 
-// MMA:        #[[WORDS:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 32), (d0 floordiv 2), (d1 mod 32), (d0 mod 2))>
+// MMA:        #[[WORDS:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 16), (d0 floordiv 2), (d1 mod 16), (d0 mod 2))>
 // MMA:        %[[IMAGE:.*]] = mma.alloc : !mma.buffer<5x33x64xbf16>
 // MMA:        %[[FILTER:.*]] = mma.alloc : !mma.buffer<128x32xbf16, #[[WORDS]]>
 // MMA:        %[[A:.*]] = mma.load %[[IMAGE]][{{.*}}] {nontemporal} : !mma.buffer<5x33x64xbf16> -> !mma.fragment<32x32xbf16
