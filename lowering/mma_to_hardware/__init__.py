@@ -26,9 +26,10 @@ from xdsl.ir import Operation
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.arith import Arith
+from crosstile.dialects.memref import PrefetchOp
 from crosstile.lowering.driver import Lowering, LoweringPass, Rule
 from crosstile.lowering.mma_to_hardware import arithmetic, control, host, product
-from crosstile.lowering.mma_to_hardware.memory import lower_load, lower_store
+from crosstile.lowering.mma_to_hardware.memory import lower_load, lower_prefetch, lower_store
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering
 from crosstile.lowering.mma_to_hardware.transposition import lower_transpose
 
@@ -45,6 +46,7 @@ RULES: Mapping[type[Operation], Rule] = {
     scf.IfOp: control.lower_if,
     mma.LoadOp: lower_load,
     mma.StoreOp: lower_store,
+    PrefetchOp: lower_prefetch,
     mma.MmaOp: product.lower_product,
     mma.MapOp: arithmetic.lower_map,
     mma.ReduceOp: arithmetic.lower_reduce,

@@ -200,22 +200,8 @@ class Access:
     # Addresses
 
     def address(self, place: Sequence[Linear]) -> tuple[SSAValue, SSAValue]:
-        """The element at ``place``: a memory of rank 1 and the position in it.
-
-        What does not change in the innermost loop is in the memory, a view that is made before the loop, so that in it
-        all rows share one index. The constant is added at the access, where the addressing mode takes it.
-        """
-        index, linear = self.lowering.index, self.lowering.linear
-        total = self.position(place)
-        moving = [term for term in total.terms if self.lowering.index.is_innermost(term.value)]
-        fixed = [term for term in total.terms if term not in moving]
-        flat = self.memory.flat
-        if moving and fixed:
-            flat = self.lowering.view(self.memory, linear.sum_of_terms(Linear(0, tuple(fixed))))
-        variable = linear.sum_of_terms(Linear(0, tuple(moving or fixed)))
-        if isinstance(variable, int) or not total.constant:
-            return flat, index.value(index.add(variable, total.constant))
-        return flat, self.lowering.insert(arith.AddiOp(variable, index.value(total.constant))).result
+        """The element at ``place``: a memory of rank 1 and the position in it, as ``element_address`` makes them."""
+        return element_address(self.lowering, self.memory, self.position(place))
 
     def position(self, place: Sequence[Linear]) -> Linear:
         """How many elements the element at ``place`` stands behind the first one of the memory."""
@@ -382,3 +368,21 @@ class Access:
     def _not(self, mask: SSAValue) -> SSAValue:
         ones = self.lowering.constant(1, mask.type)
         return self.lowering.index.build(arith.XOrIOp(mask, ones)).result
+
+
+def element_address(lowering: HardwareLowering, memory: Memory, position: Linear) -> tuple[SSAValue, SSAValue]:
+    """The element that stands ``position`` elements behind the first: a memory of rank 1 and the place in it.
+
+    What does not change in the innermost loop is in the memory, a view that is made before the loop, so that in it
+    all rows share one index. The constant is added at the access, where the addressing mode takes it.
+    """
+    index, linear = lowering.index, lowering.linear
+    moving = [term for term in position.terms if index.is_innermost(term.value)]
+    fixed = [term for term in position.terms if term not in moving]
+    flat = memory.flat
+    if moving and fixed:
+        flat = lowering.view(memory, linear.sum_of_terms(Linear(0, tuple(fixed))))
+    variable = linear.sum_of_terms(Linear(0, tuple(moving or fixed)))
+    if isinstance(variable, int) or not position.constant:
+        return flat, index.value(index.add(variable, position.constant))
+    return flat, lowering.insert(arith.AddiOp(variable, index.value(position.constant))).result

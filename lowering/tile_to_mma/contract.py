@@ -42,7 +42,7 @@ from crosstile.lowering.divisibility import constant_value, known_multiple
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma import tile_units
-from crosstile.lowering.tile_to_mma.fetching import Fetching
+from crosstile.lowering.tile_to_mma.fetching import Fetching, RowFetching
 from crosstile.lowering.tile_to_mma.intrinsic import check_registers, choose_intrinsic
 from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
 from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts, home_words
@@ -139,11 +139,14 @@ class Product:
         sum_type = capacity_type(op.accumulator)
         widens = row.lhs.element == row.rhs.element == str(sum_type.element_type)
 
-        fetching = None if at is None else Fetching.of(op, m, n, lowering)
+        fetching = Fetching.of(op, m, n, lowering) if at is not None else RowFetching.of(op, lowering)
 
         def fetch(k: Index | Linear, count: int) -> None:
-            if fetching is not None and at is not None:
-                fetching.fetch(lowering, at[0], k if isinstance(k, Linear) else lowering.linear.of_new(k), count)
+            start = k if isinstance(k, Linear) else lowering.linear.of_new(k)
+            if isinstance(fetching, RowFetching):
+                fetching.fetch(lowering, start, count)
+            elif fetching is not None and at is not None:
+                fetching.fetch(lowering, at[0], start, count)
 
         def step(left: Place, right: Place, k: Index | Linear, sum_: SSAValue) -> SSAValue:
             column = left.part(lowering, (m, row.k), {1: k}).load(lowering, column_type, clamp=clamp)

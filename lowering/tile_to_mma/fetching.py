@@ -6,6 +6,16 @@
         memref.prefetch %V[%n + %i, 8 * %k], read, locality<3>, data         8192 elements in 8 * 128 steps
         ...
 
+A single register tile fetches, in each step of k, what stands in that row of a window, wherever in memory it is. Here
+lines of two places, 16 rows of a packed panel apart::
+
+    %v = tile.window %B by affine_map<(d0, d1)[s0, s1] -> (s0 + d0 floordiv 4 + d1 * 16, s1 + (d0 mod 4) * 16)> [...]
+    %s = tile.contract %a, %b, %c ahead %v : ...                          4x64 by 64x64, V is 64x2
+    ==>
+    scf.for %k = 0 to 64 {
+        memref.prefetch %B[%k0 + %k floordiv 4, %n + %k mod 4 * 16], ...
+        memref.prefetch %B[%k0 + %k floordiv 4 + 16, %n + %k mod 4 * 16], ...
+
 A burst of prefetches would wait for the few lines that a core fetches at a time; spread, they come for nothing.
 """
 
@@ -22,6 +32,7 @@ from crosstile.dialects import tile
 from crosstile.dialects.memref import PrefetchOp
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.index_math import Index
+from crosstile.lowering.affine_steps import coefficient
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.llvm_types import element_bytes
 from crosstile.lowering.tile_to_mma.places import Place, place_of_window, window_of
@@ -71,6 +82,33 @@ class Fetching:
             at = tiles + k.scale(self.share) + part
             indices, _ = self.place.part(lowering, (1, 1), {1: at}).operands(lowering)
             lowering.insert(PrefetchOp(self.place.source, indices[: type_.get_num_dims()]))
+
+
+@dataclass(frozen=True)
+class RowFetching:
+    """The window of which a product in one register tile fetches one row in each step of k: the lines in it."""
+
+    place: Place
+
+    @staticmethod
+    def of(op: tile.ContractOp, lowering: TileLowering) -> RowFetching | None:
+        """What ``op``, a single register tile, fetches: a window of memory that has a row for every step of k."""
+        if op.ahead is None:
+            return None
+        place = place_of_window(window_of(op.ahead, lowering), lowering)
+        _, steps = capacity_type(op.lhs).get_shape()
+        return RowFetching(place) if isa(place.source.type, MemRefType) and place.shape[0] == steps else None
+
+    def fetch(self, lowering: TileLowering, k: Linear, count: int) -> None:
+        """The rows that are due in the ``count`` steps from ``k`` on."""
+        type_ = self.place.source.type
+        assert isa(type_, MemRefType)
+        adjacent = coefficient(self.place.map.results[-1], 1) == 1
+        apart = LINE // element_bytes(type_.element_type) if adjacent else 1
+        for step in range(count):
+            for column in range(0, self.place.shape[1], apart):
+                indices, _ = self.place.part(lowering, (1, 1), {0: k + step, 1: column}).operands(lowering)
+                lowering.insert(PrefetchOp(self.place.source, indices[: type_.get_num_dims()]))
 
 
 def _is_contiguous(place: Place) -> bool:

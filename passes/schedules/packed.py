@@ -5,12 +5,13 @@ lies, in the same panels. So the layout follows from the register tile of the sc
 schedule without the stage is the one for the packed factor::
 
     loops = [n : 4096, k : 512 balanced 8, m : 256, n : 64, m : 6], stage = [1]
-    (d0, d1) -> (d1 floordiv 64, (d1 mod 64) floordiv 16, d0, d1 mod 16)     panels of a vector's width, four together
+    (d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)                        panels of 64 columns, row by row
 
-Each panel has its rows one after the other: the tile reads four streams of memory, which come faster than one
-(measured: 16x4096x11008 at 10.3 GB/s instead of 8.1, 1x4096x4096 at 25 instead of 20).
+A panel is one stream of memory. (Four, of 16 columns each, lie at multiples of a page when k is a power of two, and
+their lines evict each other from L1: products of 256 to 2048 cubed were 3 to 4 % slower.)
 
-Few rows have a schedule of their own: they walk through the panels one after the other, which is one stream of memory.
+Few rows have schedules of their own: they walk through the panels one after the other. Those of one register tile read
+each panel from top to bottom. More of them share a block of it while it is in L1, and fetch the next block meanwhile.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ WORD_BITS = 32
 """Instructions that add up several products at once take them from words of so many bits."""
 FEW_ROWS = 16
 """Up to so many rows a product is as fast as its right factor streams from memory."""
-STREAM_BYTES = 1 << 15
-"""Bytes of a panel that several tiles of rows read one after the other: they stay in L1."""
-ONE_ROW_BLOCK = 4096
-"""Elements of k between which the accumulators of a single row go through memory."""
+ONE_TILE_ROWS = 4
+"""Rows of the register tile for few rows: its arithmetic takes no longer than its panel takes from memory."""
+STREAM_BYTES = 1 << 14
+"""Bytes of a panel that several tiles of rows read one after the other: they and the next block's stay in L1."""
+LONG_BLOCK = 4096
+"""Elements of k between which the accumulators of a single tile of rows go through memory."""
 
 
 def staged_layout(
@@ -78,11 +81,6 @@ def staged_layout(
     inner = [Part(plain.index(axis)) for axis in sums if axis in plain]
     n, k = plain.index(cut), plain.index(roles.k)
     rest = [] if group == 1 else [Part(k, 1, group)]
-    lanes = next((row.n for row in machine.intrinsics if row.name == source.intrinsic), width)
-    if position == roles.rhs and width > lanes and width % lanes == 0:
-        return PackedLayout(
-            (*outer, Part(n, width), Part(n, lanes, width), *inner, Part(k, group), Part(n, 1, lanes), *rest)
-        )
     return PackedLayout((*outer, Part(n, width), *inner, Part(k, group), Part(n, 1, width), *rest))
 
 
@@ -126,10 +124,11 @@ def packed_schedules(
     rows = 1 if roles.m is None else roles.m.size
     if roles.rhs in positions:
         widest = base[-1].schedule.data
-        for most, tile in ((1, 1), (FEW_ROWS, _row_step(widest, roles))):
+        one_tile = min(ONE_TILE_ROWS, _row_step(widest, roles))
+        for most, tile in sorted({(1, 1), (one_tile, one_tile), (FEW_ROWS, one_tile)}):
             if rows is None or (rows <= most and not result):
                 guard = () if rows is not None or roles.m is None else (Comparison(roles.m.name, "<=", most),)
-                streaming = _streaming(axes, roles, widest, tile)
+                streaming = _streaming(axes, roles, widest, tile, one_tile=most == tile)
                 result.append(GuardedScheduleAttr(GuardAttr(guard), ScheduleAttr(streaming)))
     windowed = any(
         isinstance(entry, AxisSum) for at in (roles.lhs, roles.rhs) for entry in axes.of_operand(roles.nest, at)
@@ -170,15 +169,16 @@ def _fits(axes: KernelAxes, roles: ContractionRoles, schedule: Schedule, positio
     return True
 
 
-def _streaming(axes: KernelAxes, roles: ContractionRoles, like: Schedule, rows: int) -> Schedule:
+def _streaming(axes: KernelAxes, roles: ContractionRoles, like: Schedule, rows: int, one_tile: bool) -> Schedule:
     """Panel by panel, each from top to bottom; several tiles of rows share a block of it while it is in L1."""
     columns = like.steps(roles.n.name)[-1]
     others = [axis for axis in axes_among(axes.of_result(roles.nest.results[0])) if axis not in (roles.m, roles.n)]
     sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
     width = bits(element_type(roles.nest.inputs[roles.rhs]))
-    k_step = ONE_ROW_BLOCK if rows == 1 else STREAM_BYTES * 8 // (columns * width)
+    k_step = LONG_BLOCK if one_tile else STREAM_BYTES * 8 // (columns * width)
     if roles.k.size is not None:
         k_step = max(1, min(k_step, round_up(roles.k.size, 8)))
+    words = like.intrinsic is not None and find_intrinsic(like.intrinsic).k > 1
     return replace(
         like,
         loops=(
@@ -190,4 +190,5 @@ def _streaming(axes: KernelAxes, roles: ContractionRoles, like: Schedule, rows: 
         parallel=others[0].name if others else roles.n.name,
         grain=1 if others else columns,
         stage=tuple(at for at in like.stage if at == roles.lhs and at not in packed_positions(roles)),
+        prefetch=None if one_tile or words or sums or others else STREAM_BYTES,
     )

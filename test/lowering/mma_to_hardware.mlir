@@ -217,3 +217,18 @@ mma.kernel @words(%x : memref<2x16xbf16>) target "x86-64-amx" {
   %w = mma.relayout %f : !rows -> !words
   mma.store %w, %b[%zero, %zero] : !words, !mma.buffer<2x16xbf16, affine_map<(d0, d1) -> (d1 floordiv 16, d0 floordiv 2, d1 mod 16, d0 mod 2)>>
 }
+
+// -----
+
+// An element of packed memory is fetched where it lies in the box: row 2 of the second panel of 64 columns.
+// CHECK-LABEL: func.func private @fetch(
+// CHECK-DAG:     %[[BOX:.*]] = memref.reinterpret_cast %B
+// CHECK-DAG:     %[[AT:.*]] = arith.constant 6528 : index
+// CHECK:         memref.prefetch %[[BOX]][%[[AT]]], read, locality<3>, data : memref<12800xf32>
+mma.kernel @fetch(%B : memref<100x128xf32, affine_map<(d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)>>)
+    target "x86-64-avx512" {
+  %c2 = arith.constant 2 : index
+  %c64 = arith.constant 64 : index
+  memref.prefetch %B[%c2, %c64], read, locality<3>, data
+      : memref<100x128xf32, affine_map<(d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)>>
+}

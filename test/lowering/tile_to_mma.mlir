@@ -380,3 +380,28 @@ tile.kernel @ahead(%A : memref<16x64xf32>, %B : memref<64x48xf32>, %W : memref<?
   %cw = tile.window %C[%zero, %zero] : memref<16x48xf32> -> !tile.window<16x48xf32>
   tile.store %r, %cw : !tile.tile<16x48xf32>, !tile.window<16x48xf32>
 }
+
+// -----
+
+// A single register tile fetches what stands in the row of its window for a step of k.
+
+// CHECK-LABEL: mma.kernel @ahead_by_rows(
+// CHECK:         scf.for %[[K:.*]] = %{{.*}} to %{{.*}} step
+// CHECK:           memref.prefetch %W[%{{.*}}, %n], read, locality<3>, data : memref<?x?xf32>
+// CHECK:           memref.prefetch %W[%{{.*}}, %n], read, locality<3>, data : memref<?x?xf32>
+// CHECK-NOT:       memref.prefetch
+// CHECK:           mma.mma
+tile.kernel @ahead_by_rows(%A : memref<4x64xf32>, %B : memref<64x64xf32>, %W : memref<?x?xf32>, %C : memref<4x64xf32>,
+    %n : index) {
+  %zero = arith.constant 0 : index
+  %none = arith.constant 0.0 : f32
+  %aw = tile.window %A[%zero, %zero] : memref<4x64xf32> -> !tile.window<4x64xf32>
+  %bw = tile.window %B[%zero, %zero] : memref<64x64xf32> -> !tile.window<64x64xf32>
+  %ww = tile.window %W by affine_map<(d0, d1)[s0, s1] -> (s0 + d0 + 64 * d1, s1)> [%zero, %n]
+      : memref<?x?xf32> -> !tile.window<64x2xf32>
+  %acc = tile.splat %none : f32 -> !tile.tile<4x64xf32>
+  %r = tile.contract %aw, %bw, %acc ahead %ww
+      : !tile.window<4x64xf32>, !tile.window<64x64xf32>, !tile.window<64x2xf32> -> !tile.tile<4x64xf32>
+  %cw = tile.window %C[%zero, %zero] : memref<4x64xf32> -> !tile.window<4x64xf32>
+  tile.store %r, %cw : !tile.tile<4x64xf32>, !tile.window<4x64xf32>
+}

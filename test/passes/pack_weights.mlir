@@ -2,14 +2,16 @@
 // RUN: crosstile-opt %s --pack-weights=target=x86-64-avx512 | filecheck %s --check-prefix=CONSTANTS
 // RUN: crosstile-opt %s --pack-weights="target=x86-64-amx arguments=true" --choose-schedule=target=x86-64-amx | filecheck %s --check-prefix=TILES
 
-// A weight is laid out in panels of a vector's width, as many together as the register tile is wide. Every schedule reads the same panels and stages nothing;
-// few rows walk through them one after the other.
+// A weight is laid out in panels as wide as the register tile, row by row. Every schedule reads the same panels and stages
+// nothing; few rows walk through them one after the other, more than a register tile's a block at a time, and fetch the next.
 
 // CHECK-LABEL: func.func @product
-// CHECK-SAME:    %w: tensor<?x?xf32, affine_map<(d0, d1) -> ((d1 floordiv 64), ((d1 mod 64) floordiv 16), d0, (d1 mod 16))>> {nn.weight}
+// CHECK-SAME:    %w: tensor<?x?xf32, affine_map<(d0, d1) -> ((d1 floordiv 64), d0, (d1 mod 64))>> {nn.weight}
 // CHECK:         nest.kernel @product
-// CHECK-SAME:    %b = %w : tensor<?x?xf32, affine_map<(d0, d1) -> ((d1 floordiv 64), ((d1 mod 64) floordiv 16), d0, (d1 mod 16))>>
-// CHECK-SAME:    schedules [m <= 1 : #nest.schedule<loops = [n : 64,
+// CHECK-SAME:    %b = %w : tensor<?x?xf32, affine_map<(d0, d1) -> ((d1 floordiv 64), d0, (d1 mod 64))>>
+// CHECK-SAME:    schedules [m <= 1 : #nest.schedule<loops = [n : 64, k : 4096 balanced 8, m : 1],
+// CHECK-SAME:      m <= 4 : #nest.schedule<loops = [n : 64, k : 4096 balanced 8, m : 4],
+// CHECK-SAME:      m <= 16 : #nest.schedule<loops = [n : 64, k : 64 balanced 8, m : 4],{{.*}}, prefetch = 16384>
 // CHECK-NOT:     stage
 // CHECK:           nest.generic
 // CONSTANTS-LABEL: func.func @product
@@ -30,7 +32,7 @@ func.func @product(%x : tensor<?x?xf32>, %w : tensor<?x?xf32> {nn.weight}) -> te
 // Instructions that take words of two bf16 find them together. A transposed weight has the same panels.
 
 // CHECK-LABEL: func.func @words
-// CHECK-SAME:    %w: tensor<96x?xbf16, affine_map<(d0, d1) -> ((d0 floordiv 32), ((d0 mod 32) floordiv 16), (d1 floordiv 2), (d0 mod 16), (d1 mod 2))>> {nn.weight}
+// CHECK-SAME:    %w: tensor<96x?xbf16, affine_map<(d0, d1) -> ((d0 floordiv 32), (d1 floordiv 2), (d0 mod 32), (d1 mod 2))>> {nn.weight}
 func.func @words(%x : tensor<?x?xbf16>, %w : tensor<96x?xbf16> {nn.weight}) -> tensor<?x96xf32> {
   %y = nest.kernel @words (%a = %x : tensor<?x?xbf16>, %b = %w : tensor<96x?xbf16>) -> (tensor<?x96xf32>)
       schedules [#nest.schedule<loops = [n : 96, k : 512 balanced 8, m : 64, n : 32, m : 8], parallel = m, lane = n,

@@ -113,3 +113,29 @@ func.func @rest(%x : tensor<?x100xf32>, %w : tensor<100x?xf32>) -> tensor<?x?xf3
   }
   func.return %y : tensor<?x?xf32>
 }
+
+// A packed right factor's next block of k is fetched meanwhile: in every step a line of each of two places that are 16 rows
+// of the panel apart; tiles of rows take turns with the places.
+
+!w = tensor<?x?xf32, affine_map<(d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)>>
+
+// CHECK-LABEL: tile.kernel @ahead
+// CHECK:         tile.for %k, %k_extent = {{.*}} step 64 balanced(8) {
+// CHECK:           tile.for %m, %{{.*}} step 4 {
+// CHECK:             tile.window %b by affine_map<(d0, d1)[s0, s1] -> ((s0 + ((d0 floordiv 4) + (d1 * 16))), (s1 + ((d0 mod 4) * 16)))>
+// CHECK-SAME:          -> !tile.window<64x2xf32>
+// CHECK:             tile.contract %{{.*}} unroll 2 ahead %
+func.func @ahead(%x : tensor<?x?xf32>, %w : !w) -> tensor<?x?xf32> {
+  %y = nest.kernel @ahead (%a = %x : tensor<?x?xf32>, %b = %w : !w) -> (tensor<?x?xf32>)
+      schedules [#nest.schedule<loops = [n : 64, k : 64 balanced 8, m : 4], lane = n,
+                                intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, prefetch = 16384>] {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (m, k), %b (k, n) : tensor<?x?xf32>, !w) -> (m, n) : tensor<?x?xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %t = arith.mulf %p, %q : f32
+      nest.yield %t : f32
+    }
+    nest.yield %c : tensor<?x?xf32>
+  }
+  func.return %y : tensor<?x?xf32>
+}
