@@ -74,7 +74,7 @@ def _for_core(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr]:
 def _for_blocks(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr]:
     """Schedules for blocks of warps that share scratch."""
     if (attention := attention_roles(axes)) is not None:
-        return aligned_variants(axes, block_attention_schedules(attention, machine))
+        return block_attention_schedules(axes, attention, machine)
     if (roles := contraction_roles(axes)) is not None:
         with suppress(UnknownNameError):  # as on a core
             return block_product_schedules(axes, roles, machine)

@@ -14,7 +14,8 @@ with a correctly rounded fma. Other types and functions stay and become calls of
     %y = arith.mulf %8, %9 : vector<16xf32>
 
 For a ``target`` with instructions for exponents (``passes/exponent_instructions.py``) they take the place of what a
-formula does to exponents; the bits of all results are the same. The largest errors are the rows of
+formula does to exponents; the bits of all results are the same. A function that the target computes by one instruction,
+about as exactly, stays where it is ``fastmath<afn>``. The largest errors are the rows of
 ``dialects/math_accuracy.py``.
 """
 
@@ -24,8 +25,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.arith import ConstantOp
+from xdsl.dialects.arith import ConstantOp, FastMathFlagsAttr
 from xdsl.dialects.builtin import ModuleOp, VectorType, f32
+from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.traits import IsolatedFromAbove
@@ -49,11 +51,18 @@ class ExpandMathPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Expand every function of f32 that has a formula, in place."""
         try:
-            family = "" if self.target is None else resolve_machine(self.target).exponents
+            machine = None if self.target is None else resolve_machine(self.target)
         except UnknownNameError as error:
             raise op_error(op, f"expand-math: {error}") from error
         constants = Constants()
-        functions = [old for old in op.walk() if type(old) in FORMULAS and is_f32(old.results[0].type)]
+        family, known = ("", ()) if machine is None else (machine.exponents, machine.approximations)
+        functions = [
+            old
+            for old in op.walk()
+            if type(old) in FORMULAS
+            and is_f32(old.results[0].type)
+            and not (may_approximate(old) and _name(old) in known)
+        ]
         while functions:
             together = neighbours(functions)
             expand(together, constants, family)
@@ -71,6 +80,16 @@ def neighbours(functions: Sequence[Operation]) -> list[Operation]:
             break
         found.append(op)
     return found
+
+
+def may_approximate(op: Operation) -> bool:
+    """Whether ``op`` says that an approximation will do."""
+    flags = op.properties.get("fastmath")
+    return isinstance(flags, FastMathFlagsAttr) and FastMathFlag.APPROX_FUNC in flags.data
+
+
+def _name(op: Operation) -> str:
+    return op.name.removeprefix("math.")
 
 
 def is_f32(type_: Attribute) -> bool:

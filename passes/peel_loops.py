@@ -11,7 +11,10 @@ ones. Out: a loop over the trips in which all of them hold, without them, and on
     }
 
 A condition is a comparison ``a * %t + c < X``, or the choice of the constant in ``min(C, X - (a * %t + c))``, where X
-does not change in the loop. (LLVM calls this inductive range check elimination.) Short loops are left alone.
+does not change in the loop; ``a * %t + c > X`` is one as well, which is false in the first trips. (LLVM calls this
+inductive range check elimination.) Short loops are left alone.
+
+A loop that multiplies what another role copies is peeled if it masks its products, as attention masks its last keys.
 """
 
 from __future__ import annotations
@@ -33,8 +36,8 @@ from crosstile.passes.cloning import copies_are_asynchronous, erase_dead, outsid
 
 FEWEST_TRIPS = 8
 """A loop that is known to have fewer trips is not worth a second one."""
-SIGNED_LESS = 2
-"""``slt`` among the predicates of ``arith.cmpi``."""
+SIGNED_LESS, SIGNED_GREATER = 2, 4
+"""``slt`` and ``sgt`` among the predicates of ``arith.cmpi``."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,11 @@ class PeelLoopsPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Peel the loops of ``op`` in place."""
         for loop in [inner for inner in op.walk() if isinstance(inner, scf.ForOp)]:
-            if is_bound_by_copies(loop) and _is_long(loop) and (conditions := conditions_of(loop)):
+            if (
+                (is_bound_by_copies(loop) or masks_products(loop))
+                and _is_long(loop)
+                and (conditions := conditions_of(loop))
+            ):
                 _peel(loop, conditions)
 
 
@@ -76,6 +83,12 @@ def is_bound_by_copies(loop: scf.ForOp) -> bool:
     )
     rows = [find_intrinsic(op.intrinsic.data) for op in loop.walk() if isinstance(op, mma.MmaOp)]
     return copies and any(row.m * row.n * row.k > 1 for row in rows)
+
+
+def masks_products(loop: scf.ForOp) -> bool:
+    """Whether the loop itself starts products, and masks elements."""
+    started = any(isinstance(op, mma.MmaAsyncOp) and _innermost_loop(op) is loop for op in loop.walk())
+    return started and any(isinstance(op, mma.MaskOp) for op in loop.walk())
 
 
 def _innermost_loop(op: Operation) -> Operation | None:
@@ -106,6 +119,11 @@ def _condition(op: Operation, loop: scf.ForOp) -> Condition | None:
         case arith.CmpiOp() if op.predicate.value.data == SIGNED_LESS and outside(op.rhs, loop):
             linear = _linear(op.lhs, loop)
             return None if linear is None or linear[0] < 1 else Condition(op, *linear, op.rhs, 1)
+        case arith.CmpiOp() if op.predicate.value.data == SIGNED_GREATER and outside(op.rhs, loop):
+            linear = _linear(op.lhs, loop)
+            if linear is None or linear[0] < 1:
+                return None
+            return Condition(op, linear[0], linear[1] - 1, op.rhs, 0)
         case arith.MinSIOp():
             return _minimum(op, op.lhs, op.rhs, loop) or _minimum(op, op.rhs, op.lhs, loop)
         case _:
@@ -200,13 +218,19 @@ def _decide(op: Operation, value: int) -> None:
 
 
 def _drop_branches(block: Block) -> None:
-    """Put the contents of branches that are always taken in their place."""
+    """Put the contents of branches that are always taken, or never, in the place of their conditions."""
     for op in list(block.ops):
         for region in op.regions:
             for inner in region.blocks:
                 _drop_branches(inner)
-        if isinstance(op, scf.IfOp) and constant_index(op.cond):
-            *inside, terminator = op.true_region.block.ops
+        taken = constant_index(op.cond) if isinstance(op, scf.IfOp) else None
+        if isinstance(op, scf.IfOp) and taken is not None:
+            region = op.true_region if taken else op.false_region
+            if not region.blocks:
+                op.detach()
+                op.erase()
+                continue
+            *inside, terminator = region.block.ops
             for one in inside:
                 one.detach()
                 block.insert_op_before(one, op)

@@ -279,7 +279,8 @@ class Machine:
     memory are multiples of ``block_copy_bytes``; 0 where none does. ``moves`` are instructions that load or store the
     fragments of matrix instructions, and ``limits`` what a block of warps may have, None for cores.
     ``exponents`` names the family of instructions that take floats apart and scale them by powers of two ("avx512"), ""
-    for a machine that does so with arithmetic.
+    for a machine that does so with arithmetic. ``approximations`` are the functions of f32 that one instruction
+    computes to a few units in the last place, subnormal numbers being zero: for operations that are ``fastmath<afn>``.
 
     Raises :class:`ModelError` for a memory of an unknown scope or an intrinsic whose feature is not listed.
     """
@@ -301,6 +302,7 @@ class Machine:
     moves: tuple[MatrixMove, ...] = ()
     limits: BlockLimits | None = None
     exponents: str = ""
+    approximations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if "." in self.name:

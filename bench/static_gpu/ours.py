@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from xdsl.dialects.builtin import ModuleOp
 
+from crosstile.dialects import mma
 from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.emit import emit
@@ -88,7 +89,8 @@ def _compiled(row: str, kind: str, target: str) -> tuple[ModuleOp, str, float]:
     if not named:
         raise CrosstileError(f"not one kernel yet: {', '.join(kernels)}")
     aligned = [name for name, module in named.items() if any(_is_aligned(op) for op in module.ops)]
-    lowered = program.lower_kernel(named[(aligned or list(named))[-1]])
+    with_roles = [name for name in aligned if any(isinstance(op, mma.RolesOp) for op in named[name].walk())]
+    lowered = program.lower_kernel(named[(with_roles or aligned or list(named))[-1]])
     ptx = emit(lowered)
     return lowered, ptx, time.perf_counter() - begin
 

@@ -30,6 +30,8 @@ from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
 
 EXCHANGED = (Float32Type, IndexType)
+COMBINE: dict[str, Combine] = {**COMBINE_FLOATS, "maxnum": lambda a, b: [arith.MaxnumfOp(a, b)]}
+"""One instruction each here: the maximum of PTX skips NaN (PTX ISA 8.7, Floating Point Instructions: max)."""
 BANK_BYTES = 4
 """The width of a bank of shared memory (CUDA C++ Programming Guide, "Shared Memory")."""
 
@@ -145,7 +147,7 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
     """Registers in increasing order, lanes and warps in a butterfly, then ``into`` on the left."""
     value_type, result_type = op.value_type, op.result.type
     element, dims = value_type.element_type, integer_list(op.dims)
-    combine = (COMBINE_FLOATS if isinstance(element, AnyFloat) else COMBINE_INTEGERS)[op.kind.data]
+    combine = (COMBINE if isinstance(element, AnyFloat) else COMBINE_INTEGERS)[op.kind.data]
     filling = identity(op.kind.data, element, 32)
     elements = masked(lowering, op.value, integer_list(op.extent_dims), op.extents, filling)
     source, result = _registers(op.value), registers_of(result_type.layout.data)

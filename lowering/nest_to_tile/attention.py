@@ -42,6 +42,7 @@ from math import inf
 
 from xdsl.dialects import arith, math, memref, scf
 from xdsl.dialects.builtin import FloatAttr, f32
+from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from crosstile.dialects import tile
@@ -141,6 +142,8 @@ class _QueryBlock:
         values = element_type(roles.weighted.inputs[roles.value])
         self._value_type = None if values == f32 else values
         """The type to which weights are rounded, if it is narrower than theirs."""
+        self._flags = arith.FastMathFlagsAttr("none" if self._value_type is None else [FastMathFlag.APPROX_FUNC])
+        """Of exponentials: what an instruction for them is off by is far less than that rounding."""
         self._factor_type = self._widened()
         """f32 if factors are narrower and the schedule's instruction multiplies that."""
         self._scalars: dict[SSAValue, SSAValue] = {}
@@ -196,8 +199,8 @@ class _QueryBlock:
         def keys(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
             return self._fold(inside, query, carried)
 
-        step, pipeline = self._step(roles.n), self.schedule.pipeline
-        results = scores.loop(place, roles.n, self._range(place), step, initial, keys, pipeline=pipeline)
+        step, pipeline, role = self._step(roles.n), self.schedule.pipeline, self.schedule.role
+        results = scores.loop(place, roles.n, self._range(place), step, initial, keys, pipeline=pipeline, role=role)
         for result, value in zip(roles.weighted.results, results, strict=True):
             place.tiles[result, self._axes.of_result(result), False] = value
         for output in self.outputs:
@@ -353,12 +356,12 @@ class _QueryBlock:
         """2 to the old maximum, rounded as when it was the shift, less the new one."""
         scaled = self._lowering.insert(arith.MulfOp(values[0], self._unit)).result
         difference = self._lowering.insert(arith.AddfOp(scaled, values[1])).result
-        return self._lowering.insert(math.Exp2Op(difference)).result
+        return self._lowering.insert(math.Exp2Op(difference, self._flags)).result
 
     def _weight(self, values: Sequence[SSAValue]) -> SSAValue:
         """2 to the score less the maximum."""
         difference = self._lowering.insert(math.FmaOp(values[0], self._unit, values[1])).result
-        return self._lowering.insert(math.Exp2Op(difference)).result
+        return self._lowering.insert(math.Exp2Op(difference, self._flags)).result
 
     def _rounded(self, values: Sequence[SSAValue]) -> SSAValue:
         """The weight as a number of the values' type, and of the type that products take."""

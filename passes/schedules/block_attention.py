@@ -3,61 +3,90 @@
 Level: nest. In: the roles of an attention's axes. Out: guarded schedules, such as, for heads of 64::
 
     #nest.schedule<loops = [b : 1, h : 1, m : 64, n : 64, d : 64, e : 64], grid = [b, h, m], lane = n,
-                   stage = [0, 1, 2], pipeline = 2>
+                   stage = [0, 1, 2], intrinsic = "nvidia.mma.m16n8k16.f32.bf16", pipeline = 2>
+    #nest.schedule<loops = [b : 1, h : 1, m : 128, n : 128, d : 64, e : 64], grid = [b, h, m], lane = n,
+                   stage = [0, 1, 2], pipeline = 2 role, aligned = 16>
 
 Queries are rows: each warp has rows of its own, so the weights of a block are the left factor of the second product as
 they stand, and maxima and sums cross the few lanes that share a row. Queries are staged once, keys and values a block
-ahead. The instruction is the fastest that one warp executes by itself.
+ahead. Where a role of its own can copy keys and values in whole blocks, the instructions are those of a group of warps:
+each group has 64 rows, and while one waits for its products the other computes weights. Else they are those that one
+warp executes by itself.
 """
 
 from __future__ import annotations
 
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.attention_roles import AttentionRoles
-from crosstile.dialects.nest.schedule import GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
+from crosstile.dialects.nest.axes import KernelAxes
+from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
+from crosstile.passes.schedules.alignment import ALIGNMENT, aligned_variants, rows_guard
 from crosstile.passes.schedules.register_tiles import bits, round_up
-from crosstile.targets.model import Machine
+from crosstile.targets.model import Machine, MmaIntrinsic
 
 WARPS = 4
 QUERY_BLOCK = 64
 """Queries of a block: four warps of 16 rows each."""
 KEY_BLOCK = 64
 """Keys of a block of scores, of which each thread holds 32 in registers, beside as many sums for heads of 64."""
+GROUPS = 2
+"""Groups of warps that share a block of queries."""
+MOST_WIDE_HEAD = 128
+"""With heads of up to so many numbers, the threads of a group have room for twice as many scores."""
 HEAD_STEP = 16
 """Heads are filled up to a multiple of this: what the instructions take of k."""
 
 
-def block_attention_schedules(roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
-    """The schedule of an attention on blocks of warps."""
+def block_attention_schedules(axes: KernelAxes, roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
+    """The schedules of an attention on blocks of warps, the first where whole blocks of memory can be copied."""
+    rows = _instructions(roles, machine)
+    single = [row for row in rows if WARPS * row.m <= QUERY_BLOCK]
+    best = max(single, key=_speed, default=None)
+    plain = _schedule(roles, machine, QUERY_BLOCK, KEY_BLOCK, best)
+    plain_variants = aligned_variants(axes, [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(plain))])
+    grouped = [row for row in rows if row not in single]
+    guard = rows_guard(axes, ALIGNMENT)
+    faster = best is not None and any(_speed(row) > _speed(best) for row in grouped)
+    if not faster or guard is None or roles.n.size == 0 or machine.block_copy_bytes != ALIGNMENT:
+        return plain_variants
+    some = () if roles.n.size else (Comparison(roles.n.name, ">=", 1),)
+    assert roles.d.size is not None and roles.e.size is not None
+    keys = 2 * KEY_BLOCK if max(roles.d.size, roles.e.size) <= MOST_WIDE_HEAD else KEY_BLOCK
+    schedule = _schedule(roles, machine, GROUPS * QUERY_BLOCK, keys, None, role=True)
+    first = GuardedScheduleAttr(GuardAttr((*guard, *some)), ScheduleAttr(schedule))
+    return [first, *plain_variants] if first.guard.data else [first]
+
+
+def _schedule(
+    roles: AttentionRoles, machine: Machine, queries: int, keys: int, intrinsic: MmaIntrinsic | None, role: bool = False
+) -> Schedule:
+    """Blocks of so many queries and keys. Without ``intrinsic`` each product has the fastest that its shape allows."""
     assert roles.d.size is not None and roles.e.size is not None
     loops = [Loop(axis.name, 1) for axis in roles.outer]
-    loops += [Loop(roles.m.name, QUERY_BLOCK), Loop(roles.n.name, KEY_BLOCK)]
+    loops += [Loop(roles.m.name, queries), Loop(roles.n.name, keys)]
     loops += [Loop(axis.name, round_up(axis.size or 1, HEAD_STEP)) for axis in dict.fromkeys((roles.d, roles.e))]
     width = bits(element_type(roles.scores.inputs[roles.key])) // 8
-    block = KEY_BLOCK * (round_up(roles.d.size, HEAD_STEP) + round_up(roles.e.size, HEAD_STEP)) * width
-    room = machine.memory("shared").capacity // 2
-    schedule = Schedule(
+    block = keys * (round_up(roles.d.size, HEAD_STEP) + round_up(roles.e.size, HEAD_STEP)) * width
+    room = machine.memory("shared").capacity // (1 if role else 2)
+    return Schedule(
         loops=tuple(loops),
         grid=tuple(axis.name for axis in (*roles.outer, roles.m)),
         lane=roles.n.name,
         stage=(0, 1, 2),
-        intrinsic=_intrinsic(roles, machine),
-        pipeline=2 if 2 * block <= room else 1,
+        intrinsic=None if intrinsic is None else intrinsic.name,
+        pipeline=2 if role or 2 * block <= room else 1,
+        role=role,
+        aligned=ALIGNMENT if role else None,
     )
-    return [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(schedule))]
 
 
-def _intrinsic(roles: AttentionRoles, machine: Machine) -> str | None:
-    """The fastest instruction for factors of these types whose rows are at most those of a warp; None if there is none.
+def _speed(row: MmaIntrinsic) -> float:
+    return row.operations * row.rate
 
-    Those of a group of warps (``wgmma``) have to be reached by all of them at once.
-    """
+
+def _instructions(roles: AttentionRoles, machine: Machine) -> list[MmaIntrinsic]:
+    """The instructions for factors of these types; none where factors are of f32, which fma multiplies."""
     element = str(element_type(roles.scores.inputs[roles.query]))
     wanted = (element, element, "f32")
-    found = [
-        row
-        for row in machine.intrinsics
-        if (row.lhs.element, row.rhs.element, row.accumulator.element) == wanted and WARPS * row.m <= QUERY_BLOCK
-    ]
-    best = max(found, key=lambda row: row.operations * row.rate, default=None)
-    return None if best is None or element == "f32" else best.name
+    rows = machine.intrinsics if element != "f32" else ()
+    return [row for row in rows if (row.lhs.element, row.rhs.element, row.accumulator.element) == wanted]

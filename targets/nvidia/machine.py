@@ -192,6 +192,9 @@ def _moves(store: bool) -> Iterator[MatrixMove]:
 
 
 _LOADS, _STORES = tuple(_moves(store=False)), tuple(_moves(store=True))
+_APPROXIMATIONS = ("exp2",)
+"""``ex2.approx.ftz.f32``: 2 units of 2^-23 (PTX ISA 8.7, Floating Point Instructions: ex2). ``rsqrt`` and the others
+that there are have operations of their own here, or are less accurate than f32 asks for."""
 _LIMITS = BlockLimits(
     threads=1024,
     threads_per_unit=2048,
@@ -227,6 +230,7 @@ def _hopper(name: str, main_capacity: int, main_bandwidth: float) -> Machine:
         moves=(*_LOADS, *_STORES),
         limits=replace(_LIMITS, scratch=227 << 10, scratch_per_unit=228 << 10, cluster=8),
         block_copy_bytes=16,
+        approximations=_APPROXIMATIONS,
     )
 
 
@@ -251,6 +255,7 @@ MACHINES = (
         intrinsics=(*_mma_rows(_AMPERE), _fma(_AMPERE, "f32", 64), _fma(_AMPERE, "f64", 32)),
         moves=_LOADS,
         limits=_LIMITS,
+        approximations=_APPROXIMATIONS,
     ),
     _hopper("sm_90a", 80 << 30, 1831),
     _hopper("sm_90a-h200", 141 * 10**9, 2623),

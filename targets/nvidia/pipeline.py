@@ -16,7 +16,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "fuse-attention{target=TARGET}"),
     "tile": ("choose-schedule{target=TARGET}", "nest-to-tile"),
     "mma": ("tile-to-mma{target=TARGET}", "rotate-loads", "peel-loops"),
-    "hardware": ("mma-to-nvvm", "arith-emulate-unsupported-floats", "expand-math"),
+    "hardware": ("mma-to-nvvm", "arith-emulate-unsupported-floats", "expand-math{target=TARGET}"),
 }
 """The passes that lead to each level from the one above. ``TARGET`` stands for the machine's name."""
 

@@ -46,3 +46,50 @@ tile.kernel @gemm(%A : memref<?x?xbf16>, %B : memref<?x?xbf16>, %C : memref<?x?x
     tile.store %sum, %cw : !tile.tile<128x128xf32>, !tile.window<128x128xf32>
   }
 }
+
+// A left factor that was computed stays where the first product left it: the accumulator's registers are the factor's. A
+// slot that one product alone reads is released as soon as that has ended.
+// CHECK-LABEL: mma.kernel @weights(
+// CHECK:         role @compute
+// CHECK:           mma.wait
+// CHECK:           scf.for
+// CHECK:             %[[K:.*]] = mma.wait
+// CHECK:             %[[P:.*]] = mma.mma_async {{.*}} {intrinsic = "nvidia.wgmma.m64n64k16.f32.bf16"}
+// CHECK-NEXT:        %[[S:.*]] = mma.await %[[P]]
+// CHECK-NEXT:        mma.release %[[K]]
+// CHECK-NEXT:        %[[W:.*]] = mma.map (%[[S]]
+// CHECK:             %[[V:.*]] = mma.wait
+// CHECK-NEXT:        %[[N:.*]] = mma.mma_async %[[W]], %[[V]],
+// CHECK-NEXT:        mma.await %[[N]]
+// CHECK-NEXT:        mma.release %[[V]]
+// CHECK-NOT:         mma.relayout
+tile.kernel @weights(%Q : memref<?x64xbf16>, %K : memref<?x64xbf16>, %V : memref<?x64xbf16>, %Y : memref<?x64xf32>) {
+  %zero = arith.constant 0 : index
+  %f0 = arith.constant 0.0 : f32
+  %M = tile.dim %Q, 0 : memref<?x64xbf16>
+  %N = tile.dim %K, 0 : memref<?x64xbf16>
+  tile.parallel (%i), (%mc) = (%zero) to (%M) step (64) {
+    %qw = tile.window %Q[%i, %zero] extent [%mc, _] : memref<?x64xbf16> -> !tile.window<64x64xbf16>
+    %q = tile.stage %qw : !tile.window<64x64xbf16> -> !tile.buffer<64x64xbf16>
+    %start = tile.splat %f0 : f32 -> !tile.tile<64x64xf32>
+    %sum = tile.for %j, %nc = %zero to %N step 64 iter_args(%acc = %start) -> (!tile.tile<64x64xf32>) pipeline(2) role {
+      %kw = tile.window %K by affine_map<(d0, d1)[s0, s1] -> (s0 + d1, s1 + d0)> [%j, %zero] extent [_, %nc]
+          : memref<?x64xbf16> -> !tile.window<64x64xbf16>
+      %vw = tile.window %V[%j, %zero] extent [%nc, _] : memref<?x64xbf16> -> !tile.window<64x64xbf16>
+      %k = tile.stage %kw : !tile.window<64x64xbf16> -> !tile.buffer<64x64xbf16>
+      %s = tile.contract %q, %k, %start
+          : !tile.buffer<64x64xbf16>, !tile.buffer<64x64xbf16> -> !tile.tile<64x64xf32>
+      %w = tile.map (%s : !tile.tile<64x64xf32>) -> !tile.tile<64x64xbf16> {
+      ^bb0(%one: f32):
+        %narrow = arith.truncf %one : f32 to bf16
+        tile.yield %narrow : bf16
+      }
+      %v = tile.stage %vw : !tile.window<64x64xbf16> -> !tile.buffer<64x64xbf16>
+      %next = tile.contract %w, %v, %acc extent %nc
+          : !tile.tile<64x64xbf16>, !tile.buffer<64x64xbf16> -> !tile.tile<64x64xf32>
+      tile.yield %next : !tile.tile<64x64xf32>
+    }
+    %yw = tile.window %Y[%i, %zero] extent [%mc, _] : memref<?x64xf32> -> !tile.window<64x64xf32>
+    tile.store %sum, %yw : !tile.tile<64x64xf32>, !tile.window<64x64xf32>
+  }
+}

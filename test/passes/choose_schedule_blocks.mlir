@@ -1,4 +1,5 @@
-// RUN: crosstile-opt %s --decompose --nn-to-nest --fuse --choose-schedule=target=nvidia-sm_80 | filecheck %s
+// RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-attention --choose-schedule=target=nvidia-sm_80 | filecheck %s
+// RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-attention --choose-schedule=target=nvidia-sm_90a | filecheck %s --check-prefix SM90
 
 // Rows of a size that is not known: a warp to each short one, a block to each longer one, all of them held in registers;
 // beyond that they are swept. Each comes with a variant for aligned rows first.
@@ -48,4 +49,19 @@ func.func @across(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
 func.func @columns(%x: tensor<?x?xf32>) -> tensor<?xf32> {
   %y = nn.reduce add %x dims [0] : tensor<?x?xf32> -> tensor<?xf32>
   func.return %y : tensor<?xf32>
+}
+
+// Attention: where a role of its own copies keys and values, blocks are those of two groups of warps, and each of the two
+// products has the instruction that fits it. There must be a key to copy.
+
+// CHECK-LABEL: nest.kernel @attention
+// CHECK-SAME:  schedules [#nest.schedule<loops = [b0 : 1, b1 : 1, m : 64, n : 64, k : 64, e : 64], grid = [b0, b1, m], lane = n, stage = [0, 1, 2], intrinsic = "nvidia.mma.m16n8k16.f32.bf16", pipeline = 2, aligned = 16>]
+// SM90-LABEL:  nest.kernel @attention
+// SM90-SAME:   schedules [n >= 1 : #nest.schedule<loops = [b0 : 1, b1 : 1, m : 128, n : 128, k : 64, e : 64], grid = [b0, b1, m], lane = n, stage = [0, 1, 2], pipeline = 2 role, aligned = 16>,
+// SM90-SAME:   #nest.schedule<loops = [b0 : 1, b1 : 1, m : 64, n : 64, k : 64, e : 64], grid = [b0, b1, m], lane = n, stage = [0, 1, 2], intrinsic = "nvidia.mma_sm90.m16n8k16.f32.bf16", pipeline = 2, aligned = 16>]
+func.func @queries(%q: tensor<2x8x?x64xbf16>, %k: tensor<2x8x?x64xbf16>, %v: tensor<2x8x?x64xbf16>)
+    -> tensor<2x8x?x64xbf16> {
+  %y = nn.attention %q, %k, %v accumulate f32
+      : tensor<2x8x?x64xbf16>, tensor<2x8x?x64xbf16>, tensor<2x8x?x64xbf16>
+  func.return %y : tensor<2x8x?x64xbf16>
 }

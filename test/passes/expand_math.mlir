@@ -1,5 +1,6 @@
 // RUN: crosstile-opt %s --expand-math | filecheck %s
 // RUN: crosstile-opt %s --expand-math=target=x86-64-avx512 | filecheck %s --check-prefix AVX512
+// RUN: crosstile-opt %s --expand-math=target=nvidia-sm_80 | filecheck %s --check-prefix NVIDIA
 
 // A function of f32 becomes arithmetic; constants stand once at the start of the function, outside of the loop.
 
@@ -80,4 +81,17 @@ func.func @dependent(%x : vector<16xf32>) -> vector<16xf32> {
 func.func @power(%x : vector<16xf32>) -> vector<16xf32> {
   %y = math.exp2 %x : vector<16xf32>
   func.return %y : vector<16xf32>
+}
+
+// What the machine has an instruction for stays where an approximation will do, and on no other machine.
+
+// NVIDIA-LABEL: func.func @approximate
+// NVIDIA:         math.exp2 %x fastmath<afn> : f32
+// NVIDIA-NOT:     math.exp2
+// CHECK-LABEL:  func.func @approximate
+// CHECK-NOT:      math.exp2
+func.func @approximate(%x: f32) -> (f32, f32) {
+  %0 = math.exp2 %x fastmath<afn> : f32
+  %1 = math.exp2 %x : f32
+  func.return %0, %1 : f32, f32
 }

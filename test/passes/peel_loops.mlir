@@ -74,3 +74,49 @@ mma.kernel @copies_only(%n: index, %K: index, %A: memref<16x?xbf16>) target "sm_
     mma.commit %slot : !write
   }
 }
+
+// -----
+
+#left = #mma.layout<tile(64, 16) warp(4:256) register(2:8, 2:128, 2:1) lane(8:16, 4:2)>
+#sums = #mma.layout<tile(64, 32) warp(4:512) register(4:8, 2:256, 2:1) lane(8:32, 4:2)>
+!sums = !mma.fragment<64x32xf32, #sums>
+
+// A loop that masks products of what another role copies: the trips whose columns are all there, and are not beyond a
+// limit, have neither mask nor branch.
+// CHECK-LABEL: mma.kernel @masked(
+// CHECK:         %[[STEADY:.*]] = scf.for
+// CHECK-NOT:       scf.if
+// CHECK:           mma.mask {{.*}} extent [_, %[[ALL:.*]]]
+// CHECK:           scf.yield
+// CHECK:         scf.for {{.*}} iter_args(%{{.*}} = %[[STEADY]])
+// CHECK:           scf.if
+// CHECK:           mma.mask
+mma.kernel @masked(%n: index, %N: index, %limit: index, %C: memref<64x32xf32>) target "sm_90a" warps(4) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c31 = arith.constant 31 : index
+  %c32 = arith.constant 32 : index
+  %zero = arith.constant 0.0 : f32
+  %half = arith.constant 0.0 : bf16
+  %a = mma.splat %half : bf16 -> !mma.fragment<64x16xbf16, #left>
+  %b = mma.alloc : !mma.buffer<16x32xbf16, #mma.swizzle<64>>
+  %start = mma.splat %zero : f32 -> !sums
+  %result = scf.for %t = %c0 to %N step %c32 iter_args(%acc = %start) -> (!sums) {
+    %rest = arith.subi %N, %t : index
+    %nc = arith.minsi %rest, %c32 : index
+    %p = mma.mma_async %a, %b, %acc {intrinsic = "nvidia.wgmma.m64n32k16.f32.bf16"}
+        : !mma.fragment<64x16xbf16, #left>, !mma.buffer<16x32xbf16, #mma.swizzle<64>>, !sums
+    %s = mma.await %p : !mma.pending<!sums> -> !sums
+    %last = arith.addi %t, %c31 : index
+    %hides = arith.cmpi sgt, %last, %limit : index
+    %hidden = scf.if %hides -> (!sums) {
+      %none = mma.splat %zero : f32 -> !sums
+      scf.yield %none : !sums
+    } else {
+      scf.yield %s : !sums
+    }
+    %masked = mma.mask %hidden extent [_, %nc] else 0.0 : !sums
+    scf.yield %masked : !sums
+  }
+  mma.store %result, %C[%c0, %c0] : !sums, memref<64x32xf32>
+}

@@ -4,7 +4,7 @@
     ==> (registers: mma.m16n8k16)
     scf.for %k = %zero to %c32 step %c16 iter_args(%sum = %acc) { mma.load 128x16, mma.load 16x128, mma.mma }
     ==> (scratch: wgmma)
-    %p = mma.mma_async %a, %b, %acc     %next = mma.await %p
+    %p = mma.mma_async %a, %b, %acc     %next = mma.await %p     mma.release of the slots that nothing else reads
 
 A scalar instruction would take a whole row of a computed factor into each lane's registers, so that goes to scratch.
 Beyond the extent both factors are zero in scratch that a copy has filled; what reads memory reads zeros there.
@@ -23,6 +23,7 @@ from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.places import Place, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.uses import same_index
 from crosstile.lowering.tile_to_mma.warps.layouts import is_scalar
+from crosstile.lowering.tile_to_mma.warps.roles import release_read
 from crosstile.lowering.tile_to_mma.warps.stages import store_to_scratch, whole_place
 from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
 from crosstile.targets.layout import Layout
@@ -46,7 +47,9 @@ def _in_scratch(op: tile.ContractOp, row: MmaIntrinsic, accumulator: SSAValue, l
     else:
         lhs = _scratch(op.lhs, lowering)
     pending = lowering.insert(mma.MmaAsyncOp(lhs, _scratch(op.rhs, lowering), accumulator, row.name)).result
-    return lowering.insert(mma.AwaitOp(pending)).result
+    result = lowering.insert(mma.AwaitOp(pending)).result
+    release_read(op, lowering)
+    return result
 
 
 def _scratch(value: SSAValue, lowering: WarpLowering) -> SSAValue:

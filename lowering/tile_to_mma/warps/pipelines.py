@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IntAttr, MemRefType, StringAttr
+from xdsl.dialects.builtin import IntAttr, StringAttr
 from xdsl.ir import Block, Operation, SSAValue
 
 from crosstile.dialects import mma, tile
@@ -29,8 +29,8 @@ from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.index_math import Index
 from crosstile.lowering.loops import build_for, build_if
 from crosstile.lowering.tile_to_mma.control import block_extent
-from crosstile.lowering.tile_to_mma.places import number, place_of_window, window_of
-from crosstile.lowering.tile_to_mma.warps.stages import runs_down, storage_of, transposed_view
+from crosstile.lowering.tile_to_mma.places import place_of_window, window_of
+from crosstile.lowering.tile_to_mma.warps.stages import copied_ahead, runs_down, storage_of, transposed_view
 from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
 
 
@@ -80,10 +80,10 @@ class Pipeline:
     @staticmethod
     def of(op: tile.ForOp, blocks: Blocks, lowering: WarpLowering) -> Pipeline | None:
         """The pipeline of ``op``; None if it asks for none or stages no window of memory."""
-        depth = 1 if op.pipeline is None else op.pipeline.value.data
-        stages = [inner for inner in op.body.block.ops if isinstance(inner, tile.StageOp) and is_copied(inner)]
-        if depth < 2 or op.role is not None or not stages:
+        stages = copied_ahead(op)
+        if not stages or op.pipeline is None:
             return None
+        depth = op.pipeline.value.data
         pipeline = Pipeline(op, blocks, stages, depth, blocks.count(lowering), lowering)
         pipeline.rings = [pipeline._ring(stage) for stage in stages]
         return pipeline
@@ -167,17 +167,6 @@ def copy_window(stage: tile.StageOp, ring: SSAValue, lowering: WarpLowering) -> 
     extents = place.extent_values(lowering)
     lowering.insert(mma.CopyAsyncOp(place.source, indices, slot, extents, by, place.clip))
     return slot
-
-
-def is_copied(op: tile.StageOp) -> bool:
-    """Whether ``op`` can be an asynchronous copy: of a matrix in memory, zeros beyond it."""
-    window = op.source.owner
-    return (
-        isinstance(window, tile.WindowOp)
-        and isinstance(window.source.type, MemRefType)
-        and capacity_type(op.source).get_num_dims() == 2
-        and number(op.pad) in (None, 0)
-    )
 
 
 def _computed_for(stages: Sequence[tile.StageOp], block: Block) -> list[Operation]:

@@ -29,7 +29,8 @@ from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma import control
 from crosstile.lowering.tile_to_mma.control import block_size
 from crosstile.lowering.tile_to_mma.state import INDEX
-from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, as_staged, copy_window, is_copied, ring_type
+from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, as_staged, copy_window, ring_type
+from crosstile.lowering.tile_to_mma.warps.stages import is_copied
 from crosstile.lowering.tile_to_mma.warps.state import COPYING_WARPS, WarpLowering
 from crosstile.targets.model import Home
 
@@ -147,6 +148,21 @@ def wait_for(stage: tile.StageOp, lowering: WarpLowering) -> SSAValue:
     (slot,) = lowering.insert(mma.WaitOp([lowering.rings[stage]])).slots
     lowering.held[-1].append(slot)
     return as_staged(stage, slot, lowering)
+
+
+def release_read(op: tile.ContractOp, lowering: WarpLowering) -> None:
+    """Release the slots of this body that nothing but ``op`` reads, whose product has ended."""
+    read: list[SSAValue] = []
+    for old in dict.fromkeys((op.lhs, op.rhs)):
+        if old.owner not in lowering.rings or not old.has_one_use():
+            continue
+        new = lowering.value(old)
+        slot = new.owner.source if isinstance(new.owner, mma.ViewOp) else new
+        if slot in lowering.held[-1]:
+            lowering.held[-1].remove(slot)
+            read.append(slot)
+    if read:
+        lowering.insert(mma.ReleaseOp(*read))
 
 
 def release_held(lowering: WarpLowering) -> None:

@@ -5,7 +5,7 @@
     %b = mma.alloc : !mma.buffer<64x64xbf16, #mma.swizzle<128>>
     mma.barrier        if it may still be read, from the trip before
     mma.store %t, %b[%zero, %zero]
-    mma.barrier
+    mma.barrier        unless a loop that copies ahead, and begins its trips with one, is all that reads it
 
 A stage that a loop copies ahead is a slot of a ring instead (``pipelines``).
 """
@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from xdsl.dialects.builtin import AffineMapAttr, NoneAttr
-from xdsl.ir import Attribute, SSAValue
+from xdsl.dialects.builtin import AffineMapAttr, MemRefType, NoneAttr
+from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 
 from crosstile.dialects import mma, tile
@@ -50,6 +50,35 @@ def storage_of(shape: Sequence[int], element: Attribute) -> Storage:
     return AffineMapAttr(by), SwizzleAttr(fitting[0]), NoneAttr()
 
 
+def is_copied(op: tile.StageOp) -> bool:
+    """Whether ``op`` can be an asynchronous copy: of a matrix in memory, zeros beyond it."""
+    window = op.source.owner
+    return (
+        isinstance(window, tile.WindowOp)
+        and isinstance(window.source.type, MemRefType)
+        and capacity_type(op.source).get_num_dims() == 2
+        and number(op.pad) in (None, 0)
+    )
+
+
+def copied_ahead(op: tile.ForOp) -> list[tile.StageOp]:
+    """The stages of the loop ``op`` that it copies some trips ahead itself; each of its trips begins with a barrier."""
+    if op.pipeline is None or op.pipeline.value.data < 2 or op.role is not None:
+        return []
+    return [inner for inner in op.body.block.ops if isinstance(inner, tile.StageOp) and is_copied(inner)]
+
+
+def _is_read_ahead_of_barriers(op: tile.StageOp) -> bool:
+    """Whether something reads ``op`` before a loop that copies ahead has met at a barrier."""
+    for use in op.result.uses:
+        around: Operation | None = use.operation
+        while around is not None and around.parent is not op.parent:
+            around = around.parent_op()
+        if not isinstance(around, tile.ForOp) or around is use.operation or not copied_ahead(around):
+            return True
+    return False
+
+
 def runs_down(window: tile.WindowOp) -> bool:
     """Whether neighbours in memory are neighbours in a column of the window, and not in a row."""
     last = window.map.data.results[-1]
@@ -80,7 +109,8 @@ def lower_stage(op: tile.StageOp, lowering: WarpLowering) -> None:
     if lowering.in_loop:
         lowering.insert(mma.BarrierOp())
     _fill(place, buffer, number(op.pad), lowering)
-    lowering.insert(mma.BarrierOp())
+    if _is_read_ahead_of_barriers(op):
+        lowering.insert(mma.BarrierOp())
     lowering.replace(op, transposed_view(buffer, lowering) if down else buffer)
 
 

@@ -50,7 +50,7 @@ FLOATS: dict[str, str] = {
     "math.absf": "abs.{f}",
     "math.sqrt": "sqrt.rn.{f}",
     "math.rsqrt": "rsqrt.approx.{f}",
-    "math.exp2": "ex2.approx.{f}",
+    "math.exp2": "ex2.approx.ftz.{f}",
     "math.fma": "fma.rn.{f}",
     "math.floor": "cvt.rmi.{f}.{f}",
     "math.ceil": "cvt.rpi.{f}.{f}",
