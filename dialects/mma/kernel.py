@@ -186,7 +186,8 @@ class ParallelOp(IRDLOperation):
     ``mma.parallel %begin to %end = %lb to %ub grain 8 { ... }`` gives each worker one contiguous range whose ends are
     multiples of ``grain`` from the lower bound (or the upper bound). ``mma.parallel (%i, %j), (%mc, %nc) = (%l0, %l1)
     to (%u0, %u1) step (128, 256) { ... }`` runs one instance per tile of the box: block arguments are where it starts
-    and how far it extends. Instances run in any order and do not wait for each other.
+    and how far it extends. Instances run in any order and do not wait for each other; ``raster 8`` after the steps asks
+    for an order, as in ``tile.parallel``.
     """
 
     name = "mma.parallel"
@@ -195,6 +196,7 @@ class ParallelOp(IRDLOperation):
     upper_bounds = var_operand_def(IndexType)
     steps = opt_prop_def(DenseArrayBase)
     grain = opt_prop_def(IntegerAttr)
+    raster = opt_prop_def(IntegerAttr)
     body = region_def("single_block")
 
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
@@ -208,12 +210,14 @@ class ParallelOp(IRDLOperation):
         body: Region,
         steps: Sequence[int] | None = None,
         grain: int | None = None,
+        raster: int | None = None,
     ):
         super().__init__(
             operands=[lower_bounds, upper_bounds],
             properties={
                 "steps": None if steps is None else integers(steps),
                 "grain": None if grain is None else integer(grain),
+                "raster": None if raster is None else integer(raster),
             },
             regions=[body],
         )
@@ -234,6 +238,7 @@ class ParallelOp(IRDLOperation):
         def bounds() -> list[SSAValue]:
             return parser.parse_comma_separated_list(parser.Delimiter.PAREN, lambda: parser.parse_operand(INDEX))
 
+        raster: int | None = None
         starts = parser.parse_optional_comma_separated_list(parser.Delimiter.PAREN, index_argument)
         if starts is None:
             arguments = [index_argument()]
@@ -255,8 +260,10 @@ class ParallelOp(IRDLOperation):
             parser.parse_keyword("step")
             steps = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_integer)
             grain = None
+            if parser.parse_optional_keyword("raster") is not None:
+                raster = parser.parse_integer()
         attributes = parser.parse_optional_attr_dict_with_keyword()
-        op = cls(lower, upper, parser.parse_region(arguments), steps, grain)
+        op = cls(lower, upper, parser.parse_region(arguments), steps, grain, raster)
         if attributes is not None:
             op.attributes.update(attributes.data)
         return op
@@ -275,6 +282,8 @@ class ParallelOp(IRDLOperation):
             printer.print_string(" to ")
             _print_tuple(printer, self.upper_bounds)
             printer.print_string(f" step ({', '.join(map(str, integer_list(self.steps)))})")
+            if self.raster is not None:
+                printer.print_string(f" raster {self.raster.value.data}")
         else:
             printer.print_list(arguments, printer.print_ssa_value, " to ")
             printer.print_string(" = ")
@@ -298,6 +307,11 @@ class ParallelOp(IRDLOperation):
             raise VerifyException(f"has {found}; expects {max(rank, 1)} of each, one per dimension")
         if any(step < 1 for step in steps) or (self.grain is not None and self.grain.value.data < 1):
             raise VerifyException("a step or grain is below 1")
+        if self.raster is not None and (len(steps) < 2 or self.raster.value.data < 1):
+            found = f"{self.raster.value.data} of a grid of {len(steps)}"
+            raise VerifyException(
+                f"a raster is a positive number of rows of a grid of 2 dimensions or more, found {found}"
+            )
         types = [argument.type for argument in self.body.block.args]
         if types != [INDEX] * (2 * rank):
             raise VerifyException(f"its body takes {len(types)} arguments; expects {2 * rank} of type index")

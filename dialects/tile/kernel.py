@@ -146,7 +146,11 @@ class ParallelOp(IRDLOperation):
 
     A grid of blocks; the block arguments are the starts, then the extents, which are shorter at the end::
 
-        tile.parallel (%i, %j), (%mc, %nc) = (%l0, %l1) to (%M, %N) step (128, 256) { ... }
+        tile.parallel (%i, %j), (%mc, %nc) = (%l0, %l1) to (%M, %N) step (128, 256) raster 8 { ... }
+
+    With ``raster 8`` a machine that begins blocks in their order goes through 8 rows of them at a time, column by
+    column, so that blocks that run together share what they read; a row is one step of the last dimension but one.
+    Without it, the last dimension goes fastest.
     """
 
     name = "tile.parallel"
@@ -154,6 +158,7 @@ class ParallelOp(IRDLOperation):
     upper_bounds = var_operand_def(IndexType)
     steps = opt_prop_def(DenseArrayBase)
     grain = opt_prop_def(IntegerAttr)
+    raster = opt_prop_def(IntegerAttr)
     body = region_def("single_block")
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     traits = traits_def(RecursiveMemoryEffect(), HasParent(KernelOp), SingleBlockImplicitTerminator(YieldOp))
@@ -165,6 +170,7 @@ class ParallelOp(IRDLOperation):
         body: Region | Block,
         steps: Sequence[int] | None = None,
         grain: int | None = None,
+        raster: int | None = None,
     ):
         region = Region(body) if isinstance(body, Block) else body
         super().__init__(
@@ -172,6 +178,7 @@ class ParallelOp(IRDLOperation):
             properties={
                 "steps": None if steps is None else DenseArrayBase.from_list(i64, steps),
                 "grain": None if grain is None else IntegerAttr(grain, IndexType()),
+                "raster": None if raster is None else IntegerAttr(raster, IndexType()),
             },
             regions=[region],
         )
@@ -180,6 +187,11 @@ class ParallelOp(IRDLOperation):
     def grid_steps(self) -> list[int]:
         """The steps of the grid, empty if the loop is over workers."""
         return [] if self.steps is None else dense_values(self.steps)
+
+    @property
+    def rows_at_a_time(self) -> int | None:
+        """The raster, None without one."""
+        return None if self.raster is None else self.raster.value.data
 
     def verify_(self) -> None:
         rank = len(self.lower_bounds)
@@ -193,6 +205,11 @@ class ParallelOp(IRDLOperation):
         steps = self.grid_steps
         if self.steps is not None and (len(steps) != rank or any(step <= 0 for step in steps)):
             raise VerifyException(f"a grid of {rank} dimensions needs {rank} positive steps, found {steps}")
+        if self.raster is not None and (len(steps) < 2 or self.raster.value.data <= 0):
+            found = f"{self.raster.value.data} of a grid of {len(steps)}"
+            raise VerifyException(
+                f"a raster is a positive number of rows of a grid of 2 dimensions or more, found {found}"
+            )
         verify_block_arguments(self.body.block, [IndexType()] * (2 * rank))
         if self.body.block.last_op is None or self.body.block.last_op.operands:
             raise VerifyException("yields values, but a parallel loop has no results: store them")
@@ -203,6 +220,7 @@ class ParallelOp(IRDLOperation):
         index = IndexType()
         steps: list[int] | None = None
         grain: int | None = None
+        raster: int | None = None
         if first := parser.parse_optional_argument(expect_type=False):
             parser.parse_keyword("to", " between the begin and the end of a worker's range")
             arguments = [first.resolve(index), parser.parse_argument(expect_type=False).resolve(index)]
@@ -224,8 +242,10 @@ class ParallelOp(IRDLOperation):
             upper = parser.parse_comma_separated_list(paren, lambda: parse_index(parser))
             parser.parse_keyword("step", " after the bounds of a grid")
             steps = parser.parse_comma_separated_list(paren, lambda: parser.parse_integer(allow_boolean=False))
+            if parser.parse_optional_keyword("raster"):
+                raster = parser.parse_integer(allow_boolean=False)
         attributes = parser.parse_optional_attr_dict_with_keyword()
-        op = cls(lower, upper, parser.parse_region(arguments), steps, grain)
+        op = cls(lower, upper, parser.parse_region(arguments), steps, grain, raster)
         if attributes is not None:
             op.attributes |= attributes.data
         add_terminator(op)
@@ -254,6 +274,8 @@ class ParallelOp(IRDLOperation):
             printer.print_string(" to ")
             _print_list(printer, self.upper_bounds)
             printer.print_string(f" step ({', '.join(map(str, self.grid_steps))})")
+            if self.raster is not None:
+                printer.print_string(f" raster {self.raster.value.data}")
         if self.attributes:
             printer.print_op_attributes(self.attributes, print_keyword=True)
         printer.print_string(" ")

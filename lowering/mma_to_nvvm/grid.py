@@ -3,6 +3,9 @@
 mma.parallel (%i, %j), (%mc, %nc) = (0, 0) to (%M, %N) step (128, 128) { ... }
 ==>
 %i = ctaid.y * 128, %mc = min(128, %M - %i), ...
+
+With ``raster 8`` the number of a block in the order in which the machine begins them is counted through groups of 8
+rows, column by column: what runs at one time then reads fewer different rows and columns of the factors.
 """
 
 from __future__ import annotations
@@ -35,7 +38,11 @@ def _lower_grid(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
     bounds = [
         tuple(_bound(bound, lowering) for bound in pair) for pair in zip(op.lower_bounds, op.upper_bounds, strict=True)
     ]
-    for dim, at in enumerate(_block_numbers(bounds, steps, lowering)):
+    numbers = _block_numbers(bounds, steps, lowering)
+    if op.raster is not None:
+        counts = [_block_count(bounds[dim], steps[dim], lowering) for dim in (rank - 2, rank - 1)]
+        numbers[-2:] = _rastered(numbers[-2:], counts, op.raster.value.data, lowering)
+    for dim, at in enumerate(numbers):
         lower, upper = bounds[dim]
         start = index.add(lower, index.mul(at, steps[dim]))
         extent: Index = 1 if steps[dim] == 1 else index.minimum(index.sub(upper, start), steps[dim])
@@ -54,11 +61,34 @@ def _block_numbers(bounds: Sequence[tuple[Index, ...]], steps: Sequence[int], lo
     (rest,) = numbers
     found: list[SSAValue] = []
     for dim in range(rank - 1, 0, -1):
-        lower, upper = bounds[dim]
-        blocks = index.value(index.floor_div(index.add(index.sub(upper, lower), steps[dim] - 1), steps[dim]))
+        blocks = _block_count(bounds[dim], steps[dim], lowering)
         found.insert(0, lowering.insert(arith.RemUIOp(rest, blocks)).result)
         rest = lowering.insert(arith.DivUIOp(rest, blocks)).result
     return [rest, *found]
+
+
+def _block_count(bounds: tuple[Index, ...], step: int, lowering: NvvmLowering) -> SSAValue:
+    """How many blocks a grid has along one dimension."""
+    index, (lower, upper) = lowering.index, bounds
+    return index.value(index.floor_div(index.add(index.sub(upper, lower), step - 1), step))
+
+
+def _rastered(
+    numbers: Sequence[SSAValue], counts: Sequence[SSAValue], raster: int, lowering: NvvmLowering
+) -> list[SSAValue]:
+    """The row and the column of the block that begins as the one at ``numbers`` would, row by row.
+
+    ``counts`` are how many rows and columns of blocks there are.
+    """
+    index, (row, column), (rows, columns) = lowering.index, numbers, counts
+    number = index.value(index.add(index.mul(row, columns), column))
+    group_size = index.value(index.mul(columns, raster))
+    group = lowering.insert(arith.DivUIOp(number, group_size)).result
+    inside = index.value(index.sub(number, index.mul(group, group_size)))
+    first = index.mul(group, raster)
+    height = index.value(index.minimum(index.sub(rows, first), raster))  # of the last group, what is left
+    row_inside = lowering.insert(arith.RemUIOp(inside, height)).result
+    return [index.value(index.add(first, row_inside)), lowering.insert(arith.DivUIOp(inside, height)).result]
 
 
 def _lower_range(op: mma.ParallelOp, lowering: NvvmLowering) -> None:

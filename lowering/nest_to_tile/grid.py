@@ -13,7 +13,12 @@ from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place
 
 
-def build_grid(builder: KernelBuilder, blocks: Sequence[tuple[Axis, int]], body: Callable[[Place], None]) -> None:
+def build_grid(
+    builder: KernelBuilder,
+    blocks: Sequence[tuple[Axis, int]],
+    body: Callable[[Place], None],
+    raster: int | None = None,
+) -> None:
     """A ``tile.parallel`` over blocks of so many steps of each axis; ``body`` builds one instance at its place."""
     index, count = builder.index, len(blocks)
     lowers = [index.value(0)] * count
@@ -28,4 +33,5 @@ def build_grid(builder: KernelBuilder, blocks: Sequence[tuple[Axis, int]], body:
     with builder.lowering.at(block):
         body(place)
         builder.lowering.insert(tile.YieldOp())
-    builder.lowering.insert(tile.ParallelOp(lowers, uppers, block, [step for _, step in blocks]))
+    steps = [step for _, step in blocks]
+    builder.lowering.insert(tile.ParallelOp(lowers, uppers, block, steps, raster=raster))

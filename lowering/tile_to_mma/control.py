@@ -55,7 +55,7 @@ def lower_parallel(op: tile.ParallelOp, lowering: TileLowering) -> None:
     lowers, uppers = lowering.flatten(op.lower_bounds), lowering.flatten(op.upper_bounds)
     grain = None if op.grain is None else op.grain.value.data
     body = lowering.lower_region(op.body)
-    lowering.insert(mma.ParallelOp(lowers, uppers, body, op.grid_steps or None, grain))
+    lowering.insert(mma.ParallelOp(lowers, uppers, body, op.grid_steps or None, grain, op.rows_at_a_time))
 
 
 def lower_for(op: tile.ForOp, lowering: TileLowering) -> None:

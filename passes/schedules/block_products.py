@@ -2,16 +2,18 @@
 
 Level: nest. In: a kernel whose root is a matrix product. Out: guarded schedules such as, for bf16 on sm_90a::
 
-    #nest.schedule<loops = [m : 128, n : 256, k : 64], grid = [m, n], lane = n, stage = [0, 1],
+    #nest.schedule<loops = [m : 128, n : 256, k : 64], grid = [m, n] raster 16, lane = n, stage = [0, 1],
                    intrinsic = "nvidia.wgmma.m64n256k16.f32.bf16", pipeline = 4 role, aligned = 16>
 
 A block of the result is as large as the registers of its warps hold, since each number of a factor is then used most
 often. Results with fewer rows or columns have smaller blocks, with the instruction that wastes least. A step of k is
-one row of the widest swizzle, 128 bytes; as many steps are in flight as shared memory holds, up to four.
+one row of the widest swizzle, 128 bytes; as many steps are in flight as shared memory holds, up to four. Blocks
+begin in groups of rows that make those which run at one time a square of the result: they then read least from memory.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from crosstile.dialects.nest.axes import Axis, KernelAxes
@@ -58,6 +60,8 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
         from_scratch = Home.REGISTER not in tile.intrinsic.rhs.homes
         for copy_guard, aligned, role in _copy_classes(axes, roles, machine, from_scratch):
             schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
+            if most_rows is None and schedule.grid[-2:] == (roles.m.name, roles.n.name):
+                schedule = replace(schedule, raster=_raster(machine, tile))
             result.append(GuardedScheduleAttr(GuardAttr((*few, *copy_guard)), ScheduleAttr(schedule)))
     return result
 
@@ -145,3 +149,9 @@ def _schedule(axes: KernelAxes, roles: ContractionRoles, machine: Machine, tile:
         intrinsic=tile.intrinsic.name,
         pipeline=max(1, min(MOST_IN_FLIGHT, room)),
     )
+
+
+def _raster(machine: Machine, tile: BlockTile) -> int | None:
+    """Rows of blocks that make what runs at one time, a block on each multiprocessor, about square; a power of two."""
+    rows = 1 << round(math.log2(max(1.0, math.sqrt(machine.levels[0].count * tile.n / tile.m))))
+    return rows if rows > 1 else None

@@ -99,3 +99,29 @@ mma.kernel @half_sums(%A: memref<16x16xf16>, %B: memref<16x8xf16>, %C: memref<16
   %sum = mma.mma %lhs, %rhs, %start {intrinsic = "nvidia.mma.m16n8k16.f16"} : !lhs, !rhs, !acc
   mma.store %sum, %C[%c0, %c0] : !acc, memref<16x8xf16>
 }
+
+// -----
+
+// Blocks are counted through groups of 8 rows, column by column; the last group has the rows that are left.
+// CHECK-LABEL: llvm.func @raster(
+// CHECK-DAG:     %[[X:.*]] = nvvm.read.ptx.sreg.ctaid.x
+// CHECK-DAG:     %[[Y:.*]] = nvvm.read.ptx.sreg.ctaid.y
+// CHECK:         %[[LINE:.*]] = arith.muli %{{.*}}, %{{.*}} : index
+// CHECK-NEXT:    %[[NUMBER:.*]] = arith.addi %[[LINE]], %{{.*}} : index
+// CHECK:         %[[SIZE:.*]] = arith.muli %{{.*}}, %{{c8.*}} : index
+// CHECK-NEXT:    %[[GROUP:.*]] = arith.divui %[[NUMBER]], %[[SIZE]] : index
+// CHECK:         %[[INSIDE:.*]] = arith.subi %[[NUMBER]], %{{.*}} : index
+// CHECK:         %[[FIRST:.*]] = arith.muli %[[GROUP]], %{{c8.*}} : index
+// CHECK:         %[[HEIGHT:.*]] = arith.minsi
+// CHECK-NEXT:    %[[ROW:.*]] = arith.remui %[[INSIDE]], %[[HEIGHT]] : index
+// CHECK:         arith.divui %[[INSIDE]], %[[HEIGHT]] : index
+mma.kernel @raster(%C: memref<?x?xf32>, %x: f32) target "sm_80" warps(1) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %M = memref.dim %C, %c0 : memref<?x?xf32>
+  %N = memref.dim %C, %c1 : memref<?x?xf32>
+  %tile = mma.splat %x : f32 -> !mma.fragment<8x8xf32, #mma.layout<tile(8, 8) register(2:1) lane(8:8, 4:2)>>
+  mma.parallel (%i, %j), (%mc, %nc) = (%c0, %c0) to (%M, %N) step (8, 8) raster 8 {
+    mma.store %tile, %C[%i, %j] extent [%mc, %nc] : !mma.fragment<8x8xf32, #mma.layout<tile(8, 8) register(2:1) lane(8:8, 4:2)>>, memref<?x?xf32>
+  }
+}

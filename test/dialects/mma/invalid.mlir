@@ -62,6 +62,13 @@ mma.kernel @f(%n: index) {
 
 // -----
 
+mma.kernel @f(%n: index) {
+  // expected-error @+1 {{a raster is a positive number of rows of a grid of 2 dimensions or more, found 8 of a grid of 1}}
+  mma.parallel (%i), (%mc) = (%n) to (%n) step (128) raster 8 {}
+}
+
+// -----
+
 // expected-error @+1 {{is laid out over 1 warps, the kernel 'f' runs on 4: tile(8, 64) register(8:64, 4:16) lane(16:1)}}
 mma.kernel @f(%s: f32) warps(4) {
   // A fragment says what each warp of the program holds.

@@ -326,6 +326,11 @@ func.func @grid_without_loops(%x: tensor<4xf32>) {
 
 // -----
 
+// expected-error @+1 {{raster 8 orders rows of blocks: expects a grid of 2 iterators or more}}
+"builtin.module"() ({}) {schedule = #nest.schedule<loops = [i : 4], grid = [i] raster 8>} : () -> ()
+
+// -----
+
 // expected-error @+1 {{workers divide either the range of one iterator, 'parallel', or a grid, not both}}
 "builtin.module"() ({}) {schedule = #nest.schedule<loops = [i : 4], parallel = i, grid = [i]>} : () -> ()
 

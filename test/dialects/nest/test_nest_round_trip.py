@@ -108,6 +108,7 @@ def schedules(draw: Draw, nest: GenericOp) -> list[GuardedScheduleAttr]:
         loops = tuple(Loop(draw(names), step, draw(st.none() | st.integers(1, 16))) for step in steps)
         blocked = [name for name in parallel if any(loop.iterator == name for loop in loops)]
         grid = tuple(draw(st.lists(st.sampled_from(blocked), max_size=2, unique=True))) if blocked else ()
+        raster = draw(st.none() | st.integers(1, 9)) if len(grid) == 2 else None
         split = draw(st.none() | st.sampled_from(parallel)) if parallel and not grid else None
         grain = draw(st.integers(1, 64)) if split is not None else 1
         lane = draw(st.none() | names)
@@ -115,7 +116,7 @@ def schedules(draw: Draw, nest: GenericOp) -> list[GuardedScheduleAttr]:
         intrinsic = draw(st.none() | st.just("x86.avx512.fma"))
         prefetch, stream = draw(st.none() | st.integers(1, 1 << 20)), draw(st.none() | st.integers(1, 1 << 30))
         return ScheduleAttr(
-            Schedule(loops, split, grain, grid, lane, stage, intrinsic, prefetch=prefetch, stream=stream)
+            Schedule(loops, split, grain, grid, raster, lane, stage, intrinsic, prefetch=prefetch, stream=stream)
         )
 
     def comparison() -> Comparison:

@@ -52,6 +52,15 @@ tile.kernel @grid(%n : index) {
 
 // -----
 
+tile.kernel @raster(%n : index) {
+  // expected-error @+1 {{a raster is a positive number of rows of a grid of 2 dimensions or more, found 0 of a grid of 2}}
+  tile.parallel (%i, %j), (%ic, %jc) = (%n, %n) to (%n, %n) step (8, 8) raster 0 {
+  }
+  tile.return
+}
+
+// -----
+
 tile.kernel @grain(%n : index) {
   // expected-error @+1 {{ranges for workers have 1 dimension and a positive grain, found 1 and 0}}
   tile.parallel %b to %e = %n to %n grain 0 {

@@ -133,3 +133,34 @@ def test_a_ring_of_three_slots():
     a, b = normal(40, 504), normal(504, 72)
     *_, c = run(text, "gemm", [a, b, np.full((40, 72), np.nan, np.float32)], 16)
     np.testing.assert_allclose(c, a.astype(np.float64) @ b.astype(np.float64), rtol=0, atol=1e-3)
+
+
+GRID = """
+!tile = !mma.fragment<16x8xf32, #mma.layout<tile(16, 8) register(2:64, 2:1) lane(8:8, 4:2)>>
+mma.kernel @fill(%C: memref<?x?x?xf32>, %x: f32) target "sm_80" warps(1) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c2 = arith.constant 2 : index
+  %B = memref.dim %C, %c0 : memref<?x?x?xf32>
+  %M = memref.dim %C, %c1 : memref<?x?x?xf32>
+  %N = memref.dim %C, %c2 : memref<?x?x?xf32>
+  %tile = mma.splat %x : f32 -> !tile
+  mma.parallel (%b, %i, %j), (%bc, %mc, %nc) = (%c0, %c0, %c0) to (%B, %M, %N) step (1, 16, 8) raster RASTER {
+    %old = mma.load %C[%b, %i, %j] extent [%mc, %nc] : memref<?x?x?xf32> -> !tile
+    %new = mma.map (%old, %tile : !tile, !tile) -> !tile {
+    ^bb0(%before: f32, %more: f32):
+      %sum = arith.addf %before, %more : f32
+      mma.yield %sum : f32
+    }
+    mma.store %new, %C[%b, %i, %j] extent [%mc, %nc] : !tile, memref<?x?x?xf32>
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("raster", [1, 2, 3, 100])
+@pytest.mark.parametrize("shape", [(2, 70, 20), (1, 16, 8), (1, 33, 1), (3, 1, 50), (1, 0, 8)])
+def test_groups_of_rows_cover_each_block_once(shape: tuple[int, int, int], raster: int):
+    text = GRID.replace("RASTER", str(raster))
+    (c,) = run(text, "fill", [np.zeros(shape, np.float32), 1.0], 4)
+    np.testing.assert_array_equal(c, np.ones(shape, np.float32))
