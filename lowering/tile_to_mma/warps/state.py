@@ -25,6 +25,12 @@ MOST_WARPS = 8
 WARP_TILE = 64
 """Rows and columns of an accumulator of 32 bits that one warp keeps in its registers; of f64 half as many columns."""
 
+LEAST_WARP_TILE = 32
+"""Its least rows and columns: smaller blocks of a result are shared out among more warps, down to this."""
+
+FEW_WARPS = 4
+"""One warp to each scheduler of an SM, so that one's loads and copies lie beside another's products."""
+
 COPYING_WARPS = 4
 """Warps of a role that copies: registers are given away by groups of four (PTX ISA, setmaxnreg)."""
 
@@ -124,10 +130,13 @@ class WarpLowering(TileLowering):
         row, (m, n) = self.rows[contracts[0]], capacity_type(contracts[0].accumulator).get_shape()
         if group_of(row) > 1:
             return Arrangement(_largest_divisor(rows, most), 1, lanes)
-        unit = 32 if is_scalar(row) else WARP_TILE
-        words = max(1, ELEMENT_BITS[row.accumulator.element] // 32)
-        down = _largest_divisor(rows, max(1, min(most, m // unit)))
-        across = _largest_divisor(columns, max(1, min(most // down, words * n // unit)))
+        least = LEAST_WARP_TILE
+        height = width = least if is_scalar(row) else WARP_TILE
+        width //= max(1, ELEMENT_BITS[row.accumulator.element] // 32)
+        while not is_scalar(row) and (m // height) * (n // width) < FEW_WARPS and max(height, width) > least:
+            height, width = (height, width // 2) if width > least else (height // 2, width)
+        down = _largest_divisor(rows, max(1, min(most, m // height)))
+        across = _largest_divisor(columns, max(1, min(most // down, n // width)))
         return Arrangement(down, across, lanes)
 
     # Fragments

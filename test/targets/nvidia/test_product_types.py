@@ -94,3 +94,11 @@ def test_small_batches(types: str, sizes: tuple[str, ...], target: str, tmp_path
     path.write_text(program(types, (False, True), "3x"))
     result = call(check, path, "--target", f"nvidia-{target}", *(word for size in sizes for word in ("--dim", size)))
     assert result.code == 0, result.out + result.err
+
+
+def test_small_blocks_have_a_warp_for_each_scheduler() -> None:
+    text = program("bf16", (False, False)).replace('?x?xbf16> {nn.dims = ["M"', '64x?xbf16> {nn.dims = ["_"')
+    text = text.replace("tensor<?x?xbf16>, tensor", "tensor<64x?xbf16>, tensor").replace("?x?xf32", "64x?xf32")
+    compiled = Program.of_text("product.mlir", text, "nvidia-sm_80")
+    for module in compiled.kernel_modules()[1].values():
+        assert ".reqntid 128" in emit(compiled.lower_kernel(module))  # 64x128 as 64x32 in each of four warps
