@@ -65,6 +65,8 @@ class WholeFilterKernel(ChannelsLastKernel):
                 return k % depth if self.parts.place_count > 1 else k
             if entry == roles.n:
                 return coordinates.sum(span.starts, column)
+            if entry not in self.parts.places:
+                return coordinates.sum(self.builder.span(place, entry).starts)
             position = self.parts.places.index(entry)
             inner = depth * prod(other.size or 1 for other in self.parts.places[position + 1 :])
             step = k // inner

@@ -7,6 +7,7 @@ few enough for 16 registers::
     %s0 = vector.fma %a0, %x, %y : vector<16xf32>        (scalar arith.mulf, arith.addf where the row has no fma)
     %s1 = vector.fma %a1, %x, %y : vector<16xf32>  ...
     %s0 = x86vector.avx512.dot %a0, %x, %y : vector<32xbf16> -> vector<16xf32>      (for bf16)
+    %s0 = amx.tile_mulf %x, %y, %a0 : ...                       (on tile registers, of which four are sums)
 
 A clock that changes under load, or a neighbour on the same core, changes the peak as it changes kernels; measure both
 close together.
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
 
 CHAINS = 12
+TILE_CHAINS = 4
+"""Sums in tile registers; two of the other four hold the factors."""
 SECONDS = 0.01
 """How long one measurement takes, about; the best of ``REPEAT`` counts."""
 REPEAT = 7
@@ -50,8 +53,8 @@ def measured_peak(
 ) -> float:
     """Operations per second of ``threads`` threads that multiply and add numbers of type ``element`` in registers.
 
-    bf16 is multiplied in pairs and summed in f32. Measured once per process and argument. ``code_of`` gives the loop's
-    object code. Raises UnknownNameError if the machine has no intrinsic for ``element``.
+    bf16 is multiplied in pairs, or in tile registers, and summed in f32. Measured once per process and argument.
+    ``code_of`` gives the loop's object code. Raises UnknownNameError if the machine has no intrinsic for ``element``.
     """
     row = machine.choose(element, element, "f32" if element == "bf16" else element)
     loop = _loop(code_of(machine, row), row)
@@ -59,11 +62,18 @@ def measured_peak(
     while (elapsed := _seconds(loop, steps, 1)) < SECONDS:
         steps = int(steps * min(16.0, 1.25 * SECONDS / max(elapsed, 1e-7))) + 1
     best = min(_seconds(loop, steps, threads) for _ in range(REPEAT))
-    return row.operations * CHAINS * steps * threads / best
+    return row.operations * chains_of(row) * steps * threads / best
+
+
+def chains_of(row: MmaIntrinsic) -> int:
+    """How many independent sums the loop for ``row`` has."""
+    return TILE_CHAINS if row.in_tiles else CHAINS
 
 
 def peak_module(row: MmaIntrinsic) -> str:
     """The text of the loop for one intrinsic row, at the hardware level."""
+    if row.in_tiles:
+        return _tile_peak_module(row)
     element = row.accumulator.element
     fused = isinstance(row.numerics, SequentialFma)
     type_ = f"vector<{row.n}x{element}>" if row.n > 1 else element
@@ -111,6 +121,38 @@ def peak_module(row: MmaIntrinsic) -> str:
     }}"""
 
 
+def _tile_peak_module(row: MmaIntrinsic) -> str:
+    """The same on tile registers, which hold zeros: the rate that the unit has at full clock."""
+    sums = f"!amx.tile<{row.m}x{row.n}x{row.accumulator.element}>"
+    factor = f"!amx.tile<16x{row.k}x{row.lhs.element}>"
+    chains = range(TILE_CHAINS)
+    products = "\n      ".join(
+        f"%s{chain} = amx.tile_mulf %x, %y, %a{chain} : {factor}, {factor}, {sums}" for chain in chains
+    )
+    carried = ", ".join(f"%a{chain} = %i" for chain in chains)
+    types = ", ".join([sums] * TILE_CHAINS)
+    stores = "\n      ".join(
+        f"amx.tile_store %out[%zero], %r#{chain}, %width : memref<?x{row.accumulator.element}>, {sums}"
+        for chain in chains
+    )
+    return f"""func.func @peak(%out : memref<?x{row.accumulator.element}>, %steps : index) -> i32
+      attributes {{crosstile.entry}} {{
+      %zero = arith.constant 0 : index
+      %one = arith.constant 1 : index
+      %width = arith.constant {row.n} : index
+      %status = arith.constant 0 : i32
+      %x = amx.tile_zero : {factor}
+      %y = amx.tile_zero : {factor}
+      %i = amx.tile_zero : {sums}
+      %r:{TILE_CHAINS} = scf.for %step = %zero to %steps step %one iter_args({carried}) -> ({types}) {{
+      {products}
+      scf.yield {", ".join(f"%s{chain}" for chain in chains)} : {types}
+      }}
+      {stores}
+      func.return %status : i32
+    }}"""
+
+
 def lowered_peak(row: MmaIntrinsic) -> ModuleOp:
     """The loop for one intrinsic row in the ``llvm`` dialect."""
     from crosstile.ir.context import make_context
@@ -131,8 +173,8 @@ def _loop(code: bytes, row: MmaIntrinsic) -> Callable[[int], object]:
     entry = loaded.entry("peak")
 
     def run(steps: int) -> object:
-        out: Array = np.zeros(max(row.n, 8), np.float64)
-        words = np.array([out.ctypes.data, row.n, steps], np.int64)
+        out: Array = np.zeros(max(row.m * row.n, 8), np.float64)
+        words = np.array([out.ctypes.data, row.m * row.n, steps], np.int64)
         return entry(words.ctypes.data)
 
     return run

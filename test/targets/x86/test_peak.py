@@ -7,10 +7,10 @@ import re
 import pytest
 
 from crosstile.targets import llvm_codegen
-from crosstile.targets.host import host_machine, missing_features
+from crosstile.targets.host import host_features, host_machine, missing_features
 from crosstile.targets.model import UnknownNameError, machine
 from crosstile.targets.x86.emit import emit
-from crosstile.targets.x86.peak import CHAINS, lowered_peak, measured_peak
+from crosstile.targets.x86.peak import CHAINS, TILE_CHAINS, lowered_peak, measured_peak
 
 
 def test_the_peak_is_plausible_and_measured_once():
@@ -38,6 +38,21 @@ def test_the_loop_is_fma_in_registers(name: str, register: str):
     assert body is not None
     fma = re.findall(rf"vfmadd\w+ps\s+%{register}\d+, %{register}\d+, %{register}\d+", body.group())
     assert len(fma) == CHAINS and "(" not in body.group(), body.group()
+
+
+def test_the_loop_is_products_of_tile_registers():
+    row = machine("x86-64-amx")
+    text = emit(lowered_peak(row.choose("bf16", "bf16", "f32")), row, "asm")
+    assert isinstance(text, str)
+    body = re.search(r"^\.L\w+:(?:(?!^\.L).)*?tdpbf16ps.*?\bj\w+\s+\.L\w+", text, re.MULTILINE | re.DOTALL)
+    assert body is not None
+    assert len(re.findall(r"tdpbf16ps", body.group())) == TILE_CHAINS and "(" not in body.group(), body.group()
+
+
+def test_the_peak_of_bf16():
+    if "amx-bf16" not in host_features():
+        pytest.skip("this machine has no tile registers")
+    assert measured_peak(host_machine(), "bf16") > 2 * measured_peak(host_machine())
 
 
 def test_what_this_machine_cannot_run():
