@@ -1,0 +1,224 @@
+"""What is computed and measured on a GPU: programs, sizes, and what the answer is, in float64.
+
+In: nothing. Out: ``checks``, kernels of small and awkward sizes whose every number is compared with NumPy's float64,
+and ``speeds``, large ones whose operations and bytes are counted. ``tiny`` makes sizes that the simulator gets through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import erf, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+NUMPY_NAMES = {
+    "f64": "float64",
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "i8": "int8",
+    "i32": "int32",
+    "f8E4M3FN": "float8_e4m3fn",
+}
+BYTES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "i8": 1, "i32": 4, "f8E4M3FN": 1}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A program with its arguments' types and shapes; ``answer`` computes the results in float64.
+
+    ``operations`` and ``moved`` (bytes read and written at least once) are of one call. ``kind`` and ``sizes`` choose
+    the contenders.
+    """
+
+    name: str
+    kind: str
+    text: str
+    arguments: tuple[tuple[str, tuple[int, ...]], ...]
+    answer: Callable[..., Array]
+    sizes: tuple[int, ...] = ()
+    operations: int = 0
+    moved: int = 0
+    entry: str = "main"
+
+
+def product(a: Array, b: Array) -> Array:
+    """``a @ b`` for stacks of matrices."""
+    return a @ b
+
+
+def product_text(element: str, result: str = "f32") -> str:
+    """A matrix product of any sizes."""
+    a, c = f"tensor<?x?x{element}>", f"tensor<?x?x{result}>"
+    return (
+        f"func.func @main(%a: {a}, %b: {a}) -> {c} {{\n"
+        f"  %c = nn.matmul %a, %b accumulate {result} : {a}, {a} -> {c}\n  func.return %c : {c}\n}}\n"
+    )
+
+
+def matmul(element: str, m: int, n: int, k: int, result: str = "f32") -> Problem:
+    """A product of m x k and k x n."""
+    moved = (m * k + k * n) * BYTES[element] + m * n * BYTES[result]
+    shapes = (element, (m, k)), (element, (k, n))
+    name = f"matmul {element} {m}x{n}x{k}"
+    return Problem(name, "matmul", product_text(element, result), shapes, product, (m, n, k), 2 * m * n * k, moved)
+
+
+def attend(causal: bool) -> Callable[[Array, Array, Array], Array]:
+    """Attention in float64, heads shared among queries."""
+
+    def answer(q: Array, k: Array, v: Array) -> Array:
+        k, v = (np.repeat(one, q.shape[1] // one.shape[1], axis=1) for one in (k, v))
+        scores = q @ k.swapaxes(2, 3) / np.sqrt(q.shape[3])
+        if causal:
+            visible = np.tril(np.ones(scores.shape[2:], bool), scores.shape[3] - scores.shape[2])
+            scores = np.where(visible, scores, -np.inf)
+        weights = np.exp(scores - scores.max(axis=3, keepdims=True))
+        return weights / weights.sum(axis=3, keepdims=True) @ v
+
+    return answer
+
+
+def attention(batch: int, heads: int, keys: int, length: int, depth: int, causal: bool, element: str) -> Problem:
+    """Attention of ``heads`` query heads over ``keys`` key heads."""
+    q, k = (f"tensor<?x{count}x?x{depth}x{element}>" for count in (heads, keys))
+    mask = " causal" if causal else ""
+    text = (
+        f"func.func @main(%q: {q}, %k: {k}, %v: {k}) -> {q} {{\n"
+        f"  %y = nn.attention %q, %k, %v{mask} accumulate f32 : {q}, {k}, {k}\n  func.return %y : {q}\n}}\n"
+    )
+    shapes = tuple((element, (batch, count, length, depth)) for count in (heads, keys, keys))
+    operations = 4 * batch * heads * length * length * depth // (2 if causal else 1)
+    moved = sum(prod(shape) * BYTES[element] for _, shape in (*shapes, shapes[0]))
+    name = f"attention {element} D{depth} S{length}{mask}"
+    return Problem(
+        name, "causal" if causal else "attention", text, shapes, attend(causal), (length,), operations, moved
+    )
+
+
+def softmax(x: Array) -> Array:
+    """Along rows."""
+    powers = np.exp(x - x.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def layer_norm(x: Array, gamma: Array, beta: Array) -> Array:
+    """Of rows."""
+    centred = x - x.mean(axis=1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5) * gamma + beta
+
+
+def rms_norm(x: Array, residual: Array, gamma: Array) -> Array:
+    """Of rows of a sum."""
+    total = x + residual
+    return total / np.sqrt((total**2).mean(axis=1, keepdims=True) + 1e-5) * gamma
+
+
+def gelu(x: Array) -> Array:
+    """The exact one."""
+    return x * (1 + np.vectorize(erf, otypes=[np.float64])(x / np.sqrt(2))) / 2
+
+
+def convolution(x: Array, w: Array) -> Array:
+    """A 3x3 filter over an image with channels last, edges padded with zeros."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    height, width = x.shape[1:3]
+    return sum(
+        (padded[:, i : i + height, j : j + width] @ w[i, j] for i in range(3) for j in range(3)),
+        np.zeros((*x.shape[:3], w.shape[3])),
+    )
+
+
+def rows(name: str, m: int, n: int) -> Problem:
+    """One of the examples that work on rows of f32."""
+    answer, extra, reads = {
+        "softmax": (softmax, (), 1),
+        "layer_norm": (layer_norm, ((n,), (n,)), 1),
+        "rms_norm": (rms_norm, ((m, n), (n,)), 2),
+    }[name]
+    text = (EXAMPLES / f"{name}.mlir").read_text(encoding="utf-8")
+    shapes = tuple(("f32", shape) for shape in ((m, n), *extra))
+    return Problem(f"{name} {m}x{n}", name, text, shapes, answer, (m, n), 0, 4 * m * n * (reads + 1))
+
+
+def elementwise(m: int, n: int) -> Problem:
+    """Gelu of f32."""
+    x = "tensor<?x?xf32>"
+    text = f"func.func @main(%x: {x}) -> {x} {{\n  %y = nn.gelu %x : {x}\n  func.return %y : {x}\n}}\n"
+    return Problem(f"gelu {m}x{n}", "gelu", text, (("f32", (m, n)),), gelu, (m, n), 0, 8 * m * n)
+
+
+def transpose(m: int, n: int) -> Problem:
+    """A transpose of f32."""
+    x = "tensor<?x?xf32>"
+    text = (
+        f"func.func @main(%x: {x}) -> {x} {{\n  %y = nn.transpose %x [1, 0] : {x} -> {x}\n  func.return %y : {x}\n}}\n"
+    )
+    return Problem(f"transpose {m}x{n}", "transpose", text, (("f32", (m, n)),), np.transpose, (m, n), 0, 8 * m * n)
+
+
+def conv2d(element: str, batch: int, size: int, channels: int) -> Problem:
+    """A 3x3 convolution, channels last, as many channels out as in."""
+    x, w = f"tensor<?x?x?x{channels}x{element}>", f"tensor<3x3x{channels}x{channels}x{element}>"
+    y = f"tensor<?x?x?x{channels}xf32>"
+    text = (
+        f"func.func @main(%x: {x}, %w: {w}) -> {y} {{\n"
+        f"  %y = nn.conv2d %x, %w nhwc padding [1, 1, 1, 1] accumulate f32 : {x}, {w} -> {y}\n"
+        f"  func.return %y : {y}\n}}\n"
+    )
+    shapes = (element, (batch, size, size, channels)), (element, (3, 3, channels, channels))
+    pixels = batch * size * size
+    operations = 18 * pixels * channels * channels
+    moved = (pixels + 9 * channels) * channels * BYTES[element] + 4 * pixels * channels
+    name = f"conv2d {element} {batch}x{size}x{size}x{channels}"
+    return Problem(name, "conv2d", text, shapes, convolution, (size,), operations, moved)
+
+
+def checks(tiny: bool) -> Sequence[Problem]:
+    """Every kind of kernel on sizes that fit no block."""
+    m, n, k = (20, 24, 40) if tiny else (333, 520, 1000)
+    length = 20 if tiny else 300
+    return [
+        *(matmul(element, m, n, k) for element in ("bf16", "f16", "f8E4M3FN")),
+        matmul("f32", m, n, k),
+        matmul("f64", m, n, k, "f64"),
+        matmul("i8", m, n, k, "i32"),
+        matmul("bf16", m + 1, n + 1, k + 1),
+        *(attention(1, 4, 2, length, 64, causal, "bf16") for causal in (False, True)),
+        attention(1, 2, 2, length, 32, True, "f32"),
+        *(rows(name, 5, k) for name in ("softmax", "layer_norm", "rms_norm")),
+        elementwise(m, n),
+        transpose(m, n),
+        conv2d("bf16", 1, 6 if tiny else 30, 16 if tiny else 64),
+    ]
+
+
+def speeds(tiny: bool) -> Sequence[Problem]:
+    """Large problems, most important first."""
+    if tiny:
+        return [matmul("bf16", 16, 16, 16), rows("softmax", 2, 128), attention(1, 2, 2, 16, 64, False, "bf16")]
+    found = [matmul("bf16", size, size, size) for size in (512, 1024, 2048, 4096, 8192, 16384)]
+    found += [matmul("f16", 4096, 4096, 4096), matmul("f8E4M3FN", 4096, 4096, 4096)]
+    found += [
+        matmul("bf16", *sizes) for sizes in ((4000, 4104, 4040), (4001, 4103, 4099), (16, 4096, 4096), (4096, 16, 4096))
+    ]
+    found += [
+        attention(max(1, 16384 // length), 16, 16, length, depth, causal, "bf16")
+        for depth in (64, 128)
+        for length in (1024, 4096, 16384)
+        for causal in (False, True)
+    ]
+    found += [rows(name, 8192, 4096) for name in ("softmax", "layer_norm", "rms_norm")]
+    return [
+        *found,
+        elementwise(8192, 8192),
+        transpose(8192, 8192),
+        conv2d("bf16", 32, 56, 64),
+        conv2d("bf16", 32, 28, 256),
+    ]
