@@ -2,7 +2,7 @@
 
 Level: nest. In: the roles of an attention's axes. Out: guarded schedules, such as, for heads of 64::
 
-    #nest.schedule<loops = [b : 1, h : 1, m : 64, n : 64, d : 64, e : 64], grid = [b, h, m], lane = n,
+    #nest.schedule<loops = [b : 1, h : 1, m : 128, n : 64, d : 64, e : 64], grid = [b, h, m], lane = n,
                    stage = [0, 1, 2], intrinsic = "nvidia.mma.m16n8k16.f32.bf16", pipeline = 2>
     #nest.schedule<loops = [b : 1, h : 1, m : 128, n : 128, d : 64, e : 64], grid = [b, h, m], lane = n,
                    stage = [0, 1, 2], pipeline = 2 role, aligned = 16>
@@ -11,7 +11,7 @@ Queries are rows: each warp has rows of its own, so the weights of a block are t
 they stand, and maxima and sums cross the few lanes that share a row. Queries are staged once, keys and values a block
 ahead. Where a role of its own can copy keys and values in whole blocks, the instructions are those of a group of warps:
 each group has 64 rows, and while one waits for its products the other computes weights. Else they are those that one
-warp executes by itself.
+warp executes by itself, and a warp has as many rows as it has room for, which share the factors that it loads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ KEY_BLOCK = 64
 GROUPS = 2
 """Groups of warps that share a block of queries."""
 MOST_WIDE_HEAD = 128
-"""With heads of up to so many numbers, the threads of a group have room for twice as many scores."""
+"""With heads of up to so many numbers a group has room for twice as many scores, with larger ones a warp for half."""
+MOST_DEEP_HEAD = 64
+"""With heads of up to so many numbers a warp has room for sums of twice 16 rows, which share what it loads."""
 HEAD_STEP = 16
 """Heads are filled up to a multiple of this: what the instructions take of k."""
 
@@ -42,19 +44,37 @@ def block_attention_schedules(axes: KernelAxes, roles: AttentionRoles, machine: 
     rows = _instructions(roles, machine)
     single = [row for row in rows if WARPS * row.m <= QUERY_BLOCK]
     best = max(single, key=_speed, default=None)
-    plain = _schedule(roles, machine, QUERY_BLOCK, KEY_BLOCK, best)
-    plain_variants = aligned_variants(axes, [GuardedScheduleAttr(GuardAttr(()), ScheduleAttr(plain))])
+    plain = _single_warps(roles, machine, best)
     grouped = [row for row in rows if row not in single]
     guard = rows_guard(axes, ALIGNMENT)
     faster = best is not None and any(_speed(row) > _speed(best) for row in grouped)
     if not faster or guard is None or roles.n.size == 0 or machine.block_copy_bytes != ALIGNMENT:
-        return plain_variants
+        return aligned_variants(axes, plain)
     some = () if roles.n.size else (Comparison(roles.n.name, ">=", 1),)
     assert roles.d.size is not None and roles.e.size is not None
     keys = 2 * KEY_BLOCK if max(roles.d.size, roles.e.size) <= MOST_WIDE_HEAD else KEY_BLOCK
     schedule = _schedule(roles, machine, GROUPS * QUERY_BLOCK, keys, None, role=True)
     first = GuardedScheduleAttr(GuardAttr((*guard, *some)), ScheduleAttr(schedule))
-    return [first, *plain_variants] if first.guard.data else [first]
+    if not first.guard.data:
+        return [first]
+    # Where rows are known to be aligned, all that is left is no keys at all.
+    rest = plain if guard else [GuardedScheduleAttr(GuardAttr(()), plain[0].schedule)]
+    return [first, *aligned_variants(axes, rest)]
+
+
+def _single_warps(roles: AttentionRoles, machine: Machine, intrinsic: MmaIntrinsic | None) -> list[GuardedScheduleAttr]:
+    """Few queries, and any number of them where heads are small."""
+    assert roles.d.size is not None and roles.e.size is not None
+    size, head = roles.m.size, max(roles.d.size, roles.e.size)
+    keys = KEY_BLOCK if head <= MOST_WIDE_HEAD or intrinsic is None else KEY_BLOCK // 2
+    few, many = (
+        ScheduleAttr(_schedule(roles, machine, queries, keys, intrinsic)) for queries in (QUERY_BLOCK, 2 * QUERY_BLOCK)
+    )
+    if intrinsic is None or head > MOST_DEEP_HEAD or (size is not None and size <= QUERY_BLOCK):
+        return [GuardedScheduleAttr(GuardAttr(()), few)]
+    first = [] if size is not None else [Comparison(roles.m.name, "<=", QUERY_BLOCK)]
+    found = [GuardedScheduleAttr(GuardAttr(tuple(first)), few)] if first else []
+    return [*found, GuardedScheduleAttr(GuardAttr(()), many)]
 
 
 def _schedule(

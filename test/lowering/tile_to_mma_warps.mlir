@@ -87,3 +87,49 @@ tile.kernel @sweep(%x : memref<2x128xf32>, %y : memref<2x1xf32>) {
   %yw = tile.window %y[%zero, %zero] : memref<2x1xf32> -> !tile.window<2x1xf32>
   tile.store %s, %yw : !tile.tile<2x1xf32>, !tile.window<2x1xf32>
 }
+
+// -----
+
+// Several products: few warps, each with several rows of blocks for which it loads factors once, and steps of k written
+// out. What the first product leaves in registers, rounded, is the left factor of the second as it stands.
+// CHECK-LABEL: mma.kernel @weights(
+// CHECK-SAME:    warps(4)
+// CHECK:         scf.for
+// CHECK:           mma.barrier
+// CHECK:           %[[S0:.*]] = mma.mma
+// CHECK-NOT:       scf.for
+// CHECK:           %[[S1:.*]] = mma.mma {{.*}}, %[[S0]] {
+// CHECK:           %[[W:.*]] = mma.map (%[[S1]]
+// CHECK-NOT:       mma.relayout
+// CHECK:           mma.mma %[[W]],
+tile.kernel @weights(%Q : memref<?x32xbf16>, %K : memref<?x32xbf16>, %V : memref<?x32xbf16>, %Y : memref<?x32xf32>) {
+  %zero = arith.constant 0 : index
+  %f0 = arith.constant 0.0 : f32
+  %M = tile.dim %Q, 0 : memref<?x32xbf16>
+  %N = tile.dim %K, 0 : memref<?x32xbf16>
+  tile.parallel (%i), (%mc) = (%zero) to (%M) step (128) {
+    %qw = tile.window %Q[%i, %zero] extent [%mc, _] : memref<?x32xbf16> -> !tile.window<128x32xbf16>
+    %q = tile.stage %qw : !tile.window<128x32xbf16> -> !tile.buffer<128x32xbf16>
+    %none = tile.splat %f0 : f32 -> !tile.tile<128x64xf32>
+    %start = tile.splat %f0 : f32 -> !tile.tile<128x32xf32>
+    %sum = tile.for %j, %nc = %zero to %N step 64 iter_args(%acc = %start) -> (!tile.tile<128x32xf32>) pipeline(2) {
+      %kw = tile.window %K by affine_map<(d0, d1)[s0, s1] -> (s0 + d1, s1 + d0)> [%j, %zero] extent [_, %nc]
+          : memref<?x32xbf16> -> !tile.window<32x64xbf16>
+      %vw = tile.window %V[%j, %zero] extent [%nc, _] : memref<?x32xbf16> -> !tile.window<64x32xbf16>
+      %k = tile.stage %kw : !tile.window<32x64xbf16> -> !tile.buffer<32x64xbf16>
+      %v = tile.stage %vw : !tile.window<64x32xbf16> -> !tile.buffer<64x32xbf16>
+      %s = tile.contract %q, %k, %none
+          : !tile.buffer<128x32xbf16>, !tile.buffer<32x64xbf16> -> !tile.tile<128x64xf32>
+      %w = tile.map (%s : !tile.tile<128x64xf32>) -> !tile.tile<128x64xbf16> {
+      ^bb0(%one: f32):
+        %narrow = arith.truncf %one : f32 to bf16
+        tile.yield %narrow : bf16
+      }
+      %next = tile.contract %w, %v, %acc extent %nc
+          : !tile.tile<128x64xbf16>, !tile.buffer<64x32xbf16> -> !tile.tile<128x32xf32>
+      tile.yield %next : !tile.tile<128x32xf32>
+    }
+    %yw = tile.window %Y[%i, %zero] extent [%mc, _] : memref<?x32xf32> -> !tile.window<128x32xf32>
+    tile.store %sum, %yw : !tile.tile<128x32xf32>, !tile.window<128x32xf32>
+  }
+}

@@ -52,10 +52,11 @@ func.func @columns(%x: tensor<?x?xf32>) -> tensor<?xf32> {
 }
 
 // Attention: where a role of its own copies keys and values, blocks are those of two groups of warps, and each of the two
-// products has the instruction that fits it. There must be a key to copy.
+// products has the instruction that fits it. There must be a key to copy. Else each warp has 16 rows, or 32 of small heads.
 
 // CHECK-LABEL: nest.kernel @attention
-// CHECK-SAME:  schedules [#nest.schedule<loops = [b0 : 1, b1 : 1, m : 64, n : 64, k : 64, e : 64], grid = [b0, b1, m], lane = n, stage = [0, 1, 2], intrinsic = "nvidia.mma.m16n8k16.f32.bf16", pipeline = 2, aligned = 16>]
+// CHECK-SAME:  schedules [m <= 64 : #nest.schedule<loops = [b0 : 1, b1 : 1, m : 64, n : 64, k : 64, e : 64], grid = [b0, b1, m], lane = n, stage = [0, 1, 2], intrinsic = "nvidia.mma.m16n8k16.f32.bf16", pipeline = 2, aligned = 16>,
+// CHECK-SAME:  #nest.schedule<loops = [b0 : 1, b1 : 1, m : 128, n : 64, k : 64, e : 64], grid = [b0, b1, m], lane = n, stage = [0, 1, 2], intrinsic = "nvidia.mma.m16n8k16.f32.bf16", pipeline = 2, aligned = 16>]
 // SM90-LABEL:  nest.kernel @attention
 // SM90-SAME:   schedules [n >= 1 : #nest.schedule<loops = [b0 : 1, b1 : 1, m : 128, n : 128, k : 64, e : 64], grid = [b0, b1, m], lane = n, stage = [0, 1, 2], pipeline = 2 role, aligned = 16>,
 // SM90-SAME:   #nest.schedule<loops = [b0 : 1, b1 : 1, m : 64, n : 64, k : 64, e : 64], grid = [b0, b1, m], lane = n, stage = [0, 1, 2], intrinsic = "nvidia.mma_sm90.m16n8k16.f32.bf16", pipeline = 2, aligned = 16>]

@@ -19,6 +19,7 @@ from xdsl.ir import SSAValue
 from crosstile.dialects import mma, tile
 from crosstile.dialects.mma.attributes import LayoutAttr
 from crosstile.dialects.tile.types import capacity_type
+from crosstile.ir.index_math import Index
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma.places import Place, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.uses import same_index
@@ -28,6 +29,10 @@ from crosstile.lowering.tile_to_mma.warps.stages import store_to_scratch, whole_
 from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
 from crosstile.targets.layout import Layout
 from crosstile.targets.model import Home, MmaIntrinsic
+
+MOST_STEPS = 8
+"""Steps of k that are written out where a kernel has several products, whose loads nothing else moves ahead: offsets
+that are known go to the instructions' immediates."""
 
 
 def lower_contract(op: tile.ContractOp, lowering: WarpLowering) -> None:
@@ -79,11 +84,16 @@ def _in_registers(op: tile.ContractOp, row: MmaIntrinsic, accumulator: SSAValue,
         return lowering.insert(mma.MmaOp(lhs, rhs, accumulator, row.name)).result
     left, right = _factor(op, 0, lowering), _factor(op, 1, lowering)
 
-    def step(at: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
+    def step(at: Index, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
         lhs = _load(left.part(lowering, (m, depth), {1: at}), op.lhs, layouts[0], lowering)
         rhs = _load(right.part(lowering, (depth, n), {0: at}), op.rhs, layouts[1], lowering)
         return [lowering.insert(mma.MmaOp(lhs, rhs, sums[0], row.name)).result]
 
+    if len(lowering.rows) > 1 and not is_scalar(row) and k <= MOST_STEPS * depth:
+        sums: Sequence[SSAValue] = [accumulator]
+        for at in range(0, k, depth):
+            sums = step(at, sums)
+        return sums[0]
     return build_for(lowering, lowering.index.bounds(0, k, depth), [accumulator], step, "kk")[0]
 
 

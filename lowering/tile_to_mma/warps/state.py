@@ -22,6 +22,9 @@ from crosstile.targets.model import ELEMENT_BITS, MmaIntrinsic
 MOST_WARPS = 8
 """Warps that share one product: two groups of four, each thread with up to 128 registers of accumulators."""
 
+FEWEST_WARPS, MOST_SUMS = 4, 128
+"""Warps that share several products at least, and words of all their accumulators that a thread has room for."""
+
 WARP_TILE = 64
 """Rows and columns of an accumulator of 32 bits that one warp keeps in its registers; of f64 half as many columns."""
 
@@ -126,7 +129,7 @@ class WarpLowering(TileLowering):
             most = min(most, MOST_WARPS // group_of(row))
             rows, columns = gcd(rows, m // row.m), gcd(columns, n // row.n)
         if len(contracts) > 1:
-            return Arrangement(_largest_divisor(rows, most), 1, lanes)
+            return Arrangement(self._warps_down(contracts, rows, most), 1, lanes)
         row, (m, n) = self.rows[contracts[0]], capacity_type(contracts[0].accumulator).get_shape()
         if group_of(row) > 1:
             return Arrangement(_largest_divisor(rows, most), 1, lanes)
@@ -138,6 +141,17 @@ class WarpLowering(TileLowering):
         down = _largest_divisor(rows, max(1, min(most, m // height)))
         across = _largest_divisor(columns, max(1, min(most // down, n // width)))
         return Arrangement(down, across, lanes)
+
+    def _warps_down(self, contracts: Sequence[tile.ContractOp], rows: int, most: int) -> int:
+        """Warps, or groups, for several products: few, as each loads factors for all its rows, with room for sums."""
+        bits = sum(
+            prod(capacity_type(op.accumulator).get_shape()) * ELEMENT_BITS[self.rows[op].accumulator.element]
+            for op in contracts
+        )
+        if not any(is_scalar(self.rows[op]) or group_of(self.rows[op]) > 1 for op in contracts):
+            most = min(most, max(FEWEST_WARPS, -(-bits // (32 * MOST_SUMS * self.lanes_of_warp))))
+            most = next(count for count in range(most, MOST_WARPS + 1) if rows % count == 0 or count == MOST_WARPS)
+        return _largest_divisor(rows, most)
 
     # Fragments
 
