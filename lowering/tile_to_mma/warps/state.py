@@ -22,8 +22,8 @@ from crosstile.targets.model import ELEMENT_BITS, MmaIntrinsic
 MOST_WARPS = 8
 """Warps that share one product: two groups of four, each thread with up to 128 registers of accumulators."""
 
-FEWEST_WARPS, MOST_SUMS = 4, 128
-"""Warps that share several products at least, and words of all their accumulators that a thread has room for."""
+MOST_SUMS = 128
+"""Words of the accumulators of several products that a thread has room for."""
 
 WARP_TILE = 64
 """Rows and columns of an accumulator of 32 bits that one warp keeps in its registers; of f64 half as many columns."""
@@ -149,7 +149,7 @@ class WarpLowering(TileLowering):
             for op in contracts
         )
         if not any(is_scalar(self.rows[op]) or group_of(self.rows[op]) > 1 for op in contracts):
-            most = min(most, max(FEWEST_WARPS, -(-bits // (32 * MOST_SUMS * self.lanes_of_warp))))
+            most = min(most, max(FEW_WARPS, -(-bits // (32 * MOST_SUMS * self.lanes_of_warp))))
             most = next(count for count in range(most, MOST_WARPS + 1) if rows % count == 0 or count == MOST_WARPS)
         return _largest_divisor(rows, most)
 
