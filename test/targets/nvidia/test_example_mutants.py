@@ -28,7 +28,7 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "mma"
 SURVIVORS: dict[str, dict[tuple[str, str], int]] = {
     "gemm_sm80_ring": {},
     "gemm_sm90a_roles": {
-        # Barriers are initialised before a barrier of the block, which is all that the simulator asks for.
+        # Within a block bar.sync orders initialisation: blocks of a cluster that arrive relaxed need the fence.
         ("fence", "fence.mbarrier_init.release.cluster"): 1,
         # In the loop no instruction but wgmma touches the accumulators.
         ("fence", "wgmma.fence.sync.aligned"): 1,

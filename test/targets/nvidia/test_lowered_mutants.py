@@ -1,0 +1,76 @@
+"""Kernels lowered from nn programs: every wait, barrier, arrive and fence that matters is missed when it is gone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from crosstile.targets.nvidia.call_plan import KernelStep
+from crosstile.targets.nvidia.ptx.module import Module
+from crosstile.targets.nvidia.ptx.parser import parse_ptx
+from crosstile.targets.nvidia.run import CompiledKernel, DeviceProgram, SimulatedDevice, call_with_arrays
+from crosstile.targets.nvidia.simulator.mutants import mutants
+from crosstile.tools.device import DeviceKernels
+from crosstile.tools.program import Program
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+BF16 = np.dtype(ml_dtypes.bfloat16)
+
+
+class Changed(SimulatedDevice):
+    """The simulator, which runs another module than it is given."""
+
+    def __init__(self, architecture: str, module: Module):
+        super().__init__(architecture)
+        self.module = module
+
+    def prepare(self, ptx: str, launch: Any) -> Any:
+        self._modules[ptx] = self.module
+        return super().prepare(ptx, launch)
+
+
+CASES: dict[tuple[str, str], tuple[list[tuple[tuple[int, ...], Any]], dict[tuple[str, str], int]]] = {
+    ("matmul_bf16", "sm_80"): ([((72, 136), BF16), ((136, 72), BF16)], {}),
+    ("matmul_bf16", "sm_90a"): (
+        [((72, 328), BF16), ((328, 72), BF16)],
+        {
+            # Within a block bar.sync orders initialisation: blocks of a cluster that arrive relaxed need the fence.
+            ("fence", "fence.mbarrier_init.release.cluster"): 1,
+            # In the loop no instruction but wgmma touches the accumulators.
+            ("fence", "wgmma.fence.sync.aligned"): 1,
+            # The last slots are released to nobody.
+            ("arrive", "mbarrier.arrive.shared.b64"): 1,
+        },
+    ),
+    ("softmax", "sm_80"): ([((2, 4000), np.float32)], {}),
+}
+"""The shapes of an example's arguments, and the mutants that survive with reason."""
+
+
+@pytest.mark.parametrize(("name", "target"), CASES)
+def test_every_mutant_that_matters_is_caught(name: str, target: str):
+    shapes, survivors = CASES[name, target]
+    random = np.random.default_rng(0)
+    inputs = [random.standard_normal(shape).astype(dtype) for shape, dtype in shapes]
+    program = Program.load(EXAMPLES / f"{name}.mlir", target)
+    kernels = DeviceKernels(program)
+    plan = DeviceProgram(kernels.host, program.entry, kernels, SimulatedDevice(target)).plan(
+        tuple(one.shape for one in inputs)
+    )
+    (kernel,) = (step.kernel for step in plan.steps if isinstance(step, KernelStep))
+    compiled = {kernel: CompiledKernel(kernels[kernel].ptx, kernels[kernel].plan)}
+
+    def run(changed: Module) -> bytes:
+        device = Changed(target, changed)
+        return call_with_arrays(DeviceProgram(kernels.host, program.entry, compiled, device), inputs)[0].tobytes()
+
+    found = list(mutants(parse_ptx(compiled[kernel].ptx), kernel, run))
+    assert Counter((one.kind, one.instruction.name) for one in found if not one.caught) == survivors, "\n".join(
+        map(str, found)
+    )
+    assert found and any(one.outcome == "fault" for one in found)
