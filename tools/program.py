@@ -40,7 +40,7 @@ from crosstile.targets.x86.launch import Compiled, HostFunction
 from crosstile.targets.x86.linking import ProgramCode
 from crosstile.targets.x86.run import compile_module
 from crosstile.tools.command_line import read_source
-from crosstile.tools.targets import find_machine, pipeline_of
+from crosstile.tools.targets import check_kernels, find_machine, pipeline_of
 
 COMPILED_LEVELS = LEVELS[: LEVELS.index("mma") + 1]
 """The levels at which a program that is compiled may start."""
@@ -119,6 +119,7 @@ class Program:
         begin: float,
     ) -> Program:
         verify_module(module)
+        check_kernels(module, machine)
         alone = machine.warp_lanes is not None and entry is None
         program = cls(name, context, machine, start, _entry(module, entry, alone), {"read": perf_counter() - begin})
         program._modules[start] = module

@@ -93,6 +93,27 @@ def find_machine(name: str) -> Machine:
     return machine
 
 
+def check_kernels(module: ModuleOp, machine: Machine) -> None:
+    """Raise a CrosstileError for a kernel of ``module`` that is placed on a machine which ``machine`` cannot stand for.
+
+    CPUs are told apart when code is loaded. A GPU runs kernels of older ones.
+    """
+    from crosstile.dialects.mma.kernel import KernelOp
+    from crosstile.ir.diagnostics import op_error
+    from crosstile.targets.host import resolve_machine
+
+    for op in module.ops:
+        if not isinstance(op, KernelOp) or op.target is None:
+            continue
+        owner = resolve_machine(op.target.data)
+        missing = [feature for feature in owner.features if feature not in machine.features]
+        other = PIPELINES.get(family_of(owner)) != PIPELINES.get(family_of(machine))
+        if other or (machine.warp_lanes is not None and missing):
+            lacks = f", which has no {', '.join(missing)}" if missing else ""
+            message = f"kernel '{op.sym_name.data}' is placed on {owner.name} and does not run on {machine.name}{lacks}"
+            raise op_error(op, message).with_note(f"--target {owner.name} runs it")
+
+
 def target_pipeline(name: str) -> str:
     """All passes of the target ``name``; a CrosstileError if there is no such machine, or no pipeline for it yet."""
     return pipeline_of(find_machine(name)).pipeline(name)

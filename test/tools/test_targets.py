@@ -78,3 +78,27 @@ def test_opt_runs_the_passes_of_each_core():
     for target in CPUS:
         text = call(opt.main, str(MATMUL), "--target", target).out
         assert "llvm.func" in text
+
+
+@pytest.mark.parametrize(
+    ("kernel", "target", "message"),
+    [
+        ("gemm_sm90a_roles", "nvidia-sm_80", "is placed on sm_90a and does not run on sm_80, which has no sm_90a"),
+        ("gemm_sm80_ring", "x86-64-avx2", "is placed on sm_80 and does not run on x86-64-avx2"),
+        ("gemm_cpu", "nvidia-sm_90a", "is placed on x86-64-avx512 and does not run on sm_90a"),
+    ],
+)
+def test_a_kernel_for_another_machine_is_refused(kernel: str, target: str, message: str):
+    path = MATMUL.parent / "mma" / f"{kernel}.mlir"
+    result = call(
+        translate.main, str(path), "--from", "mma", "--target", target, "--to", "ptx" if "nvidia" in target else "asm"
+    )
+    assert (result.code, result.out) == (1, "")
+    assert f"error: kernel 'gemm' {message}" in result.err
+    assert "note: --target " in result.err
+
+
+def test_a_gpu_runs_kernels_of_older_ones():
+    path = MATMUL.parent / "mma" / "gemm_sm80_ring.mlir"
+    text = call(translate.main, str(path), "--from", "mma", "--target", "nvidia-sm_90a", "--to", "ptx").out
+    assert ".target sm_80\n" in text
