@@ -21,7 +21,8 @@ FUSED_DOMAIN = "com.microsoft"
 def _attention(row: Row) -> tuple[list[Node], dict[str, Array]]:
     """Attention of heads-first operands, written out."""
     sizes = row.sizes
-    constants = {"scale": np.array(sizes["D"] ** -0.5, np.float32)}
+    element = DTYPES[row.element]
+    constants = {"scale": np.array(sizes["D"] ** -0.5, element)}
     nodes: list[Node] = [
         ("Mul", ["x0", "scale"], "q", {}),
         ("Transpose", ["x1"], "kt", {"perm": [0, 2, 1]}),
@@ -29,7 +30,7 @@ def _attention(row: Row) -> tuple[list[Node], dict[str, Array]]:
     ]
     scores = "scores"
     if row.kind == "causal_attention":
-        constants["mask"] = np.where(np.tri(sizes["S"], dtype=np.bool_), 0, -np.inf).astype(np.float32)
+        constants["mask"] = np.where(np.tri(sizes["S"], dtype=np.bool_), 0, -np.inf).astype(element)
         nodes.append(("Add", ["scores", "mask"], "masked", {}))
         scores = "masked"
     nodes += [("Softmax", [scores], "weights", {"axis": -1}), ("MatMul", ["weights", "x2"], "y", {})]
