@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,10 @@ settings.load_profile("crosstile")
 # Tests that start processes find the package as this process does, installed or not.
 if (ROOT / ".typings" / "crosstile").exists():
     os.environ["PYTHONPATH"] = str(ROOT / ".typings")
+
+# A job in a shell's background ignores interrupts, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests compile what they test, and leave the user's cache alone.
 os.environ["CROSSTILE_CACHE"] = "0"

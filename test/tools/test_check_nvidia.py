@@ -72,7 +72,7 @@ REFUSED = [
     (
         translate,
         (EXAMPLES / "mma" / "gemm_cpu.mlir", "--from", "mma", "--target", "nvidia-sm_80", "--to", "ptx"),
-        "is placed on x86-64-avx512, which has no warps",
+        "is placed on x86-64-avx512 and does not run on sm_80",
     ),
 ]
 
