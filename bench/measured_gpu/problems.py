@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crosstile.dialects.nn.error_bound import bound_program
+from crosstile.tools.arguments import Parameters, random_inputs
+from crosstile.tools.program import Program
+
 Array = NDArray[Any]
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NUMPY_NAMES = {
@@ -68,6 +72,37 @@ def matmul(element: str, m: int, n: int, k: int, result: str = "f32") -> Problem
     shapes = (element, (m, k)), (element, (k, n))
     name = f"matmul {element} {m}x{n}x{k}"
     return Problem(name, "matmul", product_text(element, result), shapes, product, (m, n, k), 2 * m * n * k, moved)
+
+
+def transposed(element: str, m: int, n: int, k: int, a: bool, b: bool) -> Problem:
+    """A product whose left factor lies as k x m (``a``), or its right one as n x k (``b``)."""
+    x = f"tensor<?x?x{element}>"
+    flags = ", ".join(name for name, is_set in (("transpose_a", a), ("transpose_b", b)) if is_set)
+    text = (
+        f"func.func @main(%a: {x}, %b: {x}) -> tensor<?x?xf32> {{\n"
+        f"  %c = nn.matmul %a, %b {{{flags}}} accumulate f32 : {x}, {x} -> tensor<?x?xf32>\n"
+        "  func.return %c : tensor<?x?xf32>\n}\n"
+    )
+    shapes = (element, (k, m) if a else (m, k)), (element, (n, k) if b else (k, n))
+
+    def answer(lhs: Array, rhs: Array) -> Array:
+        return (lhs.T if a else lhs) @ (rhs.T if b else rhs)
+
+    moved = (m * k + k * n) * BYTES[element] + 4 * m * n
+    return Problem(f"{flags} {element} {m}x{n}x{k}", "matmul", text, shapes, answer, (m, n, k), 2 * m * n * k, moved)
+
+
+def batch_matmul(element: str, batch: int, m: int, n: int, k: int) -> Problem:
+    """A stack of products."""
+    x, y = f"tensor<?x?x?x{element}>", "tensor<?x?x?xf32>"
+    text = (
+        f"func.func @main(%a: {x}, %b: {x}) -> {y} {{\n"
+        f"  %c = nn.batch_matmul %a, %b accumulate f32 : {x}, {x} -> {y}\n  func.return %c : {y}\n}}\n"
+    )
+    shapes = (element, (batch, m, k)), (element, (batch, k, n))
+    moved = batch * ((m * k + k * n) * BYTES[element] + 4 * m * n)
+    name = f"batch_matmul {element} {batch}x{m}x{n}x{k}"
+    return Problem(name, "matmul", text, shapes, product, (batch, m, n, k), 2 * batch * m * n * k, moved)
 
 
 def attend(causal: bool) -> Callable[[Array, Array, Array], Array]:
@@ -147,6 +182,42 @@ def rows(name: str, m: int, n: int) -> Problem:
     return Problem(f"{name} {m}x{n}", name, text, shapes, answer, (m, n), 0, 4 * m * n * (reads + 1))
 
 
+def total(dimension: int, m: int, n: int) -> Problem:
+    """Sums of rows (1) or columns (0) of f32."""
+    text = (
+        "func.func @main(%x: tensor<?x?xf32>) -> tensor<?xf32> {\n"
+        f"  %y = nn.reduce add %x dims [{dimension}] : tensor<?x?xf32> -> tensor<?xf32>\n"
+        "  func.return %y : tensor<?xf32>\n}\n"
+    )
+    name = f"sum of {'rows' if dimension else 'columns'} {m}x{n}"
+    kept = m if dimension else n
+
+    def answer(x: Array) -> Array:
+        return x.sum(axis=dimension)
+
+    return Problem(name, "sum", text, (("f32", (m, n)),), answer, (m, n), 0, 4 * (m * n + kept))
+
+
+def example(path: str, **sizes: int) -> Problem:
+    """A program of the examples as a whole; its answer is the float64 reference that ``crosstile check`` compares with.
+
+    ``sizes`` are those of the dimensions that ``nn.dims`` names.
+    """
+    program = Program.load(str(EXAMPLES / path))
+    inputs = random_inputs(Parameters.of(program), sizes, seed=0)
+
+    def answer(*given: Array) -> Array:
+        typed = [one.astype(like.dtype) for one, like in zip(given, inputs, strict=True)]
+        return bound_program(program.at("nn"), program.entry, typed)[0][0]
+
+    elements = {name: element for element, name in NUMPY_NAMES.items()}
+    shapes = tuple((elements[one.dtype.name], one.shape) for one in inputs)
+    text = (EXAMPLES / path).read_text(encoding="utf-8")
+    said = " ".join(f"{name}={size}" for name, size in sizes.items())
+    moved = sum(one.nbytes for one in inputs)
+    return Problem(f"{Path(path).stem} {said}", "example", text, shapes, answer, tuple(sizes.values()), 0, moved)
+
+
 def elementwise(m: int, n: int) -> Problem:
     """Gelu of f32."""
     x = "tensor<?x?xf32>"
@@ -190,12 +261,22 @@ def checks(tiny: bool) -> Sequence[Problem]:
         matmul("f64", m, n, k, "f64"),
         matmul("i8", m, n, k, "i32"),
         matmul("bf16", m + 1, n + 1, k + 1),
+        *(
+            transposed(element, m, n, k, a, b)
+            for element in ("bf16", "f16", "f32")
+            for a, b in ((True, False), (False, True), (True, True))
+        ),
+        *(batch_matmul(element, 3, m, n, k) for element in ("bf16", "f32")),
         *(attention(1, 4, 2, length, 64, causal, "bf16") for causal in (False, True)),
         attention(1, 2, 2, length, 32, True, "f32"),
         *(rows(name, 5, k) for name in ("softmax", "layer_norm", "rms_norm")),
         elementwise(m, n),
         transpose(m, n),
+        *(total(dimension, m, n) for dimension in (0, 1)),
         conv2d("bf16", 1, 6 if tiny else 30, 16 if tiny else 64),
+        example("matmul_bias_gelu.mlir", M=m, N=n, K=k),
+        example("digits/digits.mlir", N=m),
+        example("encoder.mlir", S=length),
     ]
 
 
