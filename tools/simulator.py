@@ -22,7 +22,7 @@ from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.ptx.parser import parse_ptx
 from crosstile.targets.nvidia.ptx.scanner import PtxSyntaxError
 from crosstile.targets.nvidia.simulate import Argument, GlobalMemory, TensorMap, simulate
-from crosstile.targets.nvidia.simulator.picture import bank_picture
+from crosstile.targets.nvidia.simulator.picture import kernel_picture
 from crosstile.tools.command_line import ArgumentParser, UsageError, read_text, run_tool, unknown_argument, write_output
 
 PROG = "crosstile simulate"
@@ -67,7 +67,9 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("--architecture", default="", metavar="SM", help="sm_80, sm_90a; .target if not given")
     parser.add_argument("--save", metavar="FOLDER", help="write arrays after the run to FOLDER/argument_<N>.npy")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON, '-' is standard output")
-    parser.add_argument("--svg", metavar="FILE", help="draw the use of shared memory's banks")
+    parser.add_argument(
+        "--svg", metavar="FILE", help="draw the use of shared memory's banks, and the fragments of matrix instructions"
+    )
     parser.add_argument("--debug", action="store_true", help="show a Python traceback with every error")
     parser.add_argument("-h", "--help", action="store_true", help="print this help and exit")
     # Negative numbers are arguments of the kernel, and those may stand behind flags.
@@ -108,7 +110,7 @@ def _run(argv: list[str]) -> int:
     if options.save is not None:
         _save(Path(options.save), memory, arrays)
     if options.svg is not None:
-        write_output(options.svg, bank_picture(report))
+        write_output(options.svg, kernel_picture(report))
     if options.json is not None:
         write_output(options.json, report.json() + "\n")
     if options.json != "-":

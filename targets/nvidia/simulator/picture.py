@@ -1,14 +1,16 @@
-"""A picture of shared memory at work: one row for every instruction that touches it, one cell for every bank.
+"""A picture of what a kernel did: shared memory at work, and the fragments of its matrix instructions.
 
-Level: the simulator. In: a report. Out: SVG text. The darker a cell, the more words went through the bank; the number
-in it is the lane, of the first warp that came here, whose word lies there first, and the row ends with the turns that
-an access took where one would do.
+Level: the simulator. In: a report. Out: SVG text. Shared memory has one row for every instruction that touches it and
+one cell for every bank: the darker a cell, the more words went through the bank; the number in it is the lane, of the
+first warp that came here, whose word lies there first, and the row ends with the turns that an access took where one
+would do. Fragments are below (:mod:`fragment_picture`).
 """
 
 from __future__ import annotations
 
 from html import escape
 
+from crosstile.targets.nvidia.simulator import fragment_picture
 from crosstile.targets.nvidia.simulator.counts import BANK_BYTES, BANKS, BankUse
 from crosstile.targets.nvidia.simulator.report import Report
 
@@ -19,10 +21,13 @@ TOP = 56
 RIGHT = 560
 
 
-def bank_picture(report: Report) -> str:
+def kernel_picture(report: Report) -> str:
     """The SVG text."""
     uses = report.shared_accesses
-    width, height = LEFT + BANKS * CELL + RIGHT, TOP + ROW * max(1, len(uses)) + 16
+    fragments = fragment_picture.drawings(report.executed)
+    top = TOP + ROW * max(1, len(uses)) + 16
+    width = max([LEFT + BANKS * CELL + RIGHT, *map(fragment_picture.width, fragments)])
+    height = top + sum(map(fragment_picture.height, fragments))
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         'font-family="monospace" font-size="10">',
@@ -33,6 +38,9 @@ def bank_picture(report: Report) -> str:
     lines += [_text(LEFT + bank * CELL + 4, TOP - 8, str(bank)) for bank in range(BANKS)]
     for row, (instruction, use) in enumerate(uses):
         lines += _row(TOP + row * ROW, instruction.line, use, str(instruction))
+    for drawing in fragments:
+        lines += fragment_picture.draw(drawing, top)
+        top += fragment_picture.height(drawing)
     return "\n".join([*lines, "</svg>", ""])
 
 

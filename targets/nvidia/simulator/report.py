@@ -49,6 +49,11 @@ class Report:
     static_shared_bytes: int
 
     @property
+    def executed(self) -> list[Instruction]:
+        """The instructions that a warp came to at least once, in the order of the text."""
+        return [one for one, count in zip(self.kernel.body, self.counts.executed, strict=True) if count]
+
+    @property
     def instructions(self) -> dict[str, int]:
         """Instructions executed, by kind, counted once per warp."""
         found: Counter[str] = Counter()
