@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from colorsys import hls_to_rgb
 from html import escape
 from typing import NamedTuple
 
@@ -82,9 +83,11 @@ def draw(drawing: Drawing, top: int) -> list[str]:
     for element, lane in np.argwhere(drawing.fragment.columns < shown).tolist():
         row, column = int(drawing.fragment.rows[element, lane]), int(drawing.fragment.columns[element, lane])
         x, y = LEFT + column * CELL, top + ROW * (row + 2)
-        hue, light = lane % LANES * 360 // LANES, 86 - 6 * (lane // LANES)
+        # Hues go around the lanes of a warp, and each warp is darker than the one above it.
+        colour = hls_to_rgb(lane % LANES / LANES, 0.86 - 0.06 * (lane // LANES), 0.7)
+        fill = ",".join(str(round(255 * channel)) for channel in colour)
         lines.append(
-            f'<rect x="{x}" y="{y}" width="{CELL - 1}" height="{ROW - 1}" fill="hsl({hue},70%,{light}%)"/>'
+            f'<rect x="{x}" y="{y}" width="{CELL - 1}" height="{ROW - 1}" fill="rgb({fill})"/>'
             + _text(x + 2, y + 9, f"{lane} {drawing.role}{element}", 8)
         )
     return [*lines, *(_text(30, top + ROW * (row + 2) + 10, str(row)) for row in range(rows))]
