@@ -14,7 +14,7 @@ the product sums over: a norm, or a softmax.
 A block is staged once for every block of the other side of the result, so a factor may be computed several times. Two
 kernels stay two if that costs more than an ``EIGHTH`` of what the product does with an element meanwhile; the blocks
 are those of the schedule for the machine called ``target``. So do products on tile units, which pack both factors their
-own way, products of words of several k, and kernels for which the file has schedules.
+own way, the right factor of products of words of several k, and kernels for which the file has schedules.
 """
 
 from __future__ import annotations

@@ -19,10 +19,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xdsl.ir import SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from crosstile.dialects import tile
 from crosstile.dialects.mma.intrinsics import find_intrinsic
+from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.contraction_roles import ContractionRoles
 from crosstile.dialects.nest.generic import GenericOp
@@ -56,7 +57,8 @@ class ComputedFactor:
         shape = self._shape(rows, columns, capacity[1])
         builder = self.builder.of_shape(shape)
         room = [round_up(size, step) for size, step in zip(capacity, (shape.row_count, shape.lane_count), strict=True)]
-        buffer = builder.lowering.insert(tile.AllocOp(tile.BufferType(room, self.roles.element))).result
+        element = self._element
+        buffer = builder.lowering.insert(tile.AllocOp(tile.BufferType(room, element))).result
         value = self.roles.nest.inputs[self.position]
         along = builder.axes.of_operand(self.roles.nest, self.position)
         skip = {axis: len(span.starts) for axis, span in place.spans.items()}
@@ -65,6 +67,8 @@ class ComputedFactor:
 
         def store(inside: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             result = builder.tile(inside, value, along)
+            if element != element_type(value):
+                result = builder.cast(result, element)
             whole = inside
             for axis, size in ((rows, shape.row_count), (columns, shape.lane_count)):
                 whole = whole if axis is None else self.filled(whole, axis, size)
@@ -83,6 +87,14 @@ class ComputedFactor:
 
         builder.loops(Place(place.spans), steps, (), row)
         return buffer
+
+    @property
+    def _element(self) -> Attribute:
+        """The type of what is staged: the sums' if the instruction multiplies that, else the factor's own."""
+        row = find_intrinsic(self.intrinsic)
+        taken = row.lhs.element if self.position == self.roles.lhs else row.rhs.element
+        wide = self.roles.element
+        return wide if taken == str(wide) else element_type(self.roles.nest.inputs[self.position])
 
     def _shape(self, rows: Axis | None, columns: Axis, capacity: int) -> TileShape:
         """Rows one by one, several vectors at a time; square blocks where something lies across."""

@@ -1,5 +1,7 @@
 // RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-factors=target=x86-64-avx512 --split-input-file | filecheck %s
 // RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-factors=target=x86-64-avx512 --choose-schedule=target=x86-64-avx512 --split-input-file | filecheck %s --check-prefix=SCHEDULE
+// RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-factors=target=x86-64-avx512-bf16 --split-input-file | filecheck %s --check-prefix=WORDS
+// RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-factors=target=x86-64-amx --split-input-file | filecheck %s --check-prefix=TILES
 
 // An activation of the left factor moves into the product's kernel. Its blocks are staged before the panels of the right
 // factor; of few rows all of k is, and the right factor is read in place.
@@ -119,13 +121,30 @@ func.func @other_sums(%x: tensor<?x?xf32>, %w: tensor<?x?xf32>) -> tensor<?x?xf3
 
 // -----
 
-// Products of bf16 pack both factors their own way.
+// Of bf16 the left factor is computed too: in its own type where an instruction multiplies words of two k, else it is
+// widened where it is staged. What computes the right one stays a kernel where words of two k must be packed, and all of
+// them do on tile registers.
 
 // CHECK-LABEL: func.func @words
-// CHECK:         nest.kernel @relu (
-// CHECK:         nest.kernel @matmul (
+// CHECK:         nest.kernel @relu_matmul (
+// CHECK-NOT:     nest.kernel
+// CHECK-LABEL: func.func @right_words
+// WORDS-LABEL: func.func @words
+// WORDS:         nest.kernel @relu_matmul (
+// WORDS-NOT:     nest.kernel
+// WORDS-LABEL: func.func @right_words
+// WORDS:         nest.kernel @relu_1 (
+// WORDS:         nest.kernel @matmul_1 (
+// TILES-LABEL: func.func @words
+// TILES:         nest.kernel @relu (
+// TILES:         nest.kernel @matmul (
 func.func @words(%x: tensor<?x?xbf16>, %w: tensor<?x?xbf16>) -> tensor<?x?xf32> {
   %a = nn.relu %x : tensor<?x?xbf16>
   %y = nn.matmul %a, %w accumulate f32 : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
+  func.return %y : tensor<?x?xf32>
+}
+func.func @right_words(%x: tensor<?x?xbf16>, %w: tensor<?x?xbf16>) -> tensor<?x?xf32> {
+  %a = nn.relu %w : tensor<?x?xbf16>
+  %y = nn.matmul %x, %a accumulate f32 : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
   func.return %y : tensor<?x?xf32>
 }

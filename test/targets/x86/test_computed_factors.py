@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from xdsl.dialects.builtin import ModuleOp
@@ -110,6 +111,49 @@ def test_a_row_does_not_depend_on_the_others(name: str):
         np.testing.assert_array_equal(compiled(name, "host")(given[0][:rows], *given[1:]), all_rows[:rows])
 
 
+NARROW = [("f16", "x86-64-avx512"), ("bf16", "x86-64-avx2"), ("bf16", "x86-64-avx512-bf16")]
+"""Widened where they are staged, and multiplied as words of two."""
+LEFT = [
+    "activation",
+    "activation of a transposed factor",
+    "scale and shift, bias and activation",
+    "rms_norm",
+    "softmax",
+]
+
+
+@cache
+def narrow(name: str, element: str, target: str) -> tuple[Any, Program]:
+    program = text(name).replace("f32>", f"{element}>")
+    return crosstile.compile(program, target=target), Program.load(program)
+
+
+@pytest.mark.parametrize("name", [*LEFT, "scaled weights", "both factors"])
+@pytest.mark.parametrize(("element", "target"), NARROW)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_narrow_factors_are_inside_the_bound(name: str, element: str, target: str, sizes: dict[str, int]):
+    function, program = narrow(name, element, target)
+    if name in LEFT or target != "x86-64-avx512-bf16":
+        assert "_matmul" in function.kernels[0]
+    dtype = np.dtype(ml_dtypes.bfloat16 if element == "bf16" else np.float16)
+    given = [array.astype(dtype) for array in arguments(name, sizes)]
+    result = function(*given)
+    ((expected, bound),) = bound_program(program.at("nn"), "main", given)
+    assert compare(result, expected, bound).right
+    np.testing.assert_array_equal(function(*given, threads=3), result)
+
+
+@pytest.mark.parametrize("name", ["activation", "rms_norm", "softmax"])
+@pytest.mark.parametrize(("element", "target"), NARROW)
+def test_a_row_of_narrow_factors_does_not_depend_on_the_others(name: str, element: str, target: str):
+    function, _ = narrow(name, element, target)
+    dtype = np.dtype(ml_dtypes.bfloat16 if element == "bf16" else np.float16)
+    given = [array.astype(dtype) for array in arguments(name, {"M": 70, "N": 130, "K": 1501})]
+    all_rows = function(*given)
+    for rows in (1, 6, 32, 33):
+        np.testing.assert_array_equal(function(given[0][:rows], *given[1:]), all_rows[:rows])
+
+
 def test_weights_of_bytes():
     """Widened and scaled in panels; small integers are exact, so the product can be compared with NumPy's."""
     function = crosstile.compile("""func.func @main(%x: tensor<?x?xf32>, %w: tensor<?x?xi8>, %s: tensor<?x1xf32>)
@@ -135,6 +179,23 @@ def test_weights_packed_ahead_beside_a_computed_factor():
     }}""")
     for rows in (1, 5, 40):
         x, w, s = (np.random.default_rng(0).standard_normal(shape, np.float32) for shape in ((rows, 90), (90, 70), 90))
+        np.testing.assert_array_equal(layer.bind(w=w)(x, s), layer(x, s, w))
+
+
+@pytest.mark.parametrize(("element", "target"), NARROW)
+def test_narrow_weights_packed_ahead_beside_a_computed_factor(element: str, target: str):
+    layer = crosstile.compile(
+        f"""func.func @main(%x: {MATRIX}, %s: {ROW}, %w: {MATRIX} {{nn.weight}}) -> {MATRIX} {{
+      %a = nn.rms_norm %x, %s epsilon 1.0e-5 : {MATRIX}, {ROW}
+      %y = nn.matmul %a, %w accumulate f32 : {MATRIX}, {MATRIX}
+      func.return %y : {MATRIX}
+    }}""".replace("f32>", f"{element}>"),
+        target=target,
+    )
+    dtype = np.dtype(ml_dtypes.bfloat16 if element == "bf16" else np.float16)
+    random = np.random.default_rng(0)
+    for rows in (1, 5, 40):
+        x, w, s = (random.standard_normal(shape).astype(dtype) for shape in ((rows, 91), (91, 70), 91))
         np.testing.assert_array_equal(layer.bind(w=w)(x, s), layer(x, s, w))
 
 
