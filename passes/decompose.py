@@ -51,7 +51,7 @@ from crosstile.dialects.nn.elementwise import (
 )
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import ReshapeOp
-from crosstile.dialects.nn.shapes import least_finite, tensor_of
+from crosstile.dialects.nn.shapes import computation_type, least_finite, tensor_of
 from crosstile.dialects.nn.syntax import NnOp
 
 _UNARY = {op.name: op for op in UNARY}
@@ -63,11 +63,22 @@ def _with(flags: FastMathFlagsAttr, flag: FastMathFlag) -> FastMathFlagsAttr:
 
 
 class PrimitiveBuilder:
-    """The primitives of ``composites``, as operations inserted before the one that is being rewritten."""
+    """The primitives of ``composites``, as operations inserted before the one that is being rewritten.
 
-    def __init__(self, rewriter: PatternRewriter, origin: Operation, element: Attribute, fastmath: FastMathFlagsAttr):
+    Its operands and result have elements of type ``operands``; what is inserted computes in the type ``element``.
+    """
+
+    def __init__(
+        self,
+        rewriter: PatternRewriter,
+        origin: Operation,
+        operands: Attribute,
+        element: Attribute,
+        fastmath: FastMathFlagsAttr,
+    ):
         self._rewriter = rewriter
         self._origin = StringAttr(origin.name.removeprefix("nn."))
+        self._operands = operands
         self._element = element
         self._of_reductions = fastmath
         # The order of a sum is the only thing that reassoc frees here, and an elementwise operation has none.
@@ -114,6 +125,20 @@ class PrimitiveBuilder:
         flags = self._of_maxima if kind == "max" else self._of_reductions
         return self._insert(ReduceOp(x, kind, [dim], keep_dims=True, fastmath=flags), kind)
 
+    def widen(self, x: SSAValue) -> SSAValue:
+        """``nn.cast`` if the types differ."""
+        return self._cast(x, self._element)
+
+    def narrow(self, x: SSAValue) -> SSAValue:
+        """``nn.cast`` if the types differ."""
+        return self._cast(x, self._operands)
+
+    def _cast(self, x: SSAValue, element: Attribute) -> SSAValue:
+        type_ = tensor_of(x)
+        if type_.element_type == element:
+            return x
+        return self._insert(CastOp(x, element), "cast")
+
     def shift(self, x: SSAValue) -> SSAValue:
         """The value itself."""
         return x
@@ -123,9 +148,8 @@ class AttentionBuilder(PrimitiveBuilder):
     """The primitives of attention, as operations inserted before ``op``."""
 
     def __init__(self, rewriter: PatternRewriter, op: AttentionOp):
-        super().__init__(rewriter, op, op.accumulator_type, op.fastmath)
+        super().__init__(rewriter, op, tensor_of(op.query).element_type, op.accumulator_type, op.fastmath)
         self._accumulator = op.accumulator_type
-        self._operands = tensor_of(op.query).element_type
 
     def contract(self, lhs: SSAValue, rhs: SSAValue, positions: Sequence[Sequence[int]], over_keys: bool) -> SSAValue:
         """``nn.contract``."""
@@ -146,20 +170,6 @@ class AttentionBuilder(PrimitiveBuilder):
         ]
         return self._insert(ReshapeOp(x, TensorType(tensor_of(x).element_type, sizes), operands))
 
-    def widen(self, x: SSAValue) -> SSAValue:
-        """``nn.cast`` if the types differ."""
-        return self._cast(x, self._accumulator)
-
-    def narrow(self, x: SSAValue) -> SSAValue:
-        """``nn.cast`` if the types differ."""
-        return self._cast(x, self._operands)
-
-    def _cast(self, x: SSAValue, element: Attribute) -> SSAValue:
-        type_ = tensor_of(x)
-        if type_.element_type == element:
-            return x
-        return self._insert(CastOp(x, element), "cast")
-
     def shape(self, x: SSAValue) -> Sequence[int]:
         """The shape of the type."""
         return tensor_of(x).get_shape()
@@ -172,7 +182,8 @@ class AttentionBuilder(PrimitiveBuilder):
 def _builder(
     rewriter: PatternRewriter, op: Operation, operand: SSAValue, fastmath: FastMathFlagsAttr
 ) -> PrimitiveBuilder:
-    return PrimitiveBuilder(rewriter, op, tensor_of(operand).element_type, fastmath)
+    element = tensor_of(operand).element_type
+    return PrimitiveBuilder(rewriter, op, element, computation_type(element), fastmath)
 
 
 def _replace(rewriter: PatternRewriter, op: Operation, result: SSAValue) -> None:
@@ -186,8 +197,10 @@ class DecomposeRelu(RewritePattern):
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: ReluOp, rewriter: PatternRewriter) -> None:
-        """Integers and floats alike."""
-        _replace(rewriter, op, composites.relu(_builder(rewriter, op, op.operand, op.fastmath), op.operand))
+        """Integers and floats alike, in their own type: a maximum rounds nothing."""
+        element = tensor_of(op.operand).element_type
+        builder = PrimitiveBuilder(rewriter, op, element, element, op.fastmath)
+        _replace(rewriter, op, composites.relu(builder, op.operand))
 
 
 class DecomposeSigmoid(RewritePattern):

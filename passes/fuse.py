@@ -9,8 +9,9 @@ Level: nest. In: ``nest.generic`` in functions. Out: the same computation as ``n
 
 Merging: an elementwise nest whose result only one nest uses, each element once, becomes part of that nest's body; one
 that only moves data (a copy, transposition, broadcast or fill) becomes part of every body that reads it, of a
-contraction too if it is a transposition and no window is read. Nothing that computes is repeated. Iterators of size 1
-disappear.
+contraction too if it is a transposition and no window is read. So does one that only widens floats, but not of a
+contraction, whose factors have the types of a matrix instruction: what it widens stays narrow in memory. Nothing that
+computes is repeated. Iterators of size 1 disappear.
 
 Grouping: nests share a kernel if a value connects them, they can share loops, and
 
@@ -52,6 +53,7 @@ from crosstile.dialects.nest.merging import (
     reads_every_point_once,
     rename_iterators,
     simplify,
+    widens_only,
 )
 from crosstile.dialects.nest.shared_iterators import IteratorKey, SharedIterators
 from crosstile.dialects.nn.composites import ORIGIN
@@ -122,7 +124,9 @@ class _Merger:
         contraction = is_contraction(nest)
         if contraction and not _plain(nest):
             return False
-        if not moves_only(producer):
+        if _sinks(nest) and not moves_only(producer):
+            return False
+        if not moves_only(producer) and (contraction or not _sinks(producer)):
             alone = _users(producer) == {nest}
             if contraction or not alone or not reads_every_point_once(nest, producer):
                 return False
@@ -157,6 +161,11 @@ class _Merger:
             before.replace_all_uses_with(after)
         old.detach()
         old.erase()
+
+
+def _sinks(nest: GenericOp) -> bool:
+    """Whether a nest only widens floats, for nests that will do so themselves."""
+    return widens_only(nest) and all(isinstance(user, GenericOp) and not is_contraction(user) for user in _users(nest))
 
 
 def _plain(nest: GenericOp) -> bool:

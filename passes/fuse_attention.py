@@ -29,6 +29,7 @@ from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, ModuleOp, S
 from xdsl.ir import Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
 
 from crosstile.dialects.nest.analysis import element_type, shape_of
 from crosstile.dialects.nest.attention_pattern import Attention, find_attention
@@ -188,6 +189,7 @@ class _Joined:
         """Put the weighted sum and the final quotient in the place of softmax and product."""
         found = self._found
         product, quotient = self._nests[found.product], self._nests[found.quotient]
+        self._widen_scores()
         weighted = self._weighted_sum(shared)
         final = self._final(shared, weighted.results[2])
         rows = [self._nests[nest] for nest in found.rows]
@@ -204,6 +206,17 @@ class _Joined:
             nest.detach()
             nest.erase()
         return new
+
+    def _widen_scores(self) -> None:
+        """Let the chain widen the scores that it rounded: its readers did so, each for itself."""
+        chain = None if self._found.chain is None else self._nests[self._found.chain]
+        if chain is None or element_type(chain.results[0]) == f32:
+            return
+        end = chain.yield_op
+        wide = arith.ExtFOp(end.arguments[0], f32)
+        chain.body.block.insert_op_before(wide, end)
+        end.operands[0] = wide.result
+        Rewriter.replace_value_with_new_type(chain.results[0], TensorType(f32, shape_of(chain.results[0])))
 
     def _weighted_sum(self, shared: SharedIterators) -> GenericOp:
         """``softmax_weighted_sum`` of the scores and the values, over the iterators of the product."""

@@ -10,7 +10,8 @@
     quotient     exponential / total, or times anything else that does not vary along n; rounded to the values' type
     product      sum over n of quotient * value
 
-Queries, keys and values are f32, or all bf16 or f16; everything between the products is f32.
+Queries, keys and values are f32, or all bf16 or f16; everything between the products is f32, except that the chain may
+round its scores to a narrower type, which is widened by what reads them.
 
 Values are followed through the kernels that ``fuse`` has put the nests into. Nothing between the scores and the product
 may be used by anything else.
@@ -118,6 +119,11 @@ def before_rounding(nest: GenericOp) -> SSAValue:
     """What an elementwise ``nest`` yields, before it is rounded to a narrower float if it is."""
     (result,) = nest.yield_op.arguments
     return result.owner.input if isinstance(result.owner, arith.TruncFOp) else result
+
+
+def before_widening(value: SSAValue) -> SSAValue:
+    """``value``, before it is widened if it is."""
+    return value.owner.input if isinstance(value.owner, arith.ExtFOp) else value
 
 
 def find_attention(product: GenericOp) -> Attention | None:
@@ -230,7 +236,7 @@ def _shifted(exponential: GenericOp, n: int) -> tuple[BlockArgument, BlockArgume
         difference := result.owner.operand.owner, arith.SubfOp
     ):
         return None
-    score, shift = difference.lhs, difference.rhs
+    score, shift = before_widening(difference.lhs), difference.rhs
     if not isinstance(score, BlockArgument) or not isinstance(shift, BlockArgument):
         return None
     along = depends_on(exponential)
@@ -269,7 +275,7 @@ def _reduces(nest: GenericOp, combiner: str, value: SSAValue) -> bool:
         and len(nest.inputs) == 1
         and _is_plain(nest)
         and source(nest.inputs[0]) is value
-        and nest.yield_op.arguments[0] is nest.body.block.args[0]
+        and before_widening(nest.yield_op.arguments[0]) is nest.body.block.args[0]
         and len(nest.positions(IteratorKind.REDUCTION)) == 1
         and len(nest.input_maps[0].used_dims()) == len(nest.iterators)
     )
@@ -331,5 +337,8 @@ def _is_legal(found: Attention) -> bool:
 def _has_legal_types(found: Attention) -> bool:
     """Whether all factors are of one float type, weights among them, and everything else is f32."""
     factors = {element_type(value) for value in (*found.scores.inputs, *found.product.inputs)}
-    inner = {element_type(nest.results[0]) for nest in found.nests if nest is not found.quotient}
-    return len(factors) == 1 and isinstance(factors.pop(), FACTOR_TYPES) and inner == {Float32Type()}
+    rounded = (found.quotient, found.chain)
+    inner = {element_type(nest.results[0]) for nest in found.nests if nest not in rounded}
+    scores = element_type((found.chain or found.scores).results[0])
+    legal = all(isinstance(type_, FACTOR_TYPES) for type_ in (*factors, scores))
+    return len(factors) == 1 and legal and inner == {Float32Type()}

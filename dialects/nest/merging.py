@@ -31,6 +31,15 @@ def moves_only(nest: GenericOp) -> bool:
     return is_elementwise(nest) and all(isinstance(op, arith.ConstantOp | YieldOp) for op in nest.body.block.ops)
 
 
+def widens_only(nest: GenericOp) -> bool:
+    """Whether a nest only writes its one input in a wider float type: what reads that can widen it at no cost."""
+    return (
+        is_elementwise(nest)
+        and len(nest.inputs) == 1
+        and [type(op) for op in nest.body.block.ops] == [arith.ExtFOp, YieldOp]
+    )
+
+
 def is_permutation_copy(nest: GenericOp) -> bool:
     """Whether a nest only writes its one input in another order of dimensions."""
     if not moves_only(nest) or len(nest.inputs) != 1 or len(nest.results) != 1:

@@ -1,7 +1,9 @@
 """Composite operators written once in primitives, for whatever the primitives mean.
 
 ``decompose`` runs these formulas on a builder of operations, ``error_bound`` on values with their bounds. (``meaning``
-does not: it is the other definition, which they are tested against.)
+does not: it is the other definition, which they are tested against.) Floats of fewer than 32 bits are widened to f32 at
+the start and rounded once at the end, as their exponentials and sums in between would lose more than the result can
+hold.
 
 softmax(x) along a dimension::
 
@@ -22,7 +24,10 @@ ORIGIN = "nn.origin"
 
 
 class Primitives(Protocol[ValueT]):
-    """The primitives that the formulas are made of, on values of one floating-point type that broadcast."""
+    """The primitives that the formulas are made of, on values of one floating-point type that broadcast.
+
+    Operands and results of a composite are of the operands' type, everything between them is of the computation's.
+    """
 
     def constant(self, value: float) -> ValueT:
         """``value`` in the type of the computation, rounded."""
@@ -48,13 +53,21 @@ class Primitives(Protocol[ValueT]):
         """``nn.reduce <kind>`` along ``dim``, which is kept with size 1."""
         ...
 
+    def widen(self, x: ValueT) -> ValueT:
+        """``nn.cast`` from the operands' type to the computation's."""
+        ...
+
+    def narrow(self, x: ValueT) -> ValueT:
+        """``nn.cast`` from the computation's type to the operands'."""
+        ...
+
     def shift(self, x: ValueT) -> ValueT:
         """``x``, subtracted where the result does not depend on it, so that an error of it does not count."""
         ...
 
 
 class AttentionPrimitives(Primitives[ValueT], Protocol[ValueT]):
-    """The primitives of attention: those above compute in the accumulator type."""
+    """The primitives of attention, whose computation is of the accumulator type."""
 
     def contract(self, lhs: ValueT, rhs: ValueT, positions: Sequence[Sequence[int]], over_keys: bool) -> ValueT:
         """``nn.contract``, a chain, along the iterators ``positions`` (lhs, rhs, result).
@@ -65,14 +78,6 @@ class AttentionPrimitives(Primitives[ValueT], Protocol[ValueT]):
 
     def reshape(self, x: ValueT, shape: Sequence[Size]) -> ValueT:
         """``nn.reshape`` to sizes that are numbers or dimensions of ``x``."""
-        ...
-
-    def widen(self, x: ValueT) -> ValueT:
-        """``nn.cast`` from the operands' type to the accumulator type."""
-        ...
-
-    def narrow(self, x: ValueT) -> ValueT:
-        """``nn.cast`` from the accumulator type to the operands'."""
         ...
 
     def shape(self, x: ValueT) -> Sequence[int]:
@@ -101,45 +106,51 @@ def relu(on: Primitives[ValueT], x: ValueT) -> ValueT:
 
 def sigmoid(on: Primitives[ValueT], x: ValueT) -> ValueT:
     """``1 / (1 + exp(-x))``: where the exponential overflows the quotient is the zero it should be."""
-    return on.binary("div", on.constant(1.0), on.binary("add", on.unary("exp", on.unary("neg", x)), on.constant(1.0)))
+    denominator = on.binary("add", on.unary("exp", on.unary("neg", on.widen(x))), on.constant(1.0))
+    return on.narrow(on.binary("div", on.constant(1.0), denominator))
 
 
 def silu(on: Primitives[ValueT], x: ValueT) -> ValueT:
     """``x / (1 + exp(-x))``: where the exponential overflows the quotient is the zero it should be."""
-    return on.binary("div", x, on.binary("add", on.unary("exp", on.unary("neg", x)), on.constant(1.0)))
+    x = on.widen(x)
+    return on.narrow(on.binary("div", x, on.binary("add", on.unary("exp", on.unary("neg", x)), on.constant(1.0))))
 
 
 def gelu(on: Primitives[ValueT], x: ValueT, approximate: str) -> ValueT:
     """``x/2 * (1 + erf(x / sqrt(2)))``, or for ``approximate`` tanh ``x/2 * (1 + tanh(sqrt(2/pi) (x + c x^3)))``."""
+    x = on.widen(x)
     if approximate == "tanh":
         cube = on.binary("mul", on.binary("mul", x, x), on.binary("mul", x, on.constant(0.044715)))
         inner = on.unary("tanh", on.binary("mul", on.binary("add", x, cube), on.constant(sqrt(2 / pi))))
     else:
         inner = on.unary("erf", on.binary("mul", x, on.constant(sqrt(0.5))))
     half = on.binary("mul", x, on.constant(0.5))
-    return on.binary("mul", half, on.binary("add", inner, on.constant(1.0)))
+    return on.narrow(on.binary("mul", half, on.binary("add", inner, on.constant(1.0))))
 
 
 def softmax(on: Primitives[ValueT], x: ValueT, dim: int) -> ValueT:
     """Exponentials of the distance to the maximum, which cannot overflow, divided by their sum."""
+    x = on.widen(x)
     exponential = on.unary("exp", on.binary("sub", x, on.shift(on.reduce("max", x, dim))))
-    return on.quotient(exponential, on.reduce("add", exponential, dim))
+    return on.narrow(on.quotient(exponential, on.reduce("add", exponential, dim)))
 
 
 def layer_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, beta: ValueT, dim: int, epsilon: float) -> ValueT:
     """Two passes: the squares are of the centred values, so a large mean costs no accuracy."""
+    x, gamma, beta = on.widen(x), on.widen(gamma), on.widen(beta)
     count = on.size(x, dim)
     centred = on.binary("sub", x, on.binary("div", on.reduce("add", x, dim), count))
     variance = on.binary("div", on.reduce("add", on.binary("mul", centred, centred), dim), count)
     scale = on.unary("rsqrt", on.binary("add", variance, on.constant(epsilon)))
-    return on.binary("add", on.binary("mul", on.binary("mul", centred, scale), gamma), beta)
+    return on.narrow(on.binary("add", on.binary("mul", on.binary("mul", centred, scale), gamma), beta))
 
 
 def rms_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, dim: int, epsilon: float) -> ValueT:
     """One over the root of the mean square, times ``gamma``."""
+    x, gamma = on.widen(x), on.widen(gamma)
     square = on.binary("div", on.reduce("add", on.binary("mul", x, x), dim), on.size(x, dim))
     scale = on.unary("rsqrt", on.binary("add", square, on.constant(epsilon)))
-    return on.binary("mul", on.binary("mul", x, scale), gamma)
+    return on.narrow(on.binary("mul", on.binary("mul", x, scale), gamma))
 
 
 _LEAST_SUM = 2.0**-14

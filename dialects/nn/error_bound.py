@@ -23,7 +23,7 @@ from xdsl.dialects import tensor
 from xdsl.dialects.arith import FastMathFlagsAttr
 from xdsl.dialects.builtin import ModuleOp, bf16, f32
 from xdsl.dialects.utils import FastMathFlag
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from crosstile.dialects.arith_meaning import dense_array
 from crosstile.dialects.element_types import Array, dtype_of
@@ -47,7 +47,7 @@ from crosstile.dialects.nn.elementwise import (
 from crosstile.dialects.nn.meaning import broadcast_array, hidden, reference, reshaped_shape
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
-from crosstile.dialects.nn.shapes import least_finite, tensor_of
+from crosstile.dialects.nn.shapes import computation_type, least_finite, tensor_of
 from crosstile.dialects.upstream_meaning import MEANINGS as UPSTREAM
 
 
@@ -155,10 +155,11 @@ _BINARY: dict[str, Callable[[Format, Bounded, Bounded], Bounded]] = {
 
 
 class BoundedPrimitives:
-    """The primitives of ``composites`` on values with bounds, in the element type of ``operand``."""
+    """The primitives of ``composites`` on values with bounds, computed in ``element``, the operand's type if None."""
 
-    def __init__(self, operand: SSAValue, fastmath: FastMathFlagsAttr):
-        element = tensor_of(operand).element_type
+    def __init__(self, operand: SSAValue, fastmath: FastMathFlagsAttr, element: Attribute | None = None):
+        self._operands = format_of(tensor_of(operand).element_type)
+        element = element or tensor_of(operand).element_type
         self.format = format_of(element)
         self._dtype = dtype_of(element)
         self._reassoc = FastMathFlag.REASSOC in fastmath.data
@@ -194,6 +195,14 @@ class BoundedPrimitives:
         """``nn.reduce <kind>`` along one dimension."""
         return self.reduce_dims(kind, x, (dim,))
 
+    def widen(self, x: Bounded) -> Bounded:
+        """``nn.cast``, exact."""
+        return x
+
+    def narrow(self, x: Bounded) -> Bounded:
+        """``nn.cast`` if the types differ."""
+        return x if self._operands == self.format else bounded.convert(self._operands, self.format, x)
+
     def shift(self, x: Bounded) -> Bounded:
         """Exact, unless it is so far off that what it shifts might overflow."""
         return Bounded(x.value, np.where(x.error < 1.0, 0.0, x.error), x.overflowed)
@@ -216,9 +225,7 @@ class BoundedAttention(BoundedPrimitives):
     """The primitives of attention on values with bounds."""
 
     def __init__(self, op: AttentionOp):
-        super().__init__(op.query, op.fastmath)
-        self._operands = self.format
-        self.format, self._dtype = format_of(op.accumulator_type), dtype_of(op.accumulator_type)
+        super().__init__(op.query, op.fastmath, op.accumulator_type)
 
     def contract(self, lhs: Bounded, rhs: Bounded, positions: Sequence[Sequence[int]], over_keys: bool) -> Bounded:
         """``nn.contract``."""
@@ -230,14 +237,6 @@ class BoundedAttention(BoundedPrimitives):
         """``nn.reshape``."""
         sizes = [x.shape[size.position] if isinstance(size, composites.Dim) else size for size in shape]
         return x.rearranged(lambda part: part.reshape(sizes))
-
-    def widen(self, x: Bounded) -> Bounded:
-        """``nn.cast``, exact."""
-        return x
-
-    def narrow(self, x: Bounded) -> Bounded:
-        """``nn.cast``."""
-        return bounded.convert(self._operands, self.format, x)
 
     def shape(self, x: Bounded) -> Sequence[int]:
         """All sizes are known."""
@@ -270,18 +269,21 @@ def _constant(interpreter: Interpreter, op: ConstantOp, operands: Sequence[Any])
 
 @BOUNDS.of(UnaryOp)
 def _unary(interpreter: Interpreter, op: UnaryOp, operands: Sequence[Any]) -> Sequence[Any]:
-    on = BoundedPrimitives(op.operand, op.fastmath)
     match op:
         case ReluOp():
-            return (composites.relu(on, operands[0]),)
+            return (composites.relu(BoundedPrimitives(op.operand, op.fastmath), operands[0]),)
         case SigmoidOp():
-            return (composites.sigmoid(on, operands[0]),)
+            return (composites.sigmoid(_composite(op.operand, op.fastmath), operands[0]),)
         case SiluOp():
-            return (composites.silu(on, operands[0]),)
+            return (composites.silu(_composite(op.operand, op.fastmath), operands[0]),)
         case GeluOp():
-            return (composites.gelu(on, operands[0], op.approximate.data),)
+            return (composites.gelu(_composite(op.operand, op.fastmath), operands[0], op.approximate.data),)
         case _:
-            return (on.unary(_short_name(op), operands[0]),)
+            return (BoundedPrimitives(op.operand, op.fastmath).unary(_short_name(op), operands[0]),)
+
+
+def _composite(operand: SSAValue, fastmath: FastMathFlagsAttr) -> BoundedPrimitives:
+    return BoundedPrimitives(operand, fastmath, computation_type(tensor_of(operand).element_type))
 
 
 @BOUNDS.of(BinaryOp)
@@ -346,20 +348,20 @@ def _reduce(interpreter: Interpreter, op: ReduceOp, operands: Sequence[Any]) -> 
 
 @BOUNDS.of(SoftmaxOp)
 def _softmax(interpreter: Interpreter, op: SoftmaxOp, operands: Sequence[Any]) -> Sequence[Any]:
-    return (composites.softmax(BoundedPrimitives(op.operand, op.fastmath), operands[0], op.dim.value.data),)
+    return (composites.softmax(_composite(op.operand, op.fastmath), operands[0], op.dim.value.data),)
 
 
 @BOUNDS.of(LayerNormOp)
 def _layer_norm(interpreter: Interpreter, op: LayerNormOp, operands: Sequence[Any]) -> Sequence[Any]:
     x, gamma, beta = operands
-    on = BoundedPrimitives(op.operand, op.fastmath)
+    on = _composite(op.operand, op.fastmath)
     return (composites.layer_norm(on, x, gamma, beta, len(x.shape) - 1, op.epsilon.value.data),)
 
 
 @BOUNDS.of(RmsNormOp)
 def _rms_norm(interpreter: Interpreter, op: RmsNormOp, operands: Sequence[Any]) -> Sequence[Any]:
     x, gamma = operands
-    on = BoundedPrimitives(op.operand, op.fastmath)
+    on = _composite(op.operand, op.fastmath)
     return (composites.rms_norm(on, x, gamma, len(x.shape) - 1, op.epsilon.value.data),)
 
 

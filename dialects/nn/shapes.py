@@ -23,6 +23,7 @@ from xdsl.dialects.builtin import (
     IndexType,
     IntegerType,
     TensorType,
+    f32,
 )
 from xdsl.ir import Attribute, SSAValue
 from xdsl.utils.exceptions import VerifyException
@@ -67,6 +68,11 @@ def least_finite(element: Attribute) -> float:
     """The least finite number of a float type."""
     digits, exponent = _RANGES[type(element)]
     return -ldexp(2.0 - ldexp(1.0, 1 - digits), exponent)
+
+
+def computation_type(element: Attribute) -> Attribute:
+    """The type in which a composite of operands of type ``element`` computes: f32 for narrower floats."""
+    return f32 if is_float(element) and float_width(element) < 32 else element
 
 
 def tensor_of(value: SSAValue) -> AnyTensor:

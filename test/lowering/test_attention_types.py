@@ -73,6 +73,38 @@ def test_large_and_odd_heads_known_ahead(d: int, e: int, tmp_path: Path):
     check(program("f32", d, e), {"B": 1, "M": 5, "N": 66}, "x86-64-avx512", tmp_path)
 
 
+def written_out(element: str, scores: str) -> str:
+    """Products, scale, soft cap, bias and softmax, with scores of type ``scores``: no ``nn.attention``."""
+    q, kv, v = f"tensor<?x?x20x{element}>", f"tensor<?x?x20x{element}>", f"tensor<?x?x33x{element}>"
+    s, w = f"tensor<?x?x?x{scores}>", f"tensor<?x?x?x{element}>"
+    cast = "" if scores == element else f"%n = nn.cast %w : {s} -> {w}"
+    return f"""func.func @main(%q : {q} {{nn.dims = ["H", "M", "_"]}}, %k : {kv} {{nn.dims = ["H", "N", "_"]}},
+        %v : {v} {{nn.dims = ["H", "N", "_"]}}, %b : tensor<?x?x{scores}> {{nn.dims = ["M", "N"]}})
+        -> tensor<?x?x33x{element}> {{
+      %scale = nn.constant dense<0.25> : tensor<{scores}>
+      %cap = nn.constant dense<4.0> : tensor<{scores}>
+      %s = nn.batch_matmul %q, %k {{transpose_b}} accumulate f32 : {q}, {kv} -> {s}
+      %scaled = nn.mul %s, %scale : {s}, tensor<{scores}>
+      %capped = nn.tanh %scaled : {s}
+      %stretched = nn.mul %capped, %cap : {s}, tensor<{scores}>
+      %d = nn.add %stretched, %b : {s}, tensor<?x?x{scores}>
+      %w = nn.softmax %d dim 2 : {s}
+      {cast}
+      %y = nn.batch_matmul %{"n" if cast else "w"}, %v accumulate f32 : {w}, {v} -> tensor<?x?x33x{element}>
+      func.return %y : tensor<?x?x33x{element}>
+    }}"""
+
+
+@pytest.mark.parametrize("target", ["x86-64-avx512-bf16", "x86-64-amx"])
+@pytest.mark.parametrize(("element", "scores"), [("bf16", "f32"), ("bf16", "bf16"), ("f16", "f32"), ("f16", "f16")])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 67, 131), (1, 3, 0)], ids=str)
+def test_written_out_in_narrow_types_it_is_right_at_every_level(
+    sizes: tuple[int, ...], element: str, scores: str, target: str, tmp_path: Path
+):
+    """Scores may be rounded as well: the kernel rounds them where the program does."""
+    check(written_out(element, scores), dict(zip("HMN", sizes, strict=True)), target, tmp_path)
+
+
 def check(text: str, dims: dict[str, int], target: str, folder: Path) -> None:
     """``crosstile check`` finds the program right."""
     path = folder / "attention.mlir"

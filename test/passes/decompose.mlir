@@ -51,6 +51,30 @@ func.func @softmax(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
   func.return %0 : tensor<?x?xf32>
 }
 
+// Narrow floats are computed in f32 and rounded once.
+// CHECK-LABEL: func.func @narrow_softmax
+func.func @narrow_softmax(%x: tensor<?x?xbf16>) -> tensor<?x?xbf16> {
+  // CHECK-NEXT: %[[X:.*]] = nn.cast %x{{.*}} : tensor<?x?xbf16> -> tensor<?x?xf32>
+  // CHECK-NEXT: %[[MAX:.*]] = nn.reduce max %[[X]] dims [1] keep_dims
+  // CHECK-NEXT: nn.sub %[[X]], %[[MAX]]
+  // CHECK:      %[[Y:.*]] = nn.div {{.*}} : tensor<?x?xf32>, tensor<?x1xf32>
+  // CHECK-NEXT: nn.cast %[[Y]]{{.*}} : tensor<?x?xf32> -> tensor<?x?xbf16>
+  // CHECK-NEXT: func.return
+  %0 = nn.softmax %x dim 1 : tensor<?x?xbf16>
+  func.return %0 : tensor<?x?xbf16>
+}
+
+// A maximum rounds nothing.
+// CHECK-LABEL: func.func @narrow_relu
+// CHECK-NOT: nn.cast
+// CHECK:     nn.max %x
+// CHECK-NOT: nn.cast
+// CHECK:     func.return
+func.func @narrow_relu(%x: tensor<?xf16>) -> tensor<?xf16> {
+  %0 = nn.relu %x : tensor<?xf16>
+  func.return %0 : tensor<?xf16>
+}
+
 // A row length that is only known at run time is read where it is needed.
 // CHECK-LABEL: func.func @layer_norm
 func.func @layer_norm(%x: tensor<4x?xf32>, %g: tensor<?xf32>, %b: tensor<?xf32>) -> tensor<4x?xf32> {

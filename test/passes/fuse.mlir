@@ -293,6 +293,65 @@ func.func @write_in_another_order(%x: tensor<2x3x4x5xf32>) -> tensor<3x4x2xf32> 
   func.return %t : tensor<3x4x2xf32>
 }
 
+// What reads widened floats widens them itself, so that the sum of bf16 stays bf16 in memory.
+
+// CHECK-LABEL: func.func @widened
+// CHECK-NEXT:    nest.kernel @add_sum_mul ({{.*}}) -> (tensor<?x8xbf16>, tensor<?x8xf32>)
+// CHECK:           %[[S:.*]] = nest.generic {{.*}} -> (i, j) : tensor<?x8xbf16>
+// CHECK:           nest.generic [i : parallel, j : reduction] {{.*}} ins(%[[S]] (i, j) : tensor<?x8xbf16>)
+// CHECK-NEXT:      ^bb0(
+// CHECK-NEXT:        arith.extf
+// CHECK:           nest.generic [i : parallel, j : parallel] ins(%[[S]] (i, j), %{{.*}} : tensor<?x8xbf16>, tensor<?x1xf32>)
+// CHECK-NEXT:      ^bb0(
+// CHECK-NEXT:        arith.extf
+// CHECK-NEXT:        arith.mulf
+// CHECK-NOT:     nest.kernel
+// CHECK:         func.return
+func.func @widened(%x: tensor<?x8xbf16>) -> (tensor<?x8xf32>, tensor<?x8xbf16>) {
+  %s = nest.generic [i : parallel, j : parallel] ins(%x (i, j) : tensor<?x8xbf16>) -> (i, j) : tensor<?x8xbf16> {
+  ^bb0(%p: bf16):
+    %t = arith.addf %p, %p : bf16
+    nest.yield %t : bf16
+  }
+  %w = nest.generic [i : parallel, j : parallel] ins(%s (i, j) : tensor<?x8xbf16>) -> (i, j) : tensor<?x8xf32> {
+  ^bb0(%p: bf16):
+    %t = arith.extf %p : bf16 to f32
+    nest.yield %t : f32
+  }
+  %sum = nest.generic [i : parallel, j : reduction] combiner<add> accumulate f32 ins(%w (i, j) : tensor<?x8xf32>)
+      -> (i, 0) : tensor<?x1xf32> {
+  ^bb0(%p: f32):
+    nest.yield %p : f32
+  }
+  %y = nest.generic [i : parallel, j : parallel] ins(%w (i, j), %sum (i, 0) : tensor<?x8xf32>, tensor<?x1xf32>)
+      -> (i, j) : tensor<?x8xf32> {
+  ^bb0(%p: f32, %q: f32):
+    %t = arith.mulf %p, %q : f32
+    nest.yield %t : f32
+  }
+  func.return %y, %s : tensor<?x8xf32>, tensor<?x8xbf16>
+}
+
+// A contraction's factors have the types of an instruction: what widens one is a kernel of its own.
+
+// CHECK-LABEL: func.func @widened_factor
+// CHECK-COUNT-2: nest.kernel
+// CHECK:         func.return
+func.func @widened_factor(%x: tensor<?x8xbf16>, %v: tensor<8x4xf32>) -> tensor<?x4xf32> {
+  %w = nest.generic [i : parallel, j : parallel] ins(%x (i, j) : tensor<?x8xbf16>) -> (i, j) : tensor<?x8xf32> {
+  ^bb0(%p: bf16):
+    %t = arith.extf %p : bf16 to f32
+    nest.yield %t : f32
+  }
+  %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+      ins(%w (m, k), %v (k, n) : tensor<?x8xf32>, tensor<8x4xf32>) -> (m, n) : tensor<?x4xf32> {
+  ^bb0(%p: f32, %q: f32):
+    %t = arith.mulf %p, %q : f32
+    nest.yield %t : f32
+  }
+  func.return %c : tensor<?x4xf32>
+}
+
 // Iterators of size 1 disappear, in bodies too; layers that keep a dimension of size 1 then share their loops.
 
 // CHECK-LABEL: func.func @unit_dimensions

@@ -106,6 +106,90 @@ func.func @narrow(%q: tensor<1x2x?x8xbf16>, %k: tensor<1x2x?x8xbf16>, %v: tensor
 
 // -----
 
+// Written out in bf16 with scores of f32, a soft cap and a bias: the weights are rounded before the quotient.
+
+// CHECK-LABEL: func.func @narrow_soft_cap
+// CHECK:         nest.kernel @attention (
+// CHECK:           combiner<add>
+// CHECK:             math.tanh
+// CHECK:             arith.addf
+// CHECK:           combiner<softmax_weighted_sum> {{.*}} : tensor<?x?x?xf32>, tensor<?x?x32xbf16>)
+// CHECK:             arith.divf
+// CHECK:             arith.truncf
+// CHECK-NOT:     nest.kernel
+// CHECK:         func.return
+func.func @narrow_soft_cap(%q: tensor<?x?x64xbf16>, %k: tensor<?x?x64xbf16>, %v: tensor<?x?x32xbf16>, %b: tensor<?x?xf32>)
+    -> tensor<?x?x32xbf16> {
+  %cap = nn.constant dense<30.0> : tensor<f32>
+  %s = nn.batch_matmul %q, %k {transpose_b} accumulate f32
+      : tensor<?x?x64xbf16>, tensor<?x?x64xbf16> -> tensor<?x?x?xf32>
+  %r = nn.div %s, %cap : tensor<?x?x?xf32>, tensor<f32>
+  %t = nn.tanh %r : tensor<?x?x?xf32>
+  %c = nn.mul %t, %cap : tensor<?x?x?xf32>, tensor<f32>
+  %d = nn.add %c, %b : tensor<?x?x?xf32>, tensor<?x?xf32>
+  %w = nn.softmax %d dim 2 : tensor<?x?x?xf32>
+  %n = nn.cast %w : tensor<?x?x?xf32> -> tensor<?x?x?xbf16>
+  %y = nn.batch_matmul %n, %v accumulate f32 : tensor<?x?x?xbf16>, tensor<?x?x32xbf16> -> tensor<?x?x32xbf16>
+  func.return %y : tensor<?x?x32xbf16>
+}
+
+// -----
+
+// Everything in f16, scores too: they are rounded, and widened where they are summed.
+
+// CHECK-LABEL: func.func @scores_rounded
+// CHECK:         nest.kernel @attention (
+// CHECK:           combiner<add>
+// CHECK:             arith.truncf
+// CHECK-NEXT:        arith.constant 1.250000e-01 : f16
+// CHECK-NEXT:        arith.mulf {{.*}} : f16
+// CHECK-NEXT:        arith.addf {{.*}} : f16
+// CHECK-NEXT:        arith.extf {{.*}} : f16 to f32
+// CHECK:           combiner<softmax_weighted_sum>
+// CHECK-NOT:     nest.kernel
+// CHECK:         func.return
+func.func @scores_rounded(%q: tensor<?x?x64xf16>, %k: tensor<?x?x64xf16>, %v: tensor<?x?x32xf16>, %b: tensor<?x?xf16>)
+    -> tensor<?x?x32xf16> {
+  %scale = nn.constant dense<0.125> : tensor<f16>
+  %s = nn.batch_matmul %q, %k {transpose_b} accumulate f32
+      : tensor<?x?x64xf16>, tensor<?x?x64xf16> -> tensor<?x?x?xf16>
+  %r = nn.mul %s, %scale : tensor<?x?x?xf16>, tensor<f16>
+  %d = nn.add %r, %b : tensor<?x?x?xf16>, tensor<?x?xf16>
+  %w = nn.softmax %d dim 2 : tensor<?x?x?xf16>
+  %y = nn.batch_matmul %w, %v accumulate f32 : tensor<?x?x?xf16>, tensor<?x?x32xf16> -> tensor<?x?x32xf16>
+  func.return %y : tensor<?x?x32xf16>
+}
+
+// -----
+
+// Primitives in bf16, the weights by a reciprocal.
+
+// CHECK-LABEL: func.func @narrow_primitives
+// CHECK:         nest.kernel @attention (
+// CHECK:           combiner<softmax_weighted_sum>
+// CHECK:             arith.divf
+// CHECK:             arith.mulf
+// CHECK:             arith.truncf
+// CHECK-NOT:     nest.kernel
+// CHECK:         func.return
+func.func @narrow_primitives(%q: tensor<?x16xbf16>, %k: tensor<40x16xbf16>, %v: tensor<40x16xbf16>) -> tensor<?x16xbf16> {
+  %one = nn.constant dense<1.0> : tensor<f32>
+  %s = nn.contract [m, n, k] %q (m, k), %k (n, k) -> (m, n) accumulate f32 : tensor<?x16xbf16>, tensor<40x16xbf16>
+      -> tensor<?x40xf32>
+  %m = nn.reduce max %s dims [1] keep_dims : tensor<?x40xf32> -> tensor<?x1xf32>
+  %d = nn.sub %s, %m : tensor<?x40xf32>, tensor<?x1xf32> -> tensor<?x40xf32>
+  %e = nn.exp %d : tensor<?x40xf32>
+  %l = nn.reduce add %e dims [1] keep_dims : tensor<?x40xf32> -> tensor<?x1xf32>
+  %i = nn.div %one, %l : tensor<f32>, tensor<?x1xf32> -> tensor<?x1xf32>
+  %w = nn.mul %e, %i : tensor<?x40xf32>, tensor<?x1xf32> -> tensor<?x40xf32>
+  %n = nn.cast %w : tensor<?x40xf32> -> tensor<?x40xbf16>
+  %y = nn.contract [m, n, k] %n (m, k), %v (k, n) -> (m, n) accumulate f32 : tensor<?x40xbf16>, tensor<40x16xbf16>
+      -> tensor<?x16xbf16>
+  func.return %y : tensor<?x16xbf16>
+}
+
+// -----
+
 // The sum must stay in order: three kernels.
 
 // CHECK-LABEL: func.func @in_order
