@@ -3,7 +3,7 @@
     python bench/attention_forms.py [--rounds 15] [--json]
 
 The forms take their turns in every round; the ratio is the median of the ratios within the rounds. A soft cap has no
-operator; its row says what it costs.
+operator, and scores that are rounded are no ``nn.attention``'s: their rows say what they cost.
 """
 
 from __future__ import annotations
@@ -14,57 +14,75 @@ from statistics import median
 from time import process_time
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 import crosstile
 
 HEADS, QUERIES, SIZE = 8, 1024, 64
-Q, SCORES = f"tensor<1x{HEADS}x?x{SIZE}xf32>", f"tensor<1x{HEADS}x?x?xf32>"
-BIAS = "tensor<?x?xf32>"
-CAP = f"""  %cap = nn.constant dense<30.0> : tensor<f32>
-  %divided = nn.div %s, %cap : {SCORES}, tensor<f32>
-  %tanh = nn.tanh %divided : {SCORES}
-  %capped = nn.mul %tanh, %cap : {SCORES}, tensor<f32>
-"""
 
 
-def program(body: str) -> str:
-    """A function of queries, keys, values and a bias."""
+def program(body: str, element: str) -> str:
+    """A function of queries, keys and values of type ``element``, and a bias of f32."""
+    type_ = f"tensor<1x{HEADS}x?x{SIZE}x{element}>"
     heads = ", ".join(
-        f'%{name}: {Q} {{nn.dims = ["_", "_", "{size}", "_"]}}' for name, size in zip("qkv", "MNN", strict=True)
+        f'%{name}: {type_} {{nn.dims = ["_", "_", "{size}", "_"]}}' for name, size in zip("qkv", "MNN", strict=True)
     )
-    return f"""func.func @main({heads}, %b: {BIAS} {{nn.dims = ["M", "N"]}}) -> {Q} {{
-{body}  func.return %y : {Q}
+    return f"""func.func @main({heads}, %b: tensor<?x?xf32> {{nn.dims = ["M", "N"]}}) -> {type_} {{
+{body}  func.return %y : {type_}
 }}"""
 
 
-def named(bias: bool) -> str:
+def named(bias: bool = False, element: str = "f32") -> str:
     """``nn.attention``."""
-    added, type_ = ("bias %b ", f", {BIAS}") if bias else ("", "")
-    return program(f"  %y = nn.attention %q, %k, %v {added}accumulate f32 : {Q}, {Q}, {Q}{type_}\n")
-
-
-def written(bias: bool, cap: bool = False) -> str:
-    """Contraction, scale, softmax, contraction."""
-    last = "%capped" if cap else "%s"
-    added = f"  %biased = nn.add {last}, %b : {SCORES}, {BIAS}\n" if bias else ""
+    type_ = f"tensor<1x{HEADS}x?x{SIZE}x{element}>"
+    added, bias_type = ("bias %b ", ", tensor<?x?xf32>") if bias else ("", "")
     return program(
-        f"""  %scale = nn.constant dense<{SIZE**-0.5}> : tensor<f32>
-  %product = nn.contract [b, h, m, n, d] %q (b, h, m, d), %k (b, h, n, d) -> (b, h, m, n) accumulate f32
-      : {Q}, {Q} -> {SCORES}
-  %s = nn.mul %product, %scale : {SCORES}, tensor<f32>
-{CAP if cap else ""}{added}  %w = nn.softmax {"%biased" if bias else last} dim 3 : {SCORES}
-  %y = nn.contract [b, h, m, e, n] %w (b, h, m, n), %v (b, h, n, e) -> (b, h, m, e) accumulate f32
-      : {SCORES}, {Q} -> {Q}
-"""
+        f"  %y = nn.attention %q, %k, %v {added}accumulate f32 : {type_}, {type_}, {type_}{bias_type}\n", element
     )
 
 
+def written(bias: bool = False, cap: bool = False, element: str = "f32", scores: str = "f32") -> str:
+    """Contraction, scale, softmax, contraction, with scores of type ``scores``."""
+    heads, matrix = f"tensor<1x{HEADS}x?x{SIZE}x{element}>", f"tensor<1x{HEADS}x?x?x"
+    scores_type, weights_type = f"{matrix}{scores}>", f"{matrix}{element}>"
+    lines = [
+        f"%scale = nn.constant dense<{SIZE**-0.5}> : tensor<{scores}>",
+        "%product = nn.contract [b, h, m, n, d] %q (b, h, m, d), %k (b, h, n, d) -> (b, h, m, n) accumulate f32 "
+        f": {heads}, {heads} -> {scores_type}",
+        f"%s = nn.mul %product, %scale : {scores_type}, tensor<{scores}>",
+    ]
+    last = "%s"
+    if cap:
+        lines += [
+            f"%cap = nn.constant dense<30.0> : tensor<{scores}>",
+            f"%divided = nn.div %s, %cap : {scores_type}, tensor<{scores}>",
+            f"%tanh = nn.tanh %divided : {scores_type}",
+            f"%capped = nn.mul %tanh, %cap : {scores_type}, tensor<{scores}>",
+        ]
+        last = "%capped"
+    if bias:
+        lines.append(f"%biased = nn.add {last}, %b : {scores_type}, tensor<?x?xf32>")
+        last = "%biased"
+    lines.append(f"%w = nn.softmax {last} dim 3 : {scores_type}")
+    if scores != element:
+        lines.append(f"%rounded = nn.cast %w : {scores_type} -> {weights_type}")
+    lines.append(
+        f"%y = nn.contract [b, h, m, e, n] %{'w' if scores == element else 'rounded'} (b, h, m, n), %v (b, h, n, e) "
+        f"-> (b, h, m, e) accumulate f32 : {weights_type}, {heads} -> {heads}"
+    )
+    return program("".join(f"  {line}\n" for line in lines), element)
+
+
 ROWS = {
-    "plain": (named(False), written(False)),
-    "bias": (named(True), written(True)),
-    "soft cap and bias": (named(True), written(True, cap=True)),
+    "plain": ("f32", named(), written()),
+    "bias": ("f32", named(bias=True), written(bias=True)),
+    "soft cap and bias": ("f32", named(bias=True), written(bias=True, cap=True)),
+    "bf16, scores f32": ("bf16", named(element="bf16"), written(element="bf16")),
+    "bf16, scores bf16": ("bf16", named(element="bf16"), written(element="bf16", scores="bf16")),
+    "f16, scores f32": ("f16", named(element="f16"), written(element="f16")),
 }
+DTYPES = {"f32": np.float32, "bf16": ml_dtypes.bfloat16, "f16": np.float16}
 
 
 def milliseconds(function: Any, inputs: list[Any], out: Any) -> float:
@@ -81,10 +99,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     random = np.random.default_rng(0)
-    inputs = [random.standard_normal((1, HEADS, QUERIES, SIZE), np.float32) for _ in range(3)]
-    inputs.append(random.standard_normal((QUERIES, QUERIES), np.float32))
+    heads = [random.standard_normal((1, HEADS, QUERIES, SIZE), np.float32) for _ in range(3)]
+    bias = random.standard_normal((QUERIES, QUERIES), np.float32)
     found: dict[str, dict[str, float]] = {}
-    for name, texts in ROWS.items():
+    for name, (element, *texts) in ROWS.items():
+        inputs = [*(array.astype(DTYPES[element]) for array in heads), bias]
         functions = [crosstile.compile(text) for text in texts]
         out = functions[0](*inputs, threads=1)
         turns = [[milliseconds(function, inputs, out) for function in functions] for _ in range(arguments.rounds)]
