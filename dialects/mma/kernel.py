@@ -40,6 +40,7 @@ from xdsl.traits import (
 from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.assembly import INDEX, dense_values
+from crosstile.dialects.grid_order import ANY_ORDER, GridOrder
 from crosstile.dialects.mma.types import BufferType
 
 
@@ -186,8 +187,9 @@ class ParallelOp(IRDLOperation):
     ``mma.parallel %begin to %end = %lb to %ub grain 8 { ... }`` gives each worker one contiguous range whose ends are
     multiples of ``grain`` from the lower bound (or the upper bound). ``mma.parallel (%i, %j), (%mc, %nc) = (%l0, %l1)
     to (%u0, %u1) step (128, 256) { ... }`` runs one instance per tile of the box: block arguments are where it starts
-    and how far it extends. Instances run in any order and do not wait for each other; ``raster 8`` after the steps asks
-    for an order, as in ``tile.parallel``.
+    and how far it extends. Instances run in any order and do not wait for each other. What may follow the steps,
+    their order, is explained in ``dialects/grid_order.py``; with ``persistent`` the body is scratch, rings, index
+    arithmetic and one ``mma.roles``, each of which goes on to its next instance by itself.
     """
 
     name = "mma.parallel"
@@ -197,6 +199,7 @@ class ParallelOp(IRDLOperation):
     steps = opt_prop_def(DenseArrayBase)
     grain = opt_prop_def(IntegerAttr)
     raster = opt_prop_def(IntegerAttr)
+    persistent = opt_prop_def(IntegerAttr)
     body = region_def("single_block")
 
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
@@ -210,14 +213,14 @@ class ParallelOp(IRDLOperation):
         body: Region,
         steps: Sequence[int] | None = None,
         grain: int | None = None,
-        raster: int | None = None,
+        order: GridOrder = ANY_ORDER,
     ):
         super().__init__(
             operands=[lower_bounds, upper_bounds],
             properties={
                 "steps": None if steps is None else integers(steps),
                 "grain": None if grain is None else integer(grain),
-                "raster": None if raster is None else integer(raster),
+                **order.properties(),
             },
             regions=[body],
         )
@@ -227,6 +230,11 @@ class ParallelOp(IRDLOperation):
     def is_grid(self) -> bool:
         """Whether this is the form with tiles; the other form gives ranges to workers."""
         return self.steps is not None
+
+    @property
+    def order(self) -> GridOrder:
+        """In which order the instances of a grid are run."""
+        return GridOrder.of_properties(self.properties)
 
     @classmethod
     def parse(cls, parser: Parser) -> ParallelOp:
@@ -238,7 +246,7 @@ class ParallelOp(IRDLOperation):
         def bounds() -> list[SSAValue]:
             return parser.parse_comma_separated_list(parser.Delimiter.PAREN, lambda: parser.parse_operand(INDEX))
 
-        raster: int | None = None
+        order = ANY_ORDER
         starts = parser.parse_optional_comma_separated_list(parser.Delimiter.PAREN, index_argument)
         if starts is None:
             arguments = [index_argument()]
@@ -260,10 +268,9 @@ class ParallelOp(IRDLOperation):
             parser.parse_keyword("step")
             steps = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_integer)
             grain = None
-            if parser.parse_optional_keyword("raster") is not None:
-                raster = parser.parse_integer()
+            order = GridOrder.parse(parser)
         attributes = parser.parse_optional_attr_dict_with_keyword()
-        op = cls(lower, upper, parser.parse_region(arguments), steps, grain, raster)
+        op = cls(lower, upper, parser.parse_region(arguments), steps, grain, order)
         if attributes is not None:
             op.attributes.update(attributes.data)
         return op
@@ -281,9 +288,7 @@ class ParallelOp(IRDLOperation):
             _print_tuple(printer, self.lower_bounds)
             printer.print_string(" to ")
             _print_tuple(printer, self.upper_bounds)
-            printer.print_string(f" step ({', '.join(map(str, integer_list(self.steps)))})")
-            if self.raster is not None:
-                printer.print_string(f" raster {self.raster.value.data}")
+            printer.print_string(f" step ({', '.join(map(str, integer_list(self.steps)))}){self.order}")
         else:
             printer.print_list(arguments, printer.print_ssa_value, " to ")
             printer.print_string(" = ")
@@ -307,14 +312,26 @@ class ParallelOp(IRDLOperation):
             raise VerifyException(f"has {found}; expects {max(rank, 1)} of each, one per dimension")
         if any(step < 1 for step in steps) or (self.grain is not None and self.grain.value.data < 1):
             raise VerifyException("a step or grain is below 1")
-        if self.raster is not None and (len(steps) < 2 or self.raster.value.data < 1):
-            found = f"{self.raster.value.data} of a grid of {len(steps)}"
-            raise VerifyException(
-                f"a raster is a positive number of rows of a grid of 2 dimensions or more, found {found}"
-            )
+        self.order.verify(len(steps))
+        if self.order.persistent is not None:
+            self._verify_persistent()
         types = [argument.type for argument in self.body.block.args]
         if types != [INDEX] * (2 * rank):
             raise VerifyException(f"its body takes {len(types)} arguments; expects {2 * rank} of type index")
+
+    def _verify_persistent(self) -> None:
+        """Roles alone can be at different instances at one time, and all that they share are rings."""
+        inner = [op for op in self.body.block.ops if not isinstance(op, YieldOp)]
+        roles = [op for op in inner if op.name == "mma.roles"]
+        for op in inner:
+            scratch = op.name in ("mma.alloc", "mma.ring")
+            if op not in roles[:1] and not scratch and (op.regions or {one.type for one in op.results} != {INDEX}):
+                raise VerifyException(
+                    f"is persistent and has {op.name} in its body; expects mma.ring, mma.alloc, index arithmetic and "
+                    "one mma.roles, whose roles go on to the next instance by themselves"
+                )
+        if not roles:
+            raise VerifyException("is persistent and has no mma.roles in its body, which alone gains from it")
 
 
 def _print_tuple(printer: Printer, values: Sequence[SSAValue]) -> None:

@@ -7,8 +7,7 @@
   is its register tile. ``balanced 8`` makes blocks of equal size, multiples of 8.
 - ``parallel``: the iterator split over workers, in contiguous ranges that are multiples of ``grain``.
 - ``grid``: instead of ``parallel``, the iterators whose outermost blocks together are divided among workers;
-  ``grid = [m, n] raster 8``: they begin in groups of 8 rows of blocks, column by column, so that those that run at the
-  same time share what they read.
+  ``grid = [m, n] raster 8 persistent 1`` says in which order (``dialects/grid_order.py``).
 - ``lane``: the iterator laid across vector lanes.
 - ``fold = h pitch 57``: steps of ``h`` and of the lane iterator are walked as one, rows of 57 places one after the
   other, so that lanes do not end with a row; a loop over the lane iterator then counts places.
@@ -44,6 +43,8 @@ from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
+from crosstile.dialects.grid_order import ANY_ORDER, GridOrder
+
 PREDICATES: dict[str, Callable[[int, int], bool]] = {
     "<=": operator.le,
     "<": operator.lt,
@@ -75,7 +76,7 @@ class Schedule:
     parallel: str | None = None
     grain: int = 1
     grid: tuple[str, ...] = ()
-    raster: int | None = None
+    order: GridOrder = ANY_ORDER
     lane: str | None = None
     stage: tuple[int, ...] = ()
     intrinsic: str | None = None
@@ -101,7 +102,7 @@ class Schedule:
         if self.parallel is not None:
             parts.append(f"parallel = {self.parallel}" + (f" grain {self.grain}" if self.grain != 1 else ""))
         if self.grid:
-            parts.append(f"grid = [{', '.join(self.grid)}]" + ("" if self.raster is None else f" raster {self.raster}"))
+            parts.append(f"grid = [{', '.join(self.grid)}]{self.order}")
         if self.lane is not None:
             parts.append(f"lane = {self.lane}")
         if self.fold is not None:
@@ -153,8 +154,8 @@ class ScheduleAttr(Data[Schedule]):
             parts[part] = _PARTS[part](parser)
             if part == "parallel" and parser.parse_optional_keyword("grain"):
                 parts["grain"] = _parse_positive(parser)
-            if part == "grid" and parser.parse_optional_keyword("raster"):
-                parts["raster"] = _parse_positive(parser)
+            if part == "grid":
+                parts["order"] = GridOrder.parse(parser)
             if part == "pipeline" and parser.parse_optional_keyword("role"):
                 parts["role"] = True
 
@@ -194,10 +195,7 @@ class ScheduleAttr(Data[Schedule]):
             raise VerifyException("workers divide either the range of one iterator, 'parallel', or a grid, not both")
         if len(set(schedule.grid)) != len(schedule.grid) or not set(schedule.grid) <= inner.keys():
             raise VerifyException(f"grid [{', '.join(schedule.grid)}] must list distinct iterators that have loops")
-        if schedule.raster is not None and len(schedule.grid) < 2:
-            raise VerifyException(
-                f"raster {schedule.raster} orders rows of blocks: expects a grid of 2 iterators or more"
-            )
+        schedule.order.verify(len(schedule.grid))
         if schedule.fold is not None and schedule.lane is None:
             raise VerifyException(f"fold = {schedule.fold[0]} needs a lane iterator to be folded into")
         if schedule.grain < 1:

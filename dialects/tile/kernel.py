@@ -51,6 +51,7 @@ from xdsl.traits import (
 from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.assembly import dense_values, parse_attributes, parse_index
+from crosstile.dialects.grid_order import ANY_ORDER, GridOrder
 from crosstile.dialects.tile.loops import YieldOp, add_terminator, verify_block_arguments
 from crosstile.dialects.tile.types import is_element_type
 
@@ -148,9 +149,7 @@ class ParallelOp(IRDLOperation):
 
         tile.parallel (%i, %j), (%mc, %nc) = (%l0, %l1) to (%M, %N) step (128, 256) raster 8 { ... }
 
-    With ``raster 8`` a machine that begins blocks in their order goes through 8 rows of them at a time, column by
-    column, so that blocks that run together share what they read; a row is one step of the last dimension but one.
-    Without it, the last dimension goes fastest.
+    What may follow the steps, the order of the instances, is explained in ``dialects/grid_order.py``.
     """
 
     name = "tile.parallel"
@@ -159,6 +158,7 @@ class ParallelOp(IRDLOperation):
     steps = opt_prop_def(DenseArrayBase)
     grain = opt_prop_def(IntegerAttr)
     raster = opt_prop_def(IntegerAttr)
+    persistent = opt_prop_def(IntegerAttr)
     body = region_def("single_block")
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
     traits = traits_def(RecursiveMemoryEffect(), HasParent(KernelOp), SingleBlockImplicitTerminator(YieldOp))
@@ -170,7 +170,7 @@ class ParallelOp(IRDLOperation):
         body: Region | Block,
         steps: Sequence[int] | None = None,
         grain: int | None = None,
-        raster: int | None = None,
+        order: GridOrder = ANY_ORDER,
     ):
         region = Region(body) if isinstance(body, Block) else body
         super().__init__(
@@ -178,7 +178,7 @@ class ParallelOp(IRDLOperation):
             properties={
                 "steps": None if steps is None else DenseArrayBase.from_list(i64, steps),
                 "grain": None if grain is None else IntegerAttr(grain, IndexType()),
-                "raster": None if raster is None else IntegerAttr(raster, IndexType()),
+                **order.properties(),
             },
             regions=[region],
         )
@@ -189,9 +189,9 @@ class ParallelOp(IRDLOperation):
         return [] if self.steps is None else dense_values(self.steps)
 
     @property
-    def rows_at_a_time(self) -> int | None:
-        """The raster, None without one."""
-        return None if self.raster is None else self.raster.value.data
+    def order(self) -> GridOrder:
+        """In which order the instances of a grid are run."""
+        return GridOrder.of_properties(self.properties)
 
     def verify_(self) -> None:
         rank = len(self.lower_bounds)
@@ -205,11 +205,7 @@ class ParallelOp(IRDLOperation):
         steps = self.grid_steps
         if self.steps is not None and (len(steps) != rank or any(step <= 0 for step in steps)):
             raise VerifyException(f"a grid of {rank} dimensions needs {rank} positive steps, found {steps}")
-        if self.raster is not None and (len(steps) < 2 or self.raster.value.data <= 0):
-            found = f"{self.raster.value.data} of a grid of {len(steps)}"
-            raise VerifyException(
-                f"a raster is a positive number of rows of a grid of 2 dimensions or more, found {found}"
-            )
+        self.order.verify(len(steps))
         verify_block_arguments(self.body.block, [IndexType()] * (2 * rank))
         if self.body.block.last_op is None or self.body.block.last_op.operands:
             raise VerifyException("yields values, but a parallel loop has no results: store them")
@@ -220,7 +216,7 @@ class ParallelOp(IRDLOperation):
         index = IndexType()
         steps: list[int] | None = None
         grain: int | None = None
-        raster: int | None = None
+        order = ANY_ORDER
         if first := parser.parse_optional_argument(expect_type=False):
             parser.parse_keyword("to", " between the begin and the end of a worker's range")
             arguments = [first.resolve(index), parser.parse_argument(expect_type=False).resolve(index)]
@@ -242,10 +238,9 @@ class ParallelOp(IRDLOperation):
             upper = parser.parse_comma_separated_list(paren, lambda: parse_index(parser))
             parser.parse_keyword("step", " after the bounds of a grid")
             steps = parser.parse_comma_separated_list(paren, lambda: parser.parse_integer(allow_boolean=False))
-            if parser.parse_optional_keyword("raster"):
-                raster = parser.parse_integer(allow_boolean=False)
+            order = GridOrder.parse(parser)
         attributes = parser.parse_optional_attr_dict_with_keyword()
-        op = cls(lower, upper, parser.parse_region(arguments), steps, grain, raster)
+        op = cls(lower, upper, parser.parse_region(arguments), steps, grain, order)
         if attributes is not None:
             op.attributes |= attributes.data
         add_terminator(op)
@@ -273,9 +268,7 @@ class ParallelOp(IRDLOperation):
             _print_list(printer, self.lower_bounds)
             printer.print_string(" to ")
             _print_list(printer, self.upper_bounds)
-            printer.print_string(f" step ({', '.join(map(str, self.grid_steps))})")
-            if self.raster is not None:
-                printer.print_string(f" raster {self.raster.value.data}")
+            printer.print_string(f" step ({', '.join(map(str, self.grid_steps))}){self.order}")
         if self.attributes:
             printer.print_op_attributes(self.attributes, print_keyword=True)
         printer.print_string(" ")

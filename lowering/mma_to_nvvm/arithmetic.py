@@ -243,10 +243,12 @@ def _across_warps(
 
 
 def _may_run_again(op: Operation) -> bool:
-    """Whether ``op`` stands in a loop of its kernel."""
+    """Whether ``op`` stands in a loop of its kernel, or in a grid whose instances run one after the other."""
     parent = op.parent_op()
     while parent is not None and not isinstance(parent, mma.KernelOp):
         if isinstance(parent, scf.ForOp | scf.WhileOp):
+            return True
+        if isinstance(parent, mma.ParallelOp) and parent.order.persistent is not None:
             return True
         parent = parent.parent_op()
     return False

@@ -6,6 +6,10 @@ mma.parallel (%i, %j), (%mc, %nc) = (0, 0) to (%M, %N) step (128, 128) { ... }
 
 With ``raster 8`` the number of a block in the order in which the machine begins them is counted through groups of 8
 rows, column by column: what runs at one time then reads fewer different rows and columns of the factors.
+
+With ``persistent`` a block takes every instance whose number is its own plus a multiple of how many blocks there are::
+
+    scf.for %instance = ctaid.x to %instances step nctaid.x iter_args(where the role's rings stand) { ... }
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.nvvm.special import BlockIdXOp, BlockIdYOp, GridDimXOp
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.mma_to_nvvm.loops import loop_over_instances
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
 
@@ -33,22 +38,58 @@ def lower_parallel(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
 
 def _lower_grid(op: mma.ParallelOp, lowering: NvvmLowering) -> None:
     """Blocks are counted along x and y in two dimensions; all along x if there are more, as y and z are short."""
-    index, steps = lowering.index, integer_list(op.steps)
+    if op.order.persistent is None:
+        bounds = _bounds(op, lowering)
+        _enter_instance(op, bounds, _block_numbers(bounds, integer_list(op.steps), lowering), lowering)
+        lower_body(op.body.block, lowering)
+        return
+    for inner in op.body.block.ops:
+        if isinstance(inner, _SHARED):
+            lowering.lower_op(inner)
+
+
+_SHARED = (mma.RingOp, mma.AllocOp, mma.RolesOp)
+"""What the instances of a persistent grid share: scratch, rings, and the roles with their loops."""
+
+
+def lower_instances(op: mma.ParallelOp, role: Block, lowering: NvvmLowering) -> None:
+    """All instances of this block, one after the other, as far as they are the work of ``role``."""
+    index = lowering.index
+    bounds, steps = _bounds(op, lowering), integer_list(op.steps)
+    counts = [_block_count(pair, step, lowering) for pair, step in zip(bounds, steps, strict=True)]
+    begin = lowering.to_index(index.build(BlockIdXOp()).result)
+    step = lowering.to_index(index.build(GridDimXOp()).result)
+
+    def instance(number: SSAValue) -> None:
+        _enter_instance(op, bounds, _numbers(number, counts, lowering), lowering)
+        for inner in op.body.block.ops:
+            if not isinstance(inner, (*_SHARED, mma.YieldOp)):
+                lowering.lower_op(inner)
+        lower_body(role, lowering)
+
+    loop_over_instances((begin, index.value(index.product(counts)), step), role, lowering, instance)
+
+
+def _bounds(op: mma.ParallelOp, lowering: NvvmLowering) -> list[tuple[Index, ...]]:
+    pairs = zip(op.lower_bounds, op.upper_bounds, strict=True)
+    return [tuple(_bound(bound, lowering) for bound in pair) for pair in pairs]
+
+
+def _enter_instance(
+    op: mma.ParallelOp, bounds: Sequence[tuple[Index, ...]], numbers: Sequence[SSAValue], lowering: NvvmLowering
+) -> None:
+    """The body's arguments are those of the instance at ``numbers``, in order of their beginning."""
+    index, steps, order = lowering.index, integer_list(op.steps), op.order
     rank = len(steps)
-    bounds = [
-        tuple(_bound(bound, lowering) for bound in pair) for pair in zip(op.lower_bounds, op.upper_bounds, strict=True)
-    ]
-    numbers = _block_numbers(bounds, steps, lowering)
-    if op.raster is not None:
+    if order.raster is not None:
         counts = [_block_count(bounds[dim], steps[dim], lowering) for dim in (rank - 2, rank - 1)]
-        numbers[-2:] = _rastered(numbers[-2:], counts, op.raster.value.data, lowering)
+        numbers = [*numbers[:-2], *_rastered(numbers[-2:], counts, order.raster, lowering)]
     for dim, at in enumerate(numbers):
         lower, upper = bounds[dim]
         start = index.add(lower, index.mul(at, steps[dim]))
         extent: Index = 1 if steps[dim] == 1 else index.minimum(index.sub(upper, start), steps[dim])
         lowering.map_value(op.body.block.args[dim], index.value(start))
         lowering.map_value(op.body.block.args[rank + dim], index.value(extent))
-    lower_body(op.body.block, lowering)
 
 
 def _block_numbers(bounds: Sequence[tuple[Index, ...]], steps: Sequence[int], lowering: NvvmLowering) -> list[SSAValue]:
@@ -58,12 +99,16 @@ def _block_numbers(bounds: Sequence[tuple[Index, ...]], steps: Sequence[int], lo
     numbers = [lowering.to_index(index.build(register()).result) for register in registers]
     if rank <= 2:
         return numbers[::-1]
-    (rest,) = numbers
+    counts = [_block_count(pair, step, lowering) for pair, step in zip(bounds, steps, strict=True)]
+    return _numbers(numbers[0], counts, lowering)
+
+
+def _numbers(rest: SSAValue, counts: Sequence[SSAValue], lowering: NvvmLowering) -> list[SSAValue]:
+    """The place of instance number ``rest`` among ``counts`` along each dimension, the last one fastest."""
     found: list[SSAValue] = []
-    for dim in range(rank - 1, 0, -1):
-        blocks = _block_count(bounds[dim], steps[dim], lowering)
-        found.insert(0, lowering.insert(arith.RemUIOp(rest, blocks)).result)
-        rest = lowering.insert(arith.DivUIOp(rest, blocks)).result
+    for count in reversed(counts[1:]):
+        found.insert(0, lowering.insert(arith.RemUIOp(rest, count)).result)
+        rest = lowering.insert(arith.DivUIOp(rest, count)).result
     return [rest, *found]
 
 

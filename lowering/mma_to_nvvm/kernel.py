@@ -42,7 +42,7 @@ from crosstile.lowering.mma_to_nvvm.tensor_maps import size_recipe
 from crosstile.targets.model import machine
 
 GRID, SHARED_BYTES, ARGUMENTS = "crosstile.grid", "crosstile.shared", "crosstile.arguments"
-TENSOR_MAPS = "crosstile.tensor_maps"
+TENSOR_MAPS, PERSISTENT = "crosstile.tensor_maps", "crosstile.persistent"
 """Attributes of a kernel's function that tell how it is launched; docs/nvidia.md explains them."""
 REGISTERS_OF_A_BLOCK = 65536
 """32-bit registers of a multiprocessor (CUDA C++ Programming Guide, "Compute Capabilities")."""
@@ -96,6 +96,9 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
         TENSOR_MAPS: ArrayAttr(maps),
         GRID: _grid(op, lowering),
     }
+    orders = [inner.order for inner in op.walk() if isinstance(inner, mma.ParallelOp)]
+    if orders and (blocks := orders[0].persistent) is not None:
+        attributes[PERSISTENT] = IntegerAttr(blocks, i64)
     if any(isinstance(inner, mma.RolesOp) and any(role.registers for role in inner.roles) for inner in op.walk()):
         attributes["nvvm.maxnreg"] = IntegerAttr(launch_registers(op.warp_count), i32)
     function.attributes.update(attributes)

@@ -9,7 +9,7 @@ A ring's place in its round is one more value, or two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xdsl.dialects import scf
 from xdsl.ir import Block, Region, SSAValue
@@ -50,6 +50,22 @@ def lower_for(op: scf.ForOp, lowering: NvvmLowering) -> None:
         lowering.map_value(result, *remaining[:count])
         remaining = remaining[count:]
     _set_cursors(uses, remaining, lowering)
+
+
+def loop_over_instances(
+    bounds: tuple[SSAValue, SSAValue, SSAValue], role: Block, lowering: NvvmLowering, build: Callable[[SSAValue], None]
+) -> None:
+    """A loop whose trips are instances of a program, or of its ``role``: rings stand where the one before left them."""
+    uses = ring_uses(role, lowering)
+    cursors = lowering.kernel.cursors
+    carried = [value for use in uses for value in _cursor_values(cursors[use], use, lowering)]
+    block = Block(arg_types=[INDEX, *[INDEX] * len(carried)])
+    _set_cursors(uses, block.args[1:], lowering)
+    with lowering.at(block):
+        build(block.args[0])
+    block.add_op(scf.YieldOp(*(value for use in uses for value in _cursor_values(cursors[use], use, lowering))))
+    loop = lowering.insert(scf.ForOp(*bounds, carried, Region(block)))
+    _set_cursors(uses, loop.results, lowering)
 
 
 def _merge_equal(block: Block, initial: Sequence[SSAValue], yielded: Sequence[SSAValue]) -> list[int]:

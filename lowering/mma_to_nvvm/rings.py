@@ -43,7 +43,7 @@ TICKS = 0x989680
 """How long a thread sleeps at a barrier before it looks again, in nanoseconds."""
 
 
-def ring_uses(op: Operation, lowering: NvvmLowering) -> list[tuple[SSAValue, str]]:
+def ring_uses(op: Operation | Block, lowering: NvvmLowering) -> list[tuple[SSAValue, str]]:
     """The sides of rings from outside that move on inside ``op``."""
     uses: dict[tuple[SSAValue, str], None] = {}
     for inner in op.walk():

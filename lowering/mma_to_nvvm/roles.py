@@ -3,6 +3,8 @@
 mma.roles { role @load warps(4) registers(40) { ... } role @compute warps(8) registers(232) { ... } }
 ==>
 scf.if %thread < 128 { nvvm.setmaxregister decrease 40 ... }   scf.if %thread >= 128 { ... }
+
+In a persistent grid each role has the loop over the block's instances for itself: the copying one is ahead.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from crosstile.dialects.mma.roles import Role
 from crosstile.dialects.nvvm.synchronisation import SetMaxRegisterOp
 from crosstile.lowering.loops import run_if
 from crosstile.lowering.mma_to_nvvm.fragments import LANES
-from crosstile.lowering.mma_to_nvvm.grid import lower_body
+from crosstile.lowering.mma_to_nvvm.grid import lower_body, lower_instances
 from crosstile.lowering.mma_to_nvvm.kernel import launch_registers
 from crosstile.lowering.mma_to_nvvm.kernel_state import Program
 from crosstile.lowering.mma_to_nvvm.rings import finish_barriers
@@ -24,7 +26,14 @@ from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 def lower_roles(op: mma.RolesOp, lowering: NvvmLowering) -> None:
     """A branch by the number of the warp; a role whose work is tensor copies runs on one thread."""
     finish_barriers(lowering)
-    outer = lowering.program
+    outer, parallel = lowering.program, op.parent_op()
+
+    def instances(role: Role) -> None:
+        if isinstance(parallel, mma.ParallelOp) and parallel.order.persistent is not None:
+            lower_instances(parallel, role.body.block, lowering)
+        else:
+            lower_body(role.body.block, lowering)
+
     first = outer.first_warp
     start = launch_registers(lowering.kernel.warps)
     for number, role in enumerate(op.roles):
@@ -43,13 +52,9 @@ def lower_roles(op: mma.RolesOp, lowering: NvvmLowering) -> None:
                 action = "increase" if role.registers > start else "decrease"
                 lowering.insert(SetMaxRegisterOp(action, role.registers))
             if lowering.program.single:
-                run_if(
-                    lowering,
-                    lowering.compare("eq", lowering.thread(), 0),
-                    lambda: lower_body(role.body.block, lowering),
-                )
+                run_if(lowering, lowering.compare("eq", lowering.thread(), 0), lambda: instances(role))
             else:
-                lower_body(role.body.block, lowering)
+                instances(role)
 
         saved = dict(lowering.kernel.cursors)
         run_if(lowering, here, body)

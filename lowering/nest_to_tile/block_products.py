@@ -48,7 +48,7 @@ class BlockProduct:
         others = [axis for axis in grid if axis not in (self.roles.m, self.roles.n)]
         if cut := [axis.name for axis in others if self._step(axis) != 1]:
             raise self.builder.lowering.error(f"a block has one step of '{cut[0]}', which is no side of the product")
-        build_grid(self.builder, [(axis, self._step(axis)) for axis in grid], self._block, self.schedule.raster)
+        build_grid(self.builder, [(axis, self._step(axis)) for axis in grid], self._block, self.schedule.order)
 
     def _step(self, axis: Axis) -> int:
         steps = self.schedule.steps(axis.name)

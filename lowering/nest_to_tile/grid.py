@@ -8,6 +8,7 @@ from xdsl.dialects.builtin import IndexType
 from xdsl.ir import Block
 
 from crosstile.dialects import tile
+from crosstile.dialects.grid_order import ANY_ORDER, GridOrder
 from crosstile.dialects.nest.axes import Axis
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place
@@ -17,7 +18,7 @@ def build_grid(
     builder: KernelBuilder,
     blocks: Sequence[tuple[Axis, int]],
     body: Callable[[Place], None],
-    raster: int | None = None,
+    order: GridOrder = ANY_ORDER,
 ) -> None:
     """A ``tile.parallel`` over blocks of so many steps of each axis; ``body`` builds one instance at its place."""
     index, count = builder.index, len(blocks)
@@ -34,4 +35,4 @@ def build_grid(
         body(place)
         builder.lowering.insert(tile.YieldOp())
     steps = [step for _, step in blocks]
-    builder.lowering.insert(tile.ParallelOp(lowers, uppers, block, steps, raster=raster))
+    builder.lowering.insert(tile.ParallelOp(lowers, uppers, block, steps, order=order))

@@ -54,8 +54,13 @@ def lower_parallel(op: tile.ParallelOp, lowering: TileLowering) -> None:
     """The same on fragments."""
     lowers, uppers = lowering.flatten(op.lower_bounds), lowering.flatten(op.upper_bounds)
     grain = None if op.grain is None else op.grain.value.data
+    if op.order.persistent is not None and lowering.machine.warp_lanes is None:
+        raise lowering.error(
+            f"its grid is persistent: {op.order.persistent} blocks for each multiprocessor; {lowering.machine.name} "
+            "has workers, which take a range of the grid each: leave out 'persistent'"
+        )
     body = lowering.lower_region(op.body)
-    lowering.insert(mma.ParallelOp(lowers, uppers, body, op.grid_steps or None, grain, op.rows_at_a_time))
+    lowering.insert(mma.ParallelOp(lowers, uppers, body, op.grid_steps or None, grain, op.order))
 
 
 def lower_for(op: tile.ForOp, lowering: TileLowering) -> None:

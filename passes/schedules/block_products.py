@@ -2,13 +2,15 @@
 
 Level: nest. In: a kernel whose root is a matrix product. Out: guarded schedules such as, for bf16 on sm_90a::
 
-    #nest.schedule<loops = [m : 128, n : 256, k : 64], grid = [m, n] raster 16, lane = n, stage = [0, 1],
-                   intrinsic = "nvidia.wgmma.m64n256k16.f32.bf16", pipeline = 4 role, aligned = 16>
+    #nest.schedule<loops = [m : 128, n : 256, k : 64], grid = [m, n] raster 16 persistent 1, lane = n,
+                   stage = [0, 1], intrinsic = "nvidia.wgmma.m64n256k16.f32.bf16", pipeline = 4 role, aligned = 16>
 
 A block of the result is as large as the registers of its warps hold, since each number of a factor is then used most
 often. Results with fewer rows or columns have smaller blocks, with the instruction that wastes least. A step of k is
 one row of the widest swizzle, 128 bytes; as many steps are in flight as shared memory holds, up to four. Blocks
 begin in groups of rows that make those which run at one time a square of the result: they then read least from memory.
+Where a role copies, as many blocks as there are multiprocessors stay and go on from block to block of the result, so
+that the first steps of the next one are on their way while this one is stored.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from crosstile.dialects.grid_order import GridOrder
 from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.contraction_roles import ContractionRoles
 from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
@@ -61,7 +64,7 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
         for copy_guard, aligned, role in _copy_classes(axes, roles, machine, from_scratch):
             schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
             if most_rows is None and schedule.grid[-2:] == (roles.m.name, roles.n.name):
-                schedule = replace(schedule, raster=_raster(machine, tile))
+                schedule = replace(schedule, order=GridOrder(_raster(machine, tile), 1 if role else None))
             result.append(GuardedScheduleAttr(GuardAttr((*few, *copy_guard)), ScheduleAttr(schedule)))
     return result
 

@@ -103,7 +103,8 @@ class KernelPlan:
     ``grid`` has its dimensions innermost first: x and y, or all along x if there are more than two. Without any, a
     kernel shares its work among as many blocks as there are processors. ``parameters`` are (argument, "pointer" |
     "size" | "stride" | "value", dimension) of ``types``; the tensor maps follow. Addresses and strides in bytes must
-    be multiples of ``alignment``.
+    be multiples of ``alignment``. With ``persistent`` no more blocks than that are launched for each processor, all
+    along x, and share the grid out among themselves.
     """
 
     name: str
@@ -115,6 +116,7 @@ class KernelPlan:
     parameters: tuple[tuple[int, str, int], ...]
     types: tuple[str, ...]
     tensor_maps: tuple[TensorMapRecipe, ...]
+    persistent: int | None = None
 
     def launch(self, arguments: Sequence[Argument], processors: int) -> Launch | None:
         """The launch on ``arguments``, one per argument of the kernel; None if the grid is empty.
@@ -125,7 +127,9 @@ class KernelPlan:
         counts = [self._blocks(dimension, arguments) for dimension in self.grid] or [processors]
         if 0 in counts:
             return None
-        if len(counts) > 2:
+        if self.persistent is not None:
+            counts = [min(prod(counts), processors * self.persistent)]
+        elif len(counts) > 2:
             counts = [prod(counts)]  # only x is long enough for what several dimensions make together
         for axis, count, most in zip("xyz", counts, MOST_BLOCKS, strict=False):
             if count > most:
@@ -221,6 +225,7 @@ def plan_of(function: FuncOp) -> KernelPlan:
         parameters=(parameters := take("crosstile.arguments")),
         types=tuple(map(_type_name, list(function.function_type.inputs)[: len(parameters)])),
         tensor_maps=tuple(TensorMapRecipe(**row) for row in take("crosstile.tensor_maps")),
+        persistent=take("crosstile.persistent") if "crosstile.persistent" in found else None,
     )
 
 

@@ -102,6 +102,45 @@ mma.kernel @half_sums(%A: memref<16x16xf16>, %B: memref<16x8xf16>, %C: memref<16
 
 // -----
 
+// Blocks stay: each role takes every instance whose number is the block's plus a multiple of the number of blocks, and a
+// ring goes on from one to the next.
+// CHECK-LABEL: llvm.func @persistent(
+// CHECK-SAME:    crosstile.persistent = 1 : i64
+// CHECK:         nvvm.mbarrier.init.shared
+// CHECK:         nvvm.fence.mbarrier.init
+// CHECK-NEXT:    nvvm.barrier0
+// CHECK:         scf.if
+// CHECK:           scf.for %{{.*}} = %[[BLOCK:.*]] to %[[COUNT:.*]] step %[[BLOCKS:.*]] iter_args(%[[SLOT:.*]] = %{{.*}}) -> (index) {
+// CHECK:             %[[NEXT:.*]] = arith.addi %[[SLOT]], %{{.*}} : index
+// CHECK:             nvvm.cp.async.bulk.tensor
+// CHECK:             scf.yield %[[NEXT]] : index
+// CHECK:         scf.if
+// CHECK:           scf.for %{{.*}} = %[[BLOCK]] to %[[COUNT]] step %[[BLOCKS]] iter_args(
+// CHECK:             nvvm.mbarrier.try_wait
+// CHECK:             nvvm.mbarrier.arrive.shared
+mma.kernel @persistent(%A: memref<?x32xf32>, %C: memref<?x32xf32>) target "sm_90a" warps(8) {
+  %c0 = arith.constant 0 : index
+  %M = memref.dim %A, %c0 : memref<?x32xf32>
+  mma.parallel (%i), (%mc) = (%c0) to (%M) step (16) persistent 1 {
+    %ring = mma.ring : !mma.ring<2 x 16x32xf32>
+    mma.roles {
+      role @load warps(4) {
+        %slot = mma.acquire %ring : !mma.ring<2 x 16x32xf32>
+        mma.copy_async %A[%i, %c0] extent [%mc, _] to %slot : memref<?x32xf32> to !mma.slot<write 16x32xf32>
+        mma.commit %slot : !mma.slot<write 16x32xf32>
+      }
+      role @store warps(4) {
+        %full = mma.wait %ring : !mma.ring<2 x 16x32xf32>
+        %rows = mma.load %full[%c0, %c0] : !mma.slot<read 16x32xf32> -> !mma.fragment<16x32xf32, #mma.layout<tile(16, 32) warp(4:128) register(4:32) lane(32:1)>>
+        mma.release %full : !mma.slot<read 16x32xf32>
+        mma.store %rows, %C[%i, %c0] extent [%mc, _] : !mma.fragment<16x32xf32, #mma.layout<tile(16, 32) warp(4:128) register(4:32) lane(32:1)>>, memref<?x32xf32>
+      }
+    }
+  }
+}
+
+// -----
+
 // Blocks are counted through groups of 8 rows, column by column; the last group has the rows that are left.
 // CHECK-LABEL: llvm.func @raster(
 // CHECK-DAG:     %[[X:.*]] = nvvm.read.ptx.sreg.ctaid.x

@@ -87,3 +87,12 @@ tile.kernel @mixed_types(%A : memref<4x8xi16>, %B : memref<8x16xi16>) {
   // expected-error @+1 {{machine x86-64-avx512 has no intrinsic for i16 x i16 + i32; it has f32 x f32 + f32, f64 x f64 + f64}}
   %r = tile.contract %aw, %bw, %acc : !tile.window<4x8xi16>, !tile.window<8x16xi16> -> !tile.tile<4x16xi32>
 }
+
+// -----
+
+tile.kernel @persistent(%n : index) {
+  %zero = arith.constant 0 : index
+  // expected-error @+1 {{its grid is persistent: 1 blocks for each multiprocessor; x86-64-avx512 has workers, which take a range of the grid each: leave out 'persistent'}}
+  tile.parallel (%i), (%ic) = (%zero) to (%n) step (8) persistent 1 {
+  }
+}

@@ -4,6 +4,7 @@
 // copied as it lies and read transposed.
 // CHECK-LABEL: mma.kernel @gemm(
 // CHECK-SAME:    target "sm_90a" warps(12)
+// CHECK:         mma.parallel {{.*}} step (128, 128) raster 4 persistent 1 {
 // CHECK-DAG:     %[[A:.*]] = mma.ring : !mma.ring<4 x 128x64xbf16, #mma.swizzle<128>>
 // CHECK-DAG:     %[[B:.*]] = mma.ring : !mma.ring<4 x 128x64xbf16, #mma.swizzle<128>>
 // CHECK:         role @load warps(4) registers(40)
@@ -29,7 +30,7 @@ tile.kernel @gemm(%A : memref<?x?xbf16>, %B : memref<?x?xbf16>, %C : memref<?x?x
   %M = tile.dim %A, 0 : memref<?x?xbf16>
   %K = tile.dim %A, 1 : memref<?x?xbf16>
   %N = tile.dim %B, 0 : memref<?x?xbf16>
-  tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 128) {
+  tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 128) raster 4 persistent 1 {
     %start = tile.splat %f0 : f32 -> !tile.tile<128x128xf32>
     %sum = tile.for %k, %kc = %zero to %K step 64 iter_args(%acc = %start) -> (!tile.tile<128x128xf32>)
         pipeline(4) role {

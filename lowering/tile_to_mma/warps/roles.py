@@ -69,7 +69,7 @@ def lower_parallel(op: tile.ParallelOp, lowering: WarpLowering) -> None:
         ]
         lowering.insert(mma.RolesOp(roles))
         lowering.insert(mma.YieldOp())
-    lowering.insert(mma.ParallelOp(lowers, uppers, Region(body), op.grid_steps or None, raster=op.rows_at_a_time))
+    lowering.insert(mma.ParallelOp(lowers, uppers, Region(body), op.grid_steps or None, order=op.order))
 
 
 def _ring(stage: tile.StageOp, lowering: WarpLowering) -> SSAValue:

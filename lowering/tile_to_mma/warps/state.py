@@ -61,6 +61,7 @@ class WarpLowering(TileLowering):
     held: list[list[SSAValue]]
     """Per body that is open the slots that are released at its end."""
     has_roles: bool
+    is_persistent: bool
     scratch_depth: int
 
     def enter_kernel(self, kernel: tile.KernelOp) -> None:
@@ -81,8 +82,13 @@ class WarpLowering(TileLowering):
         self.has_roles = any(isinstance(op, tile.ForOp) and op.role is not None for op in kernel.walk())
         if self.has_roles and kernel.parallel is None:
             raise self.error("a loop has a role of its own for staging, but the kernel has no tile.parallel for roles")
-        has_instances = any(isinstance(op, tile.ParallelOp) for op in kernel.body.block.ops)
-        self.scratch_depth = len(self.open_blocks) + has_instances
+        self.is_persistent = kernel.parallel is not None and kernel.parallel.order.persistent is not None
+        if self.is_persistent and not self.has_roles:
+            raise self.error(
+                "its grid is persistent, which pays if a role of its own copies ahead for the next instance; no loop "
+                "of it has one: expects pipeline(n) role, or leave out 'persistent'"
+            )
+        self.scratch_depth = len(self.open_blocks) + (kernel.parallel is not None)
 
     @property
     def lanes_of_warp(self) -> int:
@@ -205,8 +211,8 @@ class WarpLowering(TileLowering):
 
     @property
     def in_loop(self) -> bool:
-        """Whether what is being built may run again in the same instance."""
-        return len(self.open_blocks) - 1 > self.scratch_depth + self.has_roles
+        """Whether what is being built may run again on the same scratch: in this instance, or in the next one."""
+        return self.is_persistent or len(self.open_blocks) - 1 > self.scratch_depth + self.has_roles
 
     @contextmanager
     def holding(self) -> Generator[None]:

@@ -69,6 +69,32 @@ mma.kernel @f(%n: index) {
 
 // -----
 
+mma.kernel @f(%n: index) {
+  // expected-error @+1 {{persistent is a positive number of blocks for each multiprocessor, which run the instances of a grid, found 0 of a grid of 1}}
+  mma.parallel (%i), (%mc) = (%n) to (%n) step (128) persistent 0 {}
+}
+
+// -----
+
+mma.kernel @f(%n: index) {
+  // expected-error @+1 {{is persistent and has no mma.roles in its body, which alone gains from it}}
+  mma.parallel (%i), (%mc) = (%n) to (%n) step (128) persistent 1 {}
+}
+
+// -----
+
+mma.kernel @f(%n: index) {
+  // expected-error @+1 {{is persistent and has mma.barrier in its body; expects mma.ring, mma.alloc, index arithmetic and one mma.roles, whose roles go on to the next instance by themselves}}
+  mma.parallel (%i), (%mc) = (%n) to (%n) step (128) persistent 1 {
+    mma.barrier
+    mma.roles {
+      role @all warps(1) {}
+    }
+  }
+}
+
+// -----
+
 // expected-error @+1 {{is laid out over 1 warps, the kernel 'f' runs on 4: tile(8, 64) register(8:64, 4:16) lane(16:1)}}
 mma.kernel @f(%s: f32) warps(4) {
   // A fragment says what each warp of the program holds.

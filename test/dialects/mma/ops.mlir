@@ -47,8 +47,11 @@ mma.kernel @workers(%M: index) target "x86-64-avx512" attributes {note = 1 : i32
 // CHECK-SAME: ) target "sm_90a" warps(12) {
 mma.kernel @grid(%M: index, %N: index) target "sm_90a" warps(12) {
   %zero = arith.constant 0 : index
-  // CHECK: mma.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 256) raster 8 {
-  mma.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 256) raster 8 {
+  // CHECK: mma.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 256) raster 8 persistent 1 {
+  mma.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 256) raster 8 persistent 1 {
+    mma.roles {
+      role @all warps(12) {}
+    }
   }
 }
 

@@ -326,7 +326,7 @@ func.func @grid_without_loops(%x: tensor<4xf32>) {
 
 // -----
 
-// expected-error @+1 {{raster 8 orders rows of blocks: expects a grid of 2 iterators or more}}
+// expected-error @+1 {{a raster is a positive number of rows of a grid of 2 dimensions or more, found 8 of a grid of 1}}
 "builtin.module"() ({}) {schedule = #nest.schedule<loops = [i : 4], grid = [i] raster 8>} : () -> ()
 
 // -----

@@ -14,6 +14,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Region
 from xdsl.ir.affine import AffineConstantExpr, AffineExpr, AffineMap
 
+from crosstile.dialects.grid_order import GridOrder
 from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
 from crosstile.dialects.nest.combiners import COMBINERS
 from crosstile.dialects.nest.generic import GenericOp, IndexOp, YieldOp
@@ -109,6 +110,7 @@ def schedules(draw: Draw, nest: GenericOp) -> list[GuardedScheduleAttr]:
         blocked = [name for name in parallel if any(loop.iterator == name for loop in loops)]
         grid = tuple(draw(st.lists(st.sampled_from(blocked), max_size=2, unique=True))) if blocked else ()
         raster = draw(st.none() | st.integers(1, 9)) if len(grid) == 2 else None
+        order = GridOrder(raster, draw(st.none() | st.integers(1, 3)) if grid else None)
         split = draw(st.none() | st.sampled_from(parallel)) if parallel and not grid else None
         grain = draw(st.integers(1, 64)) if split is not None else 1
         lane = draw(st.none() | names)
@@ -116,7 +118,7 @@ def schedules(draw: Draw, nest: GenericOp) -> list[GuardedScheduleAttr]:
         intrinsic = draw(st.none() | st.just("x86.avx512.fma"))
         prefetch, stream = draw(st.none() | st.integers(1, 1 << 20)), draw(st.none() | st.integers(1, 1 << 30))
         return ScheduleAttr(
-            Schedule(loops, split, grain, grid, raster, lane, stage, intrinsic, prefetch=prefetch, stream=stream)
+            Schedule(loops, split, grain, grid, order, lane, stage, intrinsic, prefetch=prefetch, stream=stream)
         )
 
     def comparison() -> Comparison:

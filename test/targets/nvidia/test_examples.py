@@ -135,6 +135,20 @@ def test_a_ring_of_three_slots():
     np.testing.assert_allclose(c, a.astype(np.float64) @ b.astype(np.float64), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("depth", [3, 4])
+@pytest.mark.parametrize(("m", "n", "k"), [(900, 40, 504), (130, 1032, 64), (300, 264, 0), (0, 8, 8), (1, 8, 200)])
+def test_blocks_that_go_on_to_the_next_instance(m: int, n: int, k: int, depth: int):
+    """Rings go on where the last instance left them; each element is the same chain of sums."""
+    text = example("gemm_sm90a_roles").replace("<4 x ", f"<{depth} x ")
+    assert "step (128, 256) {" in text
+    a, b = normal(m, k), normal(k, n)
+    *_, c = run(text, "gemm", [a, b, np.full((m, n), np.nan, np.float32)], 16)
+    text = text.replace("step (128, 256) {", "step (128, 256) raster 2 persistent 1 {")
+    *_, again = run(text, "gemm", [a, b, np.full((m, n), np.nan, np.float32)], 16)
+    np.testing.assert_array_equal(again, c)
+    np.testing.assert_allclose(again, a.astype(np.float64) @ b.astype(np.float64), rtol=0, atol=1e-6 * (k + 1))
+
+
 GRID = """
 !tile = !mma.fragment<16x8xf32, #mma.layout<tile(16, 8) register(2:64, 2:1) lane(8:8, 4:2)>>
 mma.kernel @fill(%C: memref<?x?x?xf32>, %x: f32) target "sm_80" warps(1) {

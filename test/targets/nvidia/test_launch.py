@@ -1,5 +1,7 @@
 """Launch plans: grids, parameters and tensor maps from the arrays of a call, and arrays a kernel cannot take."""
 
+from dataclasses import replace
+
 import pytest
 from xdsl.dialects.llvm import FuncOp
 
@@ -93,6 +95,13 @@ def test_sizes_may_be_arguments_and_maps_of_nothing_have_no_zero() -> None:
 def test_arrays_that_a_kernel_cannot_take(found: DeviceArray, message: str) -> None:
     with pytest.raises(CrosstileError, match=message):
         PLAN.launch([found, 1.0], processors=132)
+
+
+def test_a_persistent_grid_has_a_block_for_each_processor_or_fewer() -> None:
+    plan = replace(PLAN, persistent=1)
+    for rows, blocks in ((1000, 24), (20000, 132)):
+        launch = plan.launch([array(rows, 520), 0.5], processors=132)
+        assert launch is not None and launch.grid == (blocks, 1, 1)
 
 
 def test_more_than_two_dimensions_are_counted_along_x() -> None:
