@@ -10,8 +10,8 @@ written, one kernel whose fold over the keys is the combiner ``softmax_weighted_
 
 What counts as attention is said in ``dialects/nest/attention_pattern.py``. The sums of the softmax must be
 ``fastmath<reassoc>``: with a running maximum they depend, in the last bits, on how the keys are divided into blocks
-(and on nothing else). Where the scores or the weights have other readers, where there is one query only, or on blocks
-of warps where a head is large or of unknown size, the kernels stay as they are.
+(and on nothing else). Where the scores or the weights have other readers, or on blocks of warps where a head is large,
+of unknown size, or has one query, the kernels stay as they are.
 
 The quotient moves behind the sum, as all weights of a row are divided by the same number. Weights that were rounded to
 the type of the values are rounded before that division instead (``combiners.Yielded.factor``). Without keys it would be
@@ -70,7 +70,7 @@ class FuseAttentionPass(ModulePass):
             if isinstance(kernel, KernelOp) and kernel.parent is not None and kernel.schedules is None:
                 found = next((found for nest in kernel.generics if (found := find_attention(nest)) is not None), None)
                 if found is not None and _has_kernel(found, machine):
-                    _fuse(found, op)
+                    _fuse(found, op, needs_rows=machine.warp_lanes is not None)
 
 
 def _has_kernel(found: Attention, machine: Machine) -> bool:
@@ -79,13 +79,16 @@ def _has_kernel(found: Attention, machine: Machine) -> bool:
     return machine.warp_lanes is None or (len(most) == 2 and max(most) <= MOST_HEAD_OF_WARPS)
 
 
-def _fuse(found: Attention, module: ModuleOp) -> bool:
-    """Replace the kernels of ``found`` by one; False, and nothing changed, if they cannot be one."""
+def _fuse(found: Attention, module: ModuleOp, needs_rows: bool) -> bool:
+    """Replace the kernels of ``found`` by one; False, and nothing changed, if they cannot be one.
+
+    ``needs_rows``: a single query, whose block would have one row, is none of the machine's.
+    """
     kernels = _kernels(found)
     if kernels is None:
         return False
     joined = _Joined(found, kernels)
-    kernel = joined.rewrite()
+    kernel = joined.rewrite(needs_rows)
     if kernel is None:
         return False
     names = KernelNames(module)
@@ -137,8 +140,8 @@ class _Joined:
         self._nests: dict[GenericOp, GenericOp] = {}
         """The clone of each nest."""
 
-    def rewrite(self) -> KernelOp | None:
-        """The kernel, in no block yet; None if its loops do not fit into one."""
+    def rewrite(self, needs_rows: bool) -> KernelOp | None:
+        """The kernel, in no block yet; None if its loops do not fit into one, or there are no rows that it needs."""
         for kernel in self._kernels:
             for nest in kernel.generics:
                 self._clone(nest, kernel)
@@ -150,7 +153,8 @@ class _Joined:
         kernel = KernelOp(NAME, list(self._inputs), [value.type for value in yielded], self._block)
         kernel.location = fuse_locations(*(old.location for old in self._kernels))
         axes = KernelAxes(kernel) if shared.general is None and shared.conflict is None else None
-        if axes is None or attention_roles(axes) is None:
+        roles = None if axes is None else attention_roles(axes)
+        if axes is None or roles is None or (needs_rows and roles.m is None):
             kernel.erase()
             return None
         for nest in kernel.generics:

@@ -4,12 +4,14 @@
     weighted  [outer.., m | n]      softmax_weighted_sum of the scores and value (outer.., n, e), e as payload
 
 Both products are matrix products for every step of the ``outer`` axes: a block of m by n scores out of a block of
-queries and one of keys, and a block of m by e sums out of the scores' exponentials and the values.
+queries and one of keys, and a block of m by e sums out of the scores' exponentials and the values. Several axes may be
+of the queries alone, such as the heads that share keys and the queries of each: any of them can be m. There is none
+where each head has one query and keys of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.ir import BlockArgument
 
@@ -31,11 +33,18 @@ class AttentionRoles:
     query: int
     key: int
     value: int
-    m: Axis
+    m: Axis | None
     n: Axis
     d: Axis
     e: Axis
     outer: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    """The axes that neither the keys nor the values have: those that m is one of."""
+
+    def along(self, m: Axis) -> AttentionRoles:
+        """The same with another of the ``rows`` as m."""
+        everything = self.outer if self.m is None else (*self.outer, self.m)
+        return replace(self, m=m, outer=tuple(axis for axis in everything if axis != m))
 
     @property
     def score(self) -> int:
@@ -47,7 +56,7 @@ def attention_roles(axes: KernelAxes) -> AttentionRoles | None:
     """The roles of the axes of a kernel that computes attention; None if it does not.
 
     The first nest contracts two inputs of the kernel, all others but the weighted sum are elementwise, the values come
-    from an input, and the queries have an axis that neither the keys nor the values have: its last one is m.
+    from an input. Of the axes that the queries alone have the last one is m.
     """
     folds = [nest for nest in axes.nests if not is_elementwise(nest)]
     if len(folds) != 2 or not is_contraction(folds[0]):
@@ -76,7 +85,8 @@ def attention_roles(axes: KernelAxes) -> AttentionRoles | None:
     key = 1 if n in factors[1] else 0
     rows = [axis for axis in factors[1 - key] if axis not in factors[key] and axis not in values]
     parallel = axes.parallel()
-    if not rows or rows[-1] not in parallel:
+    if any(axis not in parallel for axis in rows):
         return None
-    outer = tuple(axis for axis in parallel if axis != rows[-1])
-    return AttentionRoles(scores, weighted, 1 - key, key, value, rows[-1], n, summed[0], payload[0], outer)
+    m = rows[-1] if rows else None
+    outer = tuple(axis for axis in parallel if axis != m)
+    return AttentionRoles(scores, weighted, 1 - key, key, value, m, n, summed[0], payload[0], outer, tuple(rows))

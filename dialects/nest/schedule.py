@@ -8,7 +8,8 @@
 - ``parallel``: the iterator split over workers, in contiguous ranges that are multiples of ``grain``.
 - ``grid``: instead of ``parallel``, the iterators whose outermost blocks together are divided among workers;
   ``grid = [m, n] raster 8 persistent 1`` says in which order (``dialects/grid_order.py``).
-- ``lane``: the iterator laid across vector lanes.
+- ``lane``: the iterator laid across vector lanes; ``lane = n ordered``: sums along it are one chain each, in order of
+  its steps, as they are where it lies down the rows.
 - ``fold = h pitch 57``: steps of ``h`` and of the lane iterator are walked as one, rows of 57 places one after the
   other, so that lanes do not end with a row; a loop over the lane iterator then counts places.
 - ``stage``: the inputs of the root nest (by position) that are packed into scratch; the values of attention come next.
@@ -90,6 +91,7 @@ class Schedule:
     pipeline: int | None = None
     role: bool = False
     aligned: int | None = None
+    ordered: bool = False
 
     def steps(self, iterator: str) -> tuple[int, ...]:
         """The steps of the loops over ``iterator``, outermost first."""
@@ -104,7 +106,7 @@ class Schedule:
         if self.grid:
             parts.append(f"grid = [{', '.join(self.grid)}]{self.order}")
         if self.lane is not None:
-            parts.append(f"lane = {self.lane}")
+            parts.append(f"lane = {self.lane}" + (" ordered" if self.ordered else ""))
         if self.fold is not None:
             parts.append(f"fold = {self.fold[0]} pitch {self.fold[1]}")
         if self.stage:
@@ -158,6 +160,8 @@ class ScheduleAttr(Data[Schedule]):
                 parts["order"] = GridOrder.parse(parser)
             if part == "pipeline" and parser.parse_optional_keyword("role"):
                 parts["role"] = True
+            if part == "lane" and parser.parse_optional_keyword("ordered"):
+                parts["ordered"] = True
 
         parser.parse_comma_separated_list(parser.Delimiter.ANGLE, parse_part)
         return Schedule(**parts)

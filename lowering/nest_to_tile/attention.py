@@ -14,8 +14,14 @@
       the quotient and what follows; tile.store }
 
 The combiner ``softmax_weighted_sum`` in block form (``dialects/nest/block_forms.py``), with the scores computed on the
-way. With ``lane = n`` rows of the blocks are queries, as written here. With ``lane = m`` all blocks are transposed,
-keys by queries and values by queries: then K and V are read as they lie in memory, and no reduction crosses lanes.
+way. With ``lane = n`` rows of the blocks are queries, as written here, or the heads that share keys, or a single row.
+With ``lane = m`` all blocks are transposed, keys by queries and values by queries: then K and V are read as they lie in
+memory, and no reduction crosses lanes.
+
+With ``lane = n ordered`` the weights of a row are added up one after the other, as rows of keys are, so that few
+queries, which are best as rows, have the bits that they have among many. A product with ones adds like that::
+
+      %l2 = tile.contract %p, (window of ones, 64x16), %l * %a
 
 Exponentials are powers of two: the unit of the scores, log2(e), is part of the difference, which is one fma. A constant
 that all scores are multiplied by becomes part of the unit. (The rounding of the shift is common to all weights of a row
@@ -40,10 +46,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from xdsl.dialects import arith, math, memref, scf
+from xdsl.dialects import arith, math, scf
 from xdsl.dialects.builtin import FloatAttr, f32
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.ir.affine import AffineMap
 
 from crosstile.dialects import tile
 from crosstile.dialects.mma.intrinsics import find_intrinsic
@@ -52,12 +59,12 @@ from crosstile.dialects.nest.attention_roles import AttentionRoles
 from crosstile.dialects.nest.axes import Axis
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.schedule import GuardAttr, Schedule
-from crosstile.dialects.nest.visible_range import Bound, Mask, mask_of
-from crosstile.ir.index_math import Index
+from crosstile.dialects.nest.visible_range import mask_of
 from crosstile.lowering.llvm_types import element_bytes
 from crosstile.lowering.nest_to_tile.grid import build_grid
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, Span, TileShape
+from crosstile.lowering.nest_to_tile.visible_keys import VisibleKeys
 
 LOG2_E = 1.4426950408889634
 
@@ -83,22 +90,31 @@ class AttentionKernel:
 
     def build(self) -> None:
         """The grid over blocks of queries, and of values if they are blocked."""
-        roles, builder = self.roles, self.builder
-        wanted = [*roles.outer, roles.m]
+        roles, builder = self._roles_of_schedule(), self.builder
+        wanted = [*roles.outer, *([] if roles.m is None else [roles.m])]
         if roles.e.name in self.schedule.grid:
             wanted.append(roles.e)
         grid = [axis for name in self.schedule.grid if (axis := builder.axes.by_name(name)) is not None]
         if set(grid) != set(wanted) or any(self.schedule.steps(axis.name) != (1,) for axis in roles.outer):
             names = ", ".join(axis.name for axis in wanted)
+            but = "" if roles.m is None else f" but '{roles.m}'"
             raise builder.lowering.error(
-                f"attention runs on a grid of [{names}], one step of each but '{roles.m}', got grid "
+                f"attention runs on a grid of [{names}], one step of each{but}, got grid "
                 f"[{', '.join(self.schedule.grid)}]"
             )
-        build_grid(builder, [(axis, self.schedule.steps(axis.name)[0]) for axis in grid], self._block)
+        blocks = [(axis, self.schedule.steps(axis.name)[0]) for axis in grid]
+        build_grid(builder, blocks, lambda place: self._block(place, roles))
 
-    def _block(self, place: Place) -> None:
+    def _roles_of_schedule(self) -> AttentionRoles:
+        """The roles with the axis as m that the schedule has across lanes, or of which it has several in a block."""
+        rows, schedule = self.roles.rows, self.schedule
+        chosen = [axis for axis in rows if axis.name == schedule.lane]
+        chosen = chosen or [axis for axis in rows if schedule.steps(axis.name) not in ((), (1,))]
+        return self.roles.along(chosen[0]) if chosen else self.roles
+
+    def _block(self, place: Place, roles: AttentionRoles) -> None:
         """One block of queries; what is not blocked of a head is whole in it."""
-        roles, schedule = self.roles, self.schedule
+        schedule = self.schedule
         whole = [axis for axis in (roles.d, roles.e) if axis not in place.spans]
         if roles.e in whole and not self._fits(roles.e):
             raise self.builder.lowering.error(
@@ -108,7 +124,7 @@ class AttentionKernel:
         for axis in whole:
             if self._fits(axis):
                 place = Place({**place.spans, axis: Span((), self.builder.size(axis))}, place.tiles)
-        _QueryBlock(self).build(place)
+        _QueryBlock(self, roles).build(place)
 
     def _fits(self, axis: Axis) -> bool:
         """Whether one step of the loop over ``axis`` is known to cover it, by its size or by the guard."""
@@ -120,8 +136,8 @@ class AttentionKernel:
 class _QueryBlock:
     """The state of lowering one block of queries."""
 
-    def __init__(self, kernel: AttentionKernel):
-        builder, roles = kernel.builder, kernel.roles
+    def __init__(self, kernel: AttentionKernel, roles: AttentionRoles):
+        builder = kernel.builder
         self.roles = roles
         self.schedule = kernel.schedule
         self.outputs = kernel.outputs
@@ -135,10 +151,11 @@ class _QueryBlock:
         nest = roles.weighted.inputs[roles.score].owner
         self._nest = nest if isinstance(nest, GenericOp) and nest is not roles.scores else None
         """What is elementwise between the product and the scores."""
-        self._mask = None
-        """The keys that the scores hide."""
+        self._visible: VisibleKeys | None = None
+        """The keys that the scores show, if there is anything that could hide some."""
         if self._nest is not None:
-            self._mask = mask_of(self._nest, self._axes.of_nest(self._nest).index(roles.n))
+            mask = mask_of(self._nest, self._axes.of_nest(self._nest).index(roles.n))
+            self._visible = VisibleKeys(self._scores, self._nest, mask, roles.n, self._step(roles.n))
         values = element_type(roles.weighted.inputs[roles.value])
         self._value_type = None if values == f32 else values
         """The type to which weights are rounded, if it is narrower than theirs."""
@@ -146,9 +163,11 @@ class _QueryBlock:
         """Of exponentials: what an instruction for them is off by is far less than that rounding."""
         self._factor_type = self._widened()
         """f32 if factors are narrower and the schedule's instruction multiplies that."""
-        self._scalars: dict[SSAValue, SSAValue] = {}
-        """The inputs of rank 0 that bounds of the mask depend on."""
+        self._lanes = 1 if self.schedule.intrinsic is None else find_intrinsic(self.schedule.intrinsic).n
+        """As many sums of weights as the tiles of an ordered sum are wide; all are the same."""
+        self._ones: SSAValue | None = None
         self._zero = builder.constant(f32, 0.0)
+        self._one = builder.constant(f32, 1.0)
         self._least = builder.constant(f32, -inf)
         scale = self._scale()
         self._folds_scale = scale is not None
@@ -162,18 +181,19 @@ class _QueryBlock:
         m, n, e = (self._step(axis) for axis in (roles.m, roles.n, roles.e))
         if self.schedule.lane == roles.n.name:
             return _Sides(TileShape(roles.m, m, roles.n, n), TileShape(roles.m, m, roles.e, e), 1)
-        if self.schedule.lane == roles.m.name:
+        if roles.m is not None and self.schedule.lane == roles.m.name:
             return _Sides(TileShape(roles.n, n, roles.m, m), TileShape(roles.e, e, roles.m, m), 0)
-        raise self._lowering.error(
-            f"attention has {roles.n} or {roles.m} across lanes, got the schedule's lane {self.schedule.lane}"
-        )
+        legal = f"{roles.n} or {roles.m}" if roles.m is not None else f"{roles.n}"
+        raise self._lowering.error(f"attention has {legal} across lanes, got the schedule's lane {self.schedule.lane}")
 
     def _widened(self) -> Attribute | None:
         if self._value_type is None or self.schedule.intrinsic is None:
             return None
         return f32 if find_intrinsic(self.schedule.intrinsic).lhs.element == str(f32) else None
 
-    def _step(self, axis: Axis) -> int:
+    def _step(self, axis: Axis | None) -> int:
+        if axis is None:
+            return 1
         steps = self.schedule.steps(axis.name)
         if not steps:
             raise self._lowering.error(f"the schedule has no loop over '{axis}', which attention needs")
@@ -184,15 +204,15 @@ class _QueryBlock:
     def build(self, place: Place) -> None:
         """The loop over keys, and what follows it, for the queries at ``place``."""
         roles, scores, sums = self.roles, self._scores, self._sums
-        if self._nest is not None and self._mask is not None:
-            for position in sorted({position for bound in self._mask.bounds for position, _ in bound.inputs}):
-                value = self._nest.inputs[position]
-                self._scalars[value] = self._lowering.insert(memref.LoadOp.get(scores.memory[value], [])).res
+        if self._visible is not None:
+            self._visible.load_scalars()
         query = self._query(place) if roles.d in place.spans else None
         row_shape = scores.shape.of((roles.m,))
+        if self.schedule.ordered:
+            self._ones = self._lowering.insert(tile.StageOp(scores.splat(self._one, (1, self._lanes)))).result
         initial = [
             scores.splat(self._least, row_shape),
-            scores.splat(self._zero, row_shape),
+            scores.splat(self._zero, (row_shape[0], self._lanes) if self.schedule.ordered else row_shape),
             sums.splat(self._zero, sums.shape.of((roles.m, roles.e))),
         ]
 
@@ -200,7 +220,10 @@ class _QueryBlock:
             return self._fold(inside, query, carried)
 
         step, pipeline, role = self._step(roles.n), self.schedule.pipeline, self.schedule.role
-        results = scores.loop(place, roles.n, self._range(place), step, initial, keys, pipeline=pipeline, role=role)
+        bounds = scores.bounds(place, roles.n) if self._visible is None else self._visible.range(place)
+        results = scores.loop(place, roles.n, bounds, step, initial, keys, pipeline=pipeline, role=role)
+        if self.schedule.ordered:  # the same number in all lanes
+            results[1] = self._lowering.insert(tile.ReduceOp("maxnum", results[1], [1])).result
         for result, value in zip(roles.weighted.results, results, strict=True):
             place.tiles[result, self._axes.of_result(result), False] = value
         for output in self.outputs:
@@ -220,13 +243,14 @@ class _QueryBlock:
             return window
         return self._lowering.insert(tile.StageOp(window, element=self._factor_type)).result
 
-    def _factor(self, place: Place, nest: GenericOp, position: int, order: tuple[Axis, Axis]) -> SSAValue:
+    def _factor(self, place: Place, nest: GenericOp, position: int, order: tuple[Axis | None, Axis | None]) -> SSAValue:
         """The window on a factor, its dimensions in ``order``, or the other way around where lanes are queries."""
         order = order if self._key_dim == 1 else (order[1], order[0])
         shape = (self._step(order[0]), self._step(order[1]))
         along = self._axes.of_operand(nest, position)
         source = self._scores.memory[nest.inputs[position]]
-        return self._scores.window(place, source, along, shape, {axis: at for at, axis in enumerate(order)}.get)
+        dimensions = {axis: at for at, axis in enumerate(order) if axis is not None}
+        return self._scores.window(place, source, along, shape, dimensions.get)
 
     def _product(
         self, lhs: SSAValue, rhs: SSAValue, sums: SSAValue, extent: SSAValue | None, ahead: SSAValue | None
@@ -262,7 +286,7 @@ class _QueryBlock:
         shift = builder.compute([new_maximum], rows, self._shift)
         rescale = builder.compute([maximum, shift], rows, self._rescale)
         weights = builder.compute([score, shift], builder.shape.of((roles.m, roles.n)), self._weight)
-        new_total = self._reduce("add", place, weights, builder.combine(arith.MulfOp, total, rescale))
+        new_total = self._sum(place, weights, builder.combine(arith.MulfOp, total, rescale))
         kept = builder.combine(arith.MulfOp, weighted, rescale)
         value = self._factor(place, roles.weighted, roles.value, (roles.n, roles.e))
         # Of the inputs that a schedule stages, those of the root nest come first, then the values.
@@ -288,6 +312,16 @@ class _QueryBlock:
             values = self._lowering.insert(tile.MaskOp(values, [None, length], identity)).result
         return self._lowering.insert(tile.ReduceOp(kind, values, [self._key_dim], extents, into)).result
 
+    def _sum(self, place: Place, weights: SSAValue, into: SSAValue) -> SSAValue:
+        """The weights of each row, added to ``into``."""
+        if not self.schedule.ordered:
+            return self._reduce("add", place, weights, into)
+        assert self._ones is not None
+        across = AffineMap.from_callable(lambda _, lane: (0, lane))
+        ones = tile.WindowOp(self._ones, [], (self._step(self.roles.n), self._lanes), [None, None], across)
+        factors = weights, self._lowering.insert(ones).result
+        return self._lowering.insert(tile.ContractOp(*factors, into, self._length(place))).result
+
     def _dot(self, place: Place, query: SSAValue | None) -> SSAValue:
         """The products of the block of queries with that of keys; ``query`` is None if a head is summed in blocks."""
         roles, builder = self.roles, self._scores
@@ -311,9 +345,10 @@ class _QueryBlock:
         shape = builder.shape.of((roles.m, roles.n))
         root = roles.scores.results[0]
         product = self._dot(place, query)
-        nest, mask = self._nest, self._mask
-        if nest is None or mask is None:
+        nest, visible = self._nest, self._visible
+        if nest is None or visible is None:
             return product
+        mask = visible.mask
         place.tiles[root, self._axes.of_result(root), False] = product
         plain = product if self._folds_scale else builder.map(place, nest, f32, shape, mask.value)
         if mask.is_exact and not mask.bounds:
@@ -328,16 +363,16 @@ class _QueryBlock:
             self._lowering.insert(scf.YieldOp(masked(place.branch())))
         with self._lowering.at(seen := Block()):
             self._lowering.insert(scf.YieldOp(plain))
-        condition = self._is_partly_hidden(place, mask)
+        condition = visible.is_partly_hidden(place)
         return self._lowering.insert(scf.IfOp(condition, [plain.type], Region(hidden), Region(seen))).results[0]
 
     # Exponentials, as powers of two
 
     def _scale(self) -> float | None:
         """The positive constant that scores are the product times, if that and the mask are all there is to them."""
-        if self._nest is None or self._mask is None or self.roles.weighted.results[0].uses:
+        if self._nest is None or self._visible is None or self.roles.weighted.results[0].uses:
             return None
-        op, argument = self._mask.value.owner, self._nest.body.block.args[0]
+        op, argument = self._visible.mask.value.owner, self._nest.body.block.args[0]
         if not isinstance(op, arith.MulfOp) or self._nest.inputs[0] is not self.roles.scores.results[0]:
             return None
         factors = [factor for factor in op.operands if factor is not argument]
@@ -370,46 +405,3 @@ class _QueryBlock:
         if self._factor_type is None:
             return rounded
         return self._lowering.insert(arith.ExtFOp(rounded, self._factor_type)).result
-
-    # Hidden keys
-
-    def _range(self, place: Place) -> tuple[Index, Index]:
-        """The keys that some query of the block sees, the first rounded down to a multiple of the step."""
-        roles, index = self.roles, self._index
-        first: Index = 0
-        end: Index = self._scores.size(roles.n)
-        for bound in () if self._mask is None else self._mask.bounds:
-            edge = self._edge(place, bound, everywhere=False)
-            if bound.is_upper:
-                end = index.minimum(end, index.add(edge, 1))
-            else:
-                first = index.maximum(first, edge)
-        return index.round_down(first, self._step(roles.n)), end
-
-    def _is_partly_hidden(self, place: Place, mask: Mask) -> SSAValue:
-        """Whether some query does not see some key of the full block at ``place``."""
-        index, result = self._index, None
-        start = index.sum(place.spans[self.roles.n].starts)
-        for bound in mask.bounds:
-            edge = self._edge(place, bound, everywhere=True)
-            last = index.add(start, self._step(self.roles.n) - 1)
-            sides, predicate = ((last, edge), "sgt") if bound.is_upper else ((start, edge), "slt")
-            here = index.build(arith.CmpiOp(index.value(sides[0]), index.value(sides[1]), predicate)).result
-            result = here if result is None else index.build(arith.OrIOp(result, here)).result
-        assert result is not None
-        return result
-
-    def _edge(self, place: Place, bound: Bound, everywhere: bool) -> Index:
-        """The last (of an upper bound) or first key that some query of the block sees, or that all of them see."""
-        assert self._nest is not None
-        index = self._index
-        edge: Index = bound.constant
-        if bound.row is not None:
-            span = place.spans[self._axes.of_nest(self._nest)[bound.row]]
-            row = index.sum(span.starts)
-            if ((bound.factor > 0) == bound.is_upper) != everywhere:
-                row = index.add(row, index.sub(span.extent, 1))
-            edge = index.add(edge, index.mul(row, bound.factor))
-        for position, factor in bound.inputs:
-            edge = index.add(edge, index.mul(self._scalars[self._nest.inputs[position]], factor))
-        return edge

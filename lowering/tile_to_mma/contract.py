@@ -43,7 +43,7 @@ from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import build_for
 from crosstile.lowering.tile_to_mma import tile_units
 from crosstile.lowering.tile_to_mma.fetching import Fetching, RowFetching
-from crosstile.lowering.tile_to_mma.intrinsic import check_registers, choose_intrinsic
+from crosstile.lowering.tile_to_mma.intrinsic import check_tiles, choose_intrinsic
 from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
 from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts, home_words
 from crosstile.lowering.tile_to_mma.places import (
@@ -74,11 +74,11 @@ class Factor:
 def lower_contract(op: tile.ContractOp, lowering: TileLowering) -> None:
     """A loop over k; nothing is read if there is no valid row."""
     row = choose_intrinsic(op, lowering)
-    check_registers(op, row, lowering)
+    m, n = capacity_type(op.accumulator).get_shape()
     if row.in_tiles:
+        check_tiles(row, m, n, lowering)
         tile_units.lower_contract(op, row, lowering)
         return
-    m, n = capacity_type(op.accumulator).get_shape()
     product = Product.of(op, row, (m, n), lowering)
     lowering.replace(op, product.multiply(lowering, lowering.value(op.accumulator), (m, n)))
 

@@ -49,7 +49,7 @@ def rows_in_scratch(kernel: tile.KernelOp, lanes: int, machine: Machine) -> froz
     too_large = {type_ for type_ in types if _registers(type_, lanes) > available}
     too_large |= {op.result.type for op in products if op not in in_tiles and _needed(op, lanes) > available}
     shapes = [type_.get_shape() for type_ in too_large]
-    return frozenset(shape[0] for shape in shapes if len(shape) == 2 and shape[0] > 1)
+    return frozenset(shape[0] for shape in shapes if len(shape) == 2)
 
 
 def is_on_tile_unit(op: tile.ContractOp, machine: Machine) -> bool:

@@ -1,4 +1,4 @@
-"""Which instruction a ``tile.contract`` becomes, and whether its register tile fits the machine.
+"""Which instruction a ``tile.contract`` becomes, and whether its register tile fits tile registers.
 
 tile.contract ... intrinsic "x86.avx512.vdpbf16ps.1x16x2.f32.bf16" : 4x512 bf16, 512x64 bf16 -> 4x64 f32
 ==> 16 accumulators, 4 registers of the right factor and one of the left: 21 of 32
@@ -14,7 +14,7 @@ from crosstile.dialects import tile
 from crosstile.dialects.mma.intrinsics import find_intrinsic
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.lowering.tile_to_mma.state import TileLowering
-from crosstile.lowering.vector_registers import ELEMENT, registers_needed, tile_registers_needed
+from crosstile.lowering.vector_registers import ELEMENT, tile_registers_needed
 from crosstile.targets.model import MmaIntrinsic, UnknownNameError
 
 
@@ -42,25 +42,6 @@ def neighbours(row: MmaIntrinsic, is_rhs: bool) -> int:
     if not is_rhs:
         return row.k
     return 1 if row.rhs.layout is None else row.rhs.layout.size(ELEMENT)
-
-
-def check_registers(op: tile.ContractOp, row: MmaIntrinsic, lowering: TileLowering) -> None:
-    """The accumulator, one row of the right factor and one number of the left fit the registers."""
-    m, n = capacity_type(op.accumulator).get_shape()
-    if row.in_tiles:
-        check_tiles(row, m, n, lowering)
-        return
-    if n % row.n:
-        return  # the accumulator's layout is refused with the nearest legal width
-    vectors, available = n // row.n, lowering.machine.vector_registers
-    needed = registers_needed(m, vectors)
-    if needed > available:
-        rows = (available - 1 - vectors) // vectors
-        advice = f"at most {rows} rows of {n} columns fit" if rows > 0 else f"{n} columns do not fit at all"
-        raise lowering.error(
-            f"a register tile of {m}x{n} {capacity_type(op.accumulator).element_type} needs {m}*{vectors} registers "
-            f"and {vectors} + 1 for its factors, {needed} in all; {lowering.machine.name} has {available}: {advice}"
-        )
 
 
 def check_tiles(row: MmaIntrinsic, m: int, n: int, lowering: TileLowering) -> None:

@@ -6,11 +6,14 @@ Level: nest. In: the roles of an attention's axes. Out: guarded schedules, such 
                    intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, prefetch = 32768>
 
 Queries lie across lanes: then keys and values are read in place, row by row, as the left factors of both products, only
-the block of queries is packed, once for all keys, and the maxima and sums of a softmax never cross lanes. Few queries,
-and numbers of them that whole blocks of four vectors hold without a rest, have blocks of their own.
+the block of queries is packed, once for all keys, and the maxima and sums of a softmax never cross lanes. Numbers of
+queries up to a vector, and those that whole blocks of four vectors hold without a rest, have blocks of their own. Of a
+few queries they are rows (``few_queries``).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from xdsl.dialects.builtin import f32
 
@@ -25,6 +28,7 @@ from crosstile.dialects.nest.schedule import (
     Schedule,
     ScheduleAttr,
 )
+from crosstile.passes.schedules.few_queries import QueryBlock, few_query_blocks
 from crosstile.passes.schedules.register_tiles import round_up
 from crosstile.targets.model import Machine, MmaIntrinsic, UnknownNameError
 
@@ -44,6 +48,8 @@ KEY_BLOCK = 64
 """
 HEAD_BLOCK = 512
 """The most of a head in one block: the sums of 48 queries are then 96 KB. What a head lacks to it costs nothing."""
+UNKNOWN_HEAD_LANES = 8
+"""Vectors of a block of a head that lies across lanes and is of unknown size: what it lacks is computed as well."""
 HEAD_ROWS = 8
 """Heads are filled up to a multiple of this: rows of register tiles divide it."""
 FETCHING_STEPS = 2
@@ -56,6 +62,8 @@ keys are in the second cache, 2 % less."""
 def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
     """The guarded schedules of an attention on ``machine``, by the number of its queries."""
     element = str(element_type(roles.scores.inputs[roles.query]))
+    if roles.m is None:  # a tile register's rows would hold one query
+        machine = replace(machine, intrinsics=tuple(row for row in machine.intrinsics if not row.in_tiles))
     try:
         intrinsic = machine.choose_widening(element, element, "f32")
         lanes = intrinsic.n
@@ -65,19 +73,24 @@ def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[Guarded
     if roles.d.size is None:
         # Longer heads are summed in blocks, for which the block of queries is packed again for each block of keys.
         whole = Comparison(roles.d.name, "<=", HEAD_BLOCK)
-        blocks = [*(((*guard, whole), block, is_far) for guard, block, is_far in blocks), blocks[-1]]
+        blocks = [*(replace(block, guard=(*block.guard, whole)) for block in blocks), blocks[-1]]
     nearest = next((memory.capacity for memory in machine.memories if memory.name == "L1"), None)
     return [
         GuardedScheduleAttr(
-            GuardAttr(guard), ScheduleAttr(_schedule(roles, block, intrinsic, nearest if is_far else None))
+            GuardAttr(block.guard),
+            ScheduleAttr(_schedule(roles, block, intrinsic, nearest if block.is_far else None)),
         )
-        for guard, block, is_far in blocks
+        for block in blocks
     ]
 
 
-def _blocks(roles: AttentionRoles, lanes: int, in_tiles: bool) -> list[tuple[tuple[Comparison, ...], int, bool]]:
-    """The blocks of queries: for how many queries, how many in a block, and whether keys are fetched ahead."""
-    m, even = roles.m, EVEN_VECTORS * lanes
+def _blocks(roles: AttentionRoles, lanes: int, in_tiles: bool) -> list[QueryBlock]:
+    """The blocks of queries, those for few of them first."""
+    is_known = roles.m is None or roles.e.size is not None
+    first = few_query_blocks(roles, lanes) if is_known and lanes > 1 and not in_tiles else []
+    if (m := roles.m) is None or (first and not first[-1].guard):
+        return first or few_query_blocks(roles, lanes)
+    even = EVEN_VECTORS * lanes
     few, some = Comparison(m.name, "<=", lanes), Comparison(m.name, "<=", even)
     divided = (Comparison(m.name, "==", 0, even), Comparison(m.name, "<=", MOST_EVEN))
     if in_tiles:
@@ -85,11 +98,11 @@ def _blocks(roles: AttentionRoles, lanes: int, in_tiles: bool) -> list[tuple[tup
     else:
         found = [((few,), lanes, False), (divided, even, False), ((), QUERY_VECTORS * lanes, True)]
     if (queries := m.size) is None:
-        return found
+        return [*first, *(QueryBlock(guard, m, size, True, is_far) for guard, size, is_far in found)]
     if queries <= even:
-        return [((), round_up(max(queries, 1), lanes), False)]
+        return [QueryBlock((), m, round_up(max(queries, 1), lanes), True)]
     _, block, is_far = next(one for one in found if all(comparison.holds(queries) for comparison in one[0]))
-    return [((), block, is_far and queries > MOST_EVEN)]
+    return [QueryBlock((), m, block, True, is_far and queries > MOST_EVEN)]
 
 
 def _head(axis: Axis, multiple: int) -> int:
@@ -97,28 +110,41 @@ def _head(axis: Axis, multiple: int) -> int:
     return HEAD_BLOCK if axis.size is None else min(round_up(axis.size, multiple), HEAD_BLOCK)
 
 
-def _schedule(roles: AttentionRoles, queries: int, intrinsic: MmaIntrinsic | None, fetched: int | None) -> Schedule:
-    """One schedule, for blocks of ``queries``.
+def _schedule(
+    roles: AttentionRoles, block: QueryBlock, intrinsic: MmaIntrinsic | None, fetched: int | None
+) -> Schedule:
+    """One schedule, for a ``block`` of queries.
 
     Factors that are narrower than the instruction takes are widened as they are staged, and those of an instruction
     that takes words of neighbours in k are packed: k of values are keys, which are no neighbours in memory.
     """
-    rows, depth = (1, 1) if intrinsic is None else (intrinsic.m, intrinsic.k)
+    rows, lanes, depth = (1, 1, 1) if intrinsic is None else (intrinsic.m, intrinsic.n, intrinsic.k)
     keys = KEY_BLOCK if roles.n.size is None else min(KEY_BLOCK, max(roles.n.size, 1))
     heads = {roles.d: _head(roles.d, depth)}
-    is_short = roles.e.size is not None and roles.e.size < HEAD_ROWS
-    heads[roles.e] = max(_head(roles.e, max(rows, 1 if is_short else HEAD_ROWS)), heads.get(roles.e, 0))
-    blocked = () if roles.e.size is not None and roles.e.size <= HEAD_BLOCK else (roles.e,)
-    loops = [Loop(axis.name, 1) for axis in roles.outer]
-    loops += [Loop(roles.m.name, queries), Loop(roles.n.name, round_up(keys, max(rows, depth)))]
+    if block.in_lanes:
+        is_short = roles.e.size is not None and roles.e.size < HEAD_ROWS
+        heads[roles.e] = max(_head(roles.e, max(rows, 1 if is_short else HEAD_ROWS)), heads.get(roles.e, 0))
+    else:
+        heads[roles.e] = UNKNOWN_HEAD_LANES * lanes if roles.e.size is None else _head(roles.e, lanes)
+    loops = [Loop(axis.name, block.size if axis == block.along else 1) for axis in roles.outer]
+    if roles.m is not None:
+        loops.append(Loop(roles.m.name, block.size if roles.m == block.along else 1))
+    loops.append(Loop(roles.n.name, round_up(keys, max(rows, depth) if block.in_lanes else lanes)))
     loops += [Loop(axis.name, size) for axis, size in heads.items()]
+    is_whole = roles.e.size is not None and roles.e.size <= HEAD_BLOCK
+    queries = () if roles.m is None else (roles.m,)
+    # A grid has an axis at least.
+    grid = (*roles.outer, *(() if is_whole else (roles.e,)), *queries) or (roles.e,)
     as_it_is = intrinsic is None or (depth == 1 and element_type(roles.scores.inputs[roles.key]) == f32)
+    packed = (roles.query if block.in_lanes else roles.key,)
+    lane = block.along if block.in_lanes and block.along is not None else roles.n
     return Schedule(
         loops=tuple(loops),
-        grid=tuple(axis.name for axis in (*roles.outer, *blocked, roles.m)),
-        lane=roles.m.name,
-        stage=(roles.query,) if as_it_is else (0, 1, VALUES),
+        grid=tuple(axis.name for axis in grid),
+        lane=lane.name,
+        ordered=not block.in_lanes,
+        stage=packed if as_it_is else (0, 1, VALUES),
         intrinsic=None if intrinsic is None else intrinsic.name,
-        unroll=None if fetched is None else FETCHING_STEPS,
+        unroll=None if fetched is None and block.in_lanes else FETCHING_STEPS,
         prefetch=fetched,
     )

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.attention_roles import AttentionRoles
-from crosstile.dialects.nest.axes import KernelAxes
+from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
+from crosstile.ir.diagnostics import op_error
 from crosstile.passes.schedules.alignment import ALIGNMENT, aligned_variants, rows_guard
 from crosstile.passes.schedules.register_tiles import bits, round_up
 from crosstile.targets.model import Machine, MmaIntrinsic
@@ -40,11 +41,21 @@ HEAD_STEP = 16
 
 
 def block_attention_schedules(axes: KernelAxes, roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
-    """The schedules of an attention on blocks of warps, the first where whole blocks of memory can be copied."""
+    """The schedules of an attention on blocks of warps, the first where whole blocks of memory can be copied.
+
+    Raises a CrosstileError for one query of each head, which would leave all rows of a block but one empty.
+    """
+    if roles.m is None:
+        raise op_error(
+            axes.kernel,
+            "choose-schedule: attention of one query of each head is no kernel for blocks of warps: expects three, as "
+            f"'fuse-attention' with target {machine.name} leaves them",
+        )
+    m = roles.m
     rows = _instructions(roles, machine)
     single = [row for row in rows if WARPS * row.m <= QUERY_BLOCK]
     best = max(single, key=_speed, default=None)
-    plain = _single_warps(roles, machine, best)
+    plain = _single_warps(roles, m, machine, best)
     grouped = [row for row in rows if row not in single]
     guard = rows_guard(axes, ALIGNMENT)
     faster = best is not None and any(_speed(row) > _speed(best) for row in grouped)
@@ -53,7 +64,7 @@ def block_attention_schedules(axes: KernelAxes, roles: AttentionRoles, machine: 
     some = () if roles.n.size else (Comparison(roles.n.name, ">=", 1),)
     assert roles.d.size is not None and roles.e.size is not None
     keys = 2 * KEY_BLOCK if max(roles.d.size, roles.e.size) <= MOST_WIDE_HEAD else KEY_BLOCK
-    schedule = _schedule(roles, machine, GROUPS * QUERY_BLOCK, keys, None, role=True)
+    schedule = _schedule(roles, m, machine, GROUPS * QUERY_BLOCK, keys, None, role=True)
     first = GuardedScheduleAttr(GuardAttr((*guard, *some)), ScheduleAttr(schedule))
     if not first.guard.data:
         return [first]
@@ -62,35 +73,44 @@ def block_attention_schedules(axes: KernelAxes, roles: AttentionRoles, machine: 
     return [first, *aligned_variants(axes, rest)]
 
 
-def _single_warps(roles: AttentionRoles, machine: Machine, intrinsic: MmaIntrinsic | None) -> list[GuardedScheduleAttr]:
+def _single_warps(
+    roles: AttentionRoles, m: Axis, machine: Machine, intrinsic: MmaIntrinsic | None
+) -> list[GuardedScheduleAttr]:
     """Few queries, and any number of them where heads are small."""
     assert roles.d.size is not None and roles.e.size is not None
-    size, head = roles.m.size, max(roles.d.size, roles.e.size)
+    size, head = m.size, max(roles.d.size, roles.e.size)
     keys = KEY_BLOCK if head <= MOST_WIDE_HEAD or intrinsic is None else KEY_BLOCK // 2
     few, many = (
-        ScheduleAttr(_schedule(roles, machine, queries, keys, intrinsic)) for queries in (QUERY_BLOCK, 2 * QUERY_BLOCK)
+        ScheduleAttr(_schedule(roles, m, machine, queries, keys, intrinsic))
+        for queries in (QUERY_BLOCK, 2 * QUERY_BLOCK)
     )
     if intrinsic is None or head > MOST_DEEP_HEAD or (size is not None and size <= QUERY_BLOCK):
         return [GuardedScheduleAttr(GuardAttr(()), few)]
-    first = [] if size is not None else [Comparison(roles.m.name, "<=", QUERY_BLOCK)]
+    first = [] if size is not None else [Comparison(m.name, "<=", QUERY_BLOCK)]
     found = [GuardedScheduleAttr(GuardAttr(tuple(first)), few)] if first else []
     return [*found, GuardedScheduleAttr(GuardAttr(()), many)]
 
 
 def _schedule(
-    roles: AttentionRoles, machine: Machine, queries: int, keys: int, intrinsic: MmaIntrinsic | None, role: bool = False
+    roles: AttentionRoles,
+    m: Axis,
+    machine: Machine,
+    queries: int,
+    keys: int,
+    intrinsic: MmaIntrinsic | None,
+    role: bool = False,
 ) -> Schedule:
     """Blocks of so many queries and keys. Without ``intrinsic`` each product has the fastest that its shape allows."""
     assert roles.d.size is not None and roles.e.size is not None
     loops = [Loop(axis.name, 1) for axis in roles.outer]
-    loops += [Loop(roles.m.name, queries), Loop(roles.n.name, keys)]
+    loops += [Loop(m.name, queries), Loop(roles.n.name, keys)]
     loops += [Loop(axis.name, round_up(axis.size or 1, HEAD_STEP)) for axis in dict.fromkeys((roles.d, roles.e))]
     width = bits(element_type(roles.scores.inputs[roles.key])) // 8
     block = keys * (round_up(roles.d.size, HEAD_STEP) + round_up(roles.e.size, HEAD_STEP)) * width
     room = machine.memory("shared").capacity // (1 if role else 2)
     return Schedule(
         loops=tuple(loops),
-        grid=tuple(axis.name for axis in (*roles.outer, roles.m)),
+        grid=tuple(axis.name for axis in (*roles.outer, m)),
         lane=roles.n.name,
         stage=(0, 1, 2),
         intrinsic=None if intrinsic is None else intrinsic.name,

@@ -42,8 +42,11 @@ def fused(text: str) -> tuple[ModuleOp, KernelOp]:
     return module, kernel
 
 
-def with_schedule(roles: AttentionRoles, lane: str, queries: int, keys: int, stage: bool) -> Schedule:
+def with_schedule(
+    roles: AttentionRoles, lane: str, queries: int, keys: int, stage: bool, ordered: bool = False
+) -> Schedule:
     """A schedule with queries or keys across ``lane``, packing what then is the right factor of the scores."""
+    assert roles.m is not None
     steps = {roles.n: keys, roles.d: roles.d.size or 0, roles.e: roles.e.size or 0}
     loops = [*(Loop(axis.name, 1) for axis in roles.outer), *(Loop(axis.name, step) for axis, step in steps.items())]
     on_queries = lane == "queries"
@@ -54,6 +57,7 @@ def with_schedule(roles: AttentionRoles, lane: str, queries: int, keys: int, sta
         lane=(roles.m if on_queries else roles.n).name,
         stage=((roles.query if on_queries else roles.key),) if stage else (),
         intrinsic=FMA,
+        ordered=ordered,
     )
 
 
@@ -110,6 +114,7 @@ BLOCKS: list[tuple[Any, ...]] = [
     ("queries", 16, 3, False),
     ("keys", 4, 16, True),
     ("keys", 5, 16, False),
+    ("keys", 3, 16, True, True),
 ]
 
 

@@ -1,17 +1,5 @@
 // RUN: crosstile-opt %s --split-input-file --verify-diagnostics --tile-to-mma=target=x86-64-avx512
 
-tile.kernel @too_wide(%A : memref<1x8xf32>, %B : memref<8x512xf32>) {
-  %zero = arith.constant 0 : index
-  %f0 = arith.constant 0.0 : f32
-  %aw = tile.window %A[%zero, %zero] : memref<1x8xf32> -> !tile.window<1x8xf32>
-  %bw = tile.window %B[%zero, %zero] : memref<8x512xf32> -> !tile.window<8x512xf32>
-  %acc = tile.splat %f0 : f32 -> !tile.tile<1x512xf32>
-  // expected-error @+1 {{a register tile of 1x512 f32 needs 1*32 registers and 32 + 1 for its factors, 65 in all; x86-64-avx512 has 32: 512 columns do not fit at all}}
-  %r = tile.contract %aw, %bw, %acc : !tile.window<1x8xf32>, !tile.window<8x512xf32> -> !tile.tile<1x512xf32>
-}
-
-// -----
-
 tile.kernel @ragged_lanes(%x : memref<4x20xf32>) {
   %zero = arith.constant 0 : index
   %w = tile.window %x[%zero, %zero] : memref<4x20xf32> -> !tile.window<4x20xf32>

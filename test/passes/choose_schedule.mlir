@@ -113,10 +113,12 @@ func.func @kept(%x : tensor<?xf32>) -> tensor<?xf32> {
 }
 
 // Attention: a grid of blocks of three vectors of queries, which meet 64 keys at a time; one vector for few queries, four
-// where they go without a rest.
+// where they go without a rest. The fewest are rows, and keys lie across lanes.
 
 // CHECK-LABEL: func.func @attention
-// CHECK:         schedules [m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 64,
+// CHECK:         schedules [m <= 1 : #nest.schedule<loops = [h : 1, m : 1, n : 64, k : 20, e : 48], grid = [h, m], lane = n ordered, stage = [1],
+// CHECK-SAME:      m <= 4 : #nest.schedule<loops = [h : 1, m : 4, n : 64,
+// CHECK-SAME:      m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 64,
 // CHECK-SAME:      m mod 64 == 0 and m <= 1024 : #nest.schedule<loops = [h : 1, m : 64, n : 64,
 // CHECK-SAME:      #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 40], grid = [h, m], lane = m, stage = [0], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, prefetch = 32768>]
 // AVX2-LABEL:  func.func @attention

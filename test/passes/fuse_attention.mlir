@@ -190,6 +190,44 @@ func.func @narrow_primitives(%q: tensor<?x16xbf16>, %k: tensor<40x16xbf16>, %v: 
 
 // -----
 
+// One query of each head, as a language model has it for each new word: one kernel on a core, without an iterator of the
+// queries, and three on blocks of warps, whose rows would stand empty.
+
+// CHECK-LABEL: func.func @one_query
+// CHECK:         nest.kernel @attention
+// CHECK:           combiner<softmax_weighted_sum> accumulate f32 fastmath<reassoc> ins(%{{.*}} (0, b1, 0, n), %v_1 (0, b1, n, e) :
+// CHECK-NOT:     nest.kernel
+// CHECK:         func.return
+// WARPS-LABEL: func.func @one_query
+// WARPS-COUNT-3: nest.kernel
+func.func @one_query(%q: tensor<1x8x1x64xf32>, %k: tensor<1x8x?x64xf32>, %v: tensor<1x8x?x64xf32>) -> tensor<1x8x1x64xf32> {
+  %y = nn.attention %q, %k, %v causal accumulate f32
+      : tensor<1x8x1x64xf32>, tensor<1x8x?x64xf32>, tensor<1x8x?x64xf32>
+  func.return %y : tensor<1x8x1x64xf32>
+}
+
+// -----
+
+// Its heads that share keys are rows, of which blocks are made.
+
+// CHECK-LABEL: func.func @one_query_of_shared_keys
+// CHECK:         nest.kernel @attention
+// CHECK:           nest.generic [b1 : parallel, m0 : parallel, n : parallel, k : reduction] combiner<add>
+// CHECK-NOT:     nest.kernel
+// CHECK:         func.return
+// WARPS-LABEL: func.func @one_query_of_shared_keys
+// WARPS-COUNT-1: nest.kernel @attention
+// WARPS-NOT:     nest.kernel
+// WARPS:         func.return
+func.func @one_query_of_shared_keys(%q: tensor<1x8x1x64xf32>, %k: tensor<1x2x?x64xf32>, %v: tensor<1x2x?x64xf32>)
+    -> tensor<1x8x1x64xf32> {
+  %y = nn.attention %q, %k, %v accumulate f32
+      : tensor<1x8x1x64xf32>, tensor<1x2x?x64xf32>, tensor<1x2x?x64xf32>
+  func.return %y : tensor<1x8x1x64xf32>
+}
+
+// -----
+
 // The sum must stay in order: three kernels.
 
 // CHECK-LABEL: func.func @in_order

@@ -104,8 +104,9 @@ def test_one_attention_feeds_another():
     assert names(nests(TWICE, "fuse-attention")) == ["attention", "attention_1"]
 
 
-def test_one_query_has_no_block_of_queries():
-    assert len(names(nests(ONE_QUERY, "fuse-attention"))) == 3
+def test_one_query_is_one_kernel_but_on_blocks_of_warps():
+    assert names(nests(ONE_QUERY, "fuse-attention")) == ["attention"]
+    assert len(names(nests(ONE_QUERY, "fuse-attention{target=sm_80}"))) == 3
 
 
 def test_iterators_of_one_loop_have_one_name():

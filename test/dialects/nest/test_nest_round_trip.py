@@ -114,11 +114,17 @@ def schedules(draw: Draw, nest: GenericOp) -> list[GuardedScheduleAttr]:
         split = draw(st.none() | st.sampled_from(parallel)) if parallel and not grid else None
         grain = draw(st.integers(1, 64)) if split is not None else 1
         lane = draw(st.none() | names)
+        ordered = lane is not None and draw(st.booleans())
         stage = tuple(draw(st.lists(st.integers(0, len(nest.inputs) - 1), max_size=2, unique=True)))
         intrinsic = draw(st.none() | st.just("x86.avx512.fma"))
         prefetch, stream = draw(st.none() | st.integers(1, 1 << 20)), draw(st.none() | st.integers(1, 1 << 30))
         return ScheduleAttr(
-            Schedule(loops, split, grain, grid, order, lane, stage, intrinsic, prefetch=prefetch, stream=stream)
+            Schedule(
+                *(loops, split, grain, grid, order, lane, stage, intrinsic),
+                prefetch=prefetch,
+                stream=stream,
+                ordered=ordered,
+            )
         )
 
     def comparison() -> Comparison:

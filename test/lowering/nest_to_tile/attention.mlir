@@ -74,3 +74,28 @@ func.func @heads(%q: tensor<20x?xf32>, %k: tensor<?x?xf32>, %v: tensor<?x?xf32>)
   %y = nn.matmul %w, %v accumulate f32 : tensor<20x?xf32>, tensor<?x?xf32> -> tensor<20x?xf32>
   func.return %y : tensor<20x?xf32>
 }
+
+// -----
+
+// One query of two heads that share keys: the heads are rows, keys are packed and lie across lanes, and values are read
+// in place. The weights of a row are added up in order of the keys, by a product with ones. One query sees all keys.
+
+// CHECK-LABEL: tile.kernel @attention(
+// CHECK-SAME:    %{{.*}} : memref<2x1x2x1x64xf32>, %[[K:[a-z0-9]+]] : memref<2x1x?x64xf32>, %{{.*}} : memref<index>, %[[V:[a-z0-9]+]] : memref<2x1x?x64xf32>
+// CHECK:         tile.parallel (%b0, %m0), {{.*}} step (1, 2) {
+// CHECK:           %[[BUFFER:.*]] = tile.stage %{{.*}} : !tile.tile<1x16xf32>
+// CHECK:           tile.for %n, %n_extent = %c0 to %{{.*}} step 64 iter_args({{.*}}) -> (!tile.tile<2x1xf32>, !tile.tile<2x16xf32>, !tile.tile<2x64xf32>)
+// CHECK:             %[[WINDOW:.*]] = tile.window %[[K]] by affine_map<(d0, d1)[s0, s1] -> (s0, 0, (s1 + d1), d0)> [%b0, %n] extent [_, %n_extent]
+// CHECK:             %[[KEYS:.*]] = tile.stage %[[WINDOW]]
+// CHECK:             tile.contract %{{.*}}, %[[KEYS]], {{.*}} -> !tile.tile<2x64xf32>
+// CHECK:             tile.reduce maxnum {{.*}} dims [1]
+// CHECK:             %[[ONES:.*]] = tile.window %[[BUFFER]] by affine_map<(d0, d1) -> (0, d1)>
+// CHECK:             tile.contract %[[WEIGHTS:.*]], %[[ONES]], %{{.*}} extent %n_extent : !tile.tile<2x64xf32>, !tile.window<64x16xf32> -> !tile.tile<2x16xf32>
+// CHECK:             %[[VALUES:.*]] = tile.window %[[V]][%b0, 0, %n, 0] extent [%n_extent, _]
+// CHECK:             tile.contract %[[WEIGHTS]], %[[VALUES]], %{{.*}} extent %n_extent
+// CHECK:           tile.reduce maxnum %{{.*}} dims [1] : !tile.tile<2x16xf32> -> !tile.tile<2x1xf32>
+func.func @one_query(%q: tensor<2x2x1x64xf32>, %k: tensor<2x1x?x64xf32>, %v: tensor<2x1x?x64xf32>) -> tensor<2x2x1x64xf32> {
+  %y = nn.attention %q, %k, %v causal accumulate f32
+      : tensor<2x2x1x64xf32>, tensor<2x1x?x64xf32>, tensor<2x1x?x64xf32>
+  func.return %y : tensor<2x2x1x64xf32>
+}
