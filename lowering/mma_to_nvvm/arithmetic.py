@@ -1,37 +1,32 @@
-"""Rules for arithmetic on fragments: every operation once per register; reductions inside lanes, then across them.
+"""Rules for arithmetic on fragments, every operation once per register, and for moving elements between registers.
 
-    %m = mma.reduce max %s into %before dims [1] : 128x128 over lanes 4 to a row -> 128x1
-    ==> 2 chains of arith.maximumf over 32 registers, nvvm.shfl.sync bfly 2, then 1, then %before on the left
+%d = mma.map %a, %b { arith.addf } : 128x128 over 128 threads
+==> 128 arith.addf
 
-Lanes that hold parts of one result exchange them in a butterfly, the farthest first; warps do so through shared memory.
+%t = mma.transpose %a
+==> every register stored to shared memory, a barrier, and loaded by the thread that is to hold the element
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from xdsl.dialects import arith, llvm, scf
-from xdsl.dialects.builtin import AnyFloat, Float32Type, FloatAttr, IndexType, IntegerAttr, IntegerType, i32
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.dialects import arith
+from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr
+from xdsl.ir import SSAValue
 
 from crosstile.dialects import mma
 from crosstile.dialects.assembly import number_of
 from crosstile.dialects.mma.kernel import integer_list
-from crosstile.dialects.nvvm.synchronisation import ShuffleOp
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
-from crosstile.lowering.linear_index import Linear, Term
+from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.mma_to_nvvm.access import scratch_address
-from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, Registers, memory_bytes, registers_of
-from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES
-from crosstile.lowering.mma_to_nvvm.memory import read
-from crosstile.lowering.mma_to_nvvm.rings import meet
+from crosstile.lowering.mma_to_nvvm.fragments import Registers, memory_bytes, registers_of
+from crosstile.lowering.mma_to_nvvm.memory import read, write
+from crosstile.lowering.mma_to_nvvm.rings import meet, meet_before_again
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
-from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
 
-EXCHANGED = (Float32Type, IndexType)
-COMBINE: dict[str, Combine] = {**COMBINE_FLOATS, "maxnum": lambda a, b: [arith.MaxnumfOp(a, b)]}
-"""One instruction each here: the maximum of PTX skips NaN (PTX ISA 8.7, Floating Point Instructions: max)."""
 BANK_BYTES = 4
 """The width of a bank of shared memory (CUDA C++ Programming Guide, "Shared Memory")."""
 
@@ -140,127 +135,6 @@ def masked(
     return result
 
 
-# Reductions
-
-
-def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
-    """Registers in increasing order, lanes and warps in a butterfly, then ``into`` on the left."""
-    value_type, result_type = op.value_type, op.result.type
-    element, dims = value_type.element_type, integer_list(op.dims)
-    combine = (COMBINE if isinstance(element, AnyFloat) else COMBINE_INTEGERS)[op.kind.data]
-    filling = identity(op.kind.data, element, 32)
-    elements = masked(lowering, op.value, integer_list(op.extent_dims), op.extents, filling)
-    source, result = _registers(op.value), registers_of(result_type.layout.data)
-    crossing = [digit for digit in source.digits if digit.step and digit.dim in dims]
-    into = [] if op.into is None else lowering.elements(op.into)
-    partial: dict[int, SSAValue] = {} if crossing else dict(enumerate(into))
-    if op.kind.data == "maxnum" and not partial:  # the first may be NaN, which is not greater than what it begins with
-        partial = dict.fromkeys(range(len(result.starts)), lowering.constant(filling, element))
-    for value, start in zip(elements, source.starts, strict=True):
-        number = result.holding([0 if dim in dims else at for dim, at in enumerate(start)])
-        known = partial.get(number)
-        partial[number] = value if known is None else combined(lowering, combine, known, value)
-    reduced = [partial[number] for number in range(len(result.starts))]
-    for distance in _distances(crossing, "lane", lowering):
-        moved = _from_lane(lowering, reduced, distance, element)
-        reduced = [combined(lowering, combine, a, b) for a, b in zip(reduced, moved, strict=True)]
-    if distances := _distances(crossing, "warp", lowering):
-        reduced = _across_warps(op, lowering, reduced, distances, combine)
-    if crossing and into:
-        reduced = [combined(lowering, combine, a, b) for a, b in zip(into, reduced, strict=True)]
-    lowering.set_elements(op.result, reduced)
-
-
-def _from_lane(lowering: NvvmLowering, values: Sequence[SSAValue], distance: int, element: Attribute) -> list[SSAValue]:
-    """The values of the lane ``distance`` away."""
-    mask, offset, clamp = lowering.integer(ALL_LANES), lowering.integer(distance), lowering.integer(LANES - 1)
-    moved: list[SSAValue] = []
-    for value in values:
-        if isinstance(element, EXCHANGED) or element == i32:
-            moved.append(lowering.insert(ShuffleOp("bfly", mask, value, offset, clamp)).res)
-            continue
-        if not isinstance(element, IntegerType | AnyFloat) or element.bitwidth > 32:
-            raise lowering.error(f"lanes exchange numbers of up to 32 bits, not {element}")
-        narrow = IntegerType(element.bitwidth)
-        bits = value if element == narrow else lowering.insert(llvm.BitcastOp(value, narrow)).result
-        word = lowering.insert(arith.ExtUIOp(bits, i32)).result
-        word = lowering.insert(ShuffleOp("bfly", mask, word, offset, clamp)).res
-        bits = lowering.insert(arith.TruncIOp(word, narrow)).result
-        moved.append(bits if value.type == narrow else lowering.insert(llvm.BitcastOp(bits, value.type)).result)
-    return moved
-
-
-def _distances(crossing: Sequence[Digit], axis: str, lowering: NvvmLowering) -> list[int]:
-    """How far apart the lanes or warps of a butterfly are, the farthest first."""
-    found: list[int] = []
-    for digit in sorted((digit for digit in crossing if digit.axis == axis), key=lambda digit: -digit.weight):
-        if digit.size & (digit.size - 1):
-            raise lowering.error(f"crosses {digit.size} {axis}s, which is no power of two")
-        distance = digit.size // 2
-        while distance:
-            found.append(digit.weight * distance)
-            distance //= 2
-    return found
-
-
-def _across_warps(
-    op: mma.ReduceOp, lowering: NvvmLowering, values: Sequence[SSAValue], distances: Sequence[int], combine: Combine
-) -> list[SSAValue]:
-    """The butterfly over warps: each stores what it has, all meet once, each loads the others' and combines them."""
-    element = values[0].type
-    size, threads = memory_bytes(element), lowering.program.warps * LANES
-    place = lowering.shared_place(lowering.kernel.take(threads * len(values) * size, 16))
-    thread = lowering.thread()
-
-    def pointer(of: SSAValue, number: int) -> SSAValue:
-        return lowering.shared_pointer(place + number * threads * size + Linear(0, (Term(of, size, 1),)))
-
-    for number, value in enumerate(values):
-        write(lowering, pointer(thread, number), value)
-    meet(lowering)
-    masks = [0]
-    for distance in distances:
-        masks += [mask ^ distance for mask in masks]
-    others = {
-        mask: lowering.index.build(arith.XOrIOp(thread, lowering.index.value(mask * LANES))).result
-        for mask in masks
-        if mask
-    }
-    result: list[SSAValue] = []
-    for number, value in enumerate(values):
-        parts = {mask: read(lowering, pointer(other, number), element) for mask, other in others.items()}
-        parts[0] = value
-        for distance in distances:
-            parts = {
-                mask: combined(lowering, combine, part, parts[mask ^ distance])
-                for mask, part in parts.items()
-                if not mask & distance
-            }
-        result.append(parts[0])
-    if _may_run_again(op):
-        meet(lowering)  # nobody stores the next time before all have loaded
-    return result
-
-
-def _may_run_again(op: Operation) -> bool:
-    """Whether ``op`` stands in a loop of its kernel, or in a grid whose instances run one after the other."""
-    parent = op.parent_op()
-    while parent is not None and not isinstance(parent, mma.KernelOp):
-        if isinstance(parent, scf.ForOp | scf.WhileOp):
-            return True
-        if isinstance(parent, mma.ParallelOp) and parent.order.persistent is not None:
-            return True
-        parent = parent.parent_op()
-    return False
-
-
-def write(lowering: NvvmLowering, pointer: SSAValue, value: SSAValue) -> None:
-    """Store one element; an index has 64 bits in memory."""
-    if isinstance(value.type, IndexType):
-        value = lowering.insert(arith.IndexCastOp(value, IntegerType(64))).result
-    lowering.insert(llvm.StoreOp(value, pointer))
-
-
 # Moving between registers
 
 
@@ -302,8 +176,7 @@ def _through_memory(
     for number in range(len(result.starts)):
         at = lowering.coordinates(result, number)
         found.append(read(lowering, lowering.shared_pointer(scratch_address(lowering, buffer, base, at)), element))
-    if _may_run_again(op):
-        meet(lowering)
+    meet_before_again(op, lowering)
     lowering.set_elements(op.result, found)
 
 

@@ -40,6 +40,23 @@ def read(lowering: NvvmLowering, pointer: SSAValue, type_: Attribute) -> SSAValu
     return value
 
 
+def read_together(lowering: NvvmLowering, pointer: SSAValue, element: Attribute, count: int) -> list[SSAValue]:
+    """``count`` neighbours, by one access unless they are indices."""
+    if count == 1:
+        return [read(lowering, pointer, element)]
+    if isinstance(element, IndexType):
+        return [read(lowering, lowering.offset(pointer, 8 * at), element) for at in range(count)]
+    together = lowering.insert(llvm.LoadOp(pointer, VectorType(element, [count]))).dereferenced_value
+    return [lowering.insert(vector.ExtractOp(together, [at], element)).result for at in range(count)]
+
+
+def write(lowering: NvvmLowering, pointer: SSAValue, value: SSAValue) -> None:
+    """Store one element; an index has 64 bits in memory."""
+    if isinstance(value.type, IndexType):
+        value = lowering.insert(arith.IndexCastOp(value, i64)).result
+    lowering.insert(llvm.StoreOp(value, pointer))
+
+
 def runs(registers: Registers, place: Place) -> list[list[int]]:
     """Registers by access: neighbours in memory that one access may move."""
     dim = place.contiguous()
@@ -150,13 +167,7 @@ def _guarded_load(
         return [pad] * count
 
     def load() -> list[SSAValue]:
-        pointer = place.pointer(start)
-        if count == 1:
-            return [read(lowering, pointer, element)]
-        if isinstance(element, IndexType):
-            return [read(lowering, lowering.offset(pointer, 8 * at), element) for at in range(count)]
-        together = lowering.insert(llvm.LoadOp(pointer, VectorType(element, [count]))).dereferenced_value
-        return [lowering.insert(vector.ExtractOp(together, [at], element)).result for at in range(count)]
+        return read_together(lowering, place.pointer(start), element, count)
 
     if valid is True:
         return load()

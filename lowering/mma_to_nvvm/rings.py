@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from math import prod
 
-from xdsl.dialects import arith
+from xdsl.dialects import arith, scf
 from xdsl.ir import Block, Operation, SSAValue
 
 from crosstile.dialects import mma
@@ -336,3 +336,17 @@ def meet(lowering: NvvmLowering) -> None:
         lowering.insert(WarpSyncOp(lowering.integer(ALL_LANES)))
     else:
         lowering.insert(BarrierOp(lowering.integer(program.barrier), lowering.integer(program.warps * LANES)))
+
+
+def meet_before_again(op: Operation, lowering: NvvmLowering) -> None:
+    """All meet, if ``op`` stands in a loop of its kernel, or in a grid whose instances run one after the other.
+
+    Nobody then stores the next time before all have loaded.
+    """
+    parent = op.parent_op()
+    while parent is not None and not isinstance(parent, mma.KernelOp):
+        persistent = isinstance(parent, mma.ParallelOp) and parent.order.persistent is not None
+        if persistent or isinstance(parent, scf.ForOp | scf.WhileOp):
+            meet(lowering)
+            return
+        parent = parent.parent_op()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from xdsl.dialects import arith, llvm
-from xdsl.dialects.builtin import BFloat16Type, Float16Type, Float32Type, IndexType, VectorType, i8
+from xdsl.dialects.builtin import BFloat16Type, Float16Type, Float32Type, FloatAttr, IndexType, VectorType, i8
 from xdsl.ir import Operation, SSAValue
 from xdsl.utils.hints import isa
 
@@ -175,10 +175,18 @@ def floats(op: Operation, text: Text) -> None:
     rounded = "" if "contract" in flags or "fast>" in flags else ".rn"
     template = FLOATS[op.name].format(f=suffix(type_), rn=rounded)
     first, *others = op.operands
+    if op.name == "arith.divf" and _is_one(first):
+        text.line(f"rcp.rn.{suffix(type_)} {text.one(op.results[0])}, {text.get(others[0])}")
+        return
     operands = [text.get(first), *(text.operand(value) for value in others)]
     if op.name == "math.copysign":
         operands.reverse()  # PTX names the sign first, MLIR the magnitude
     text.line(f"{template} {text.one(op.results[0])}, {', '.join(operands)}")
+
+
+def _is_one(value: SSAValue) -> bool:
+    known = value.owner.value if isinstance(value.owner, arith.ConstantOp) else None
+    return isinstance(known, FloatAttr) and known.value.data == 1.0
 
 
 def compare_integers(op: Operation, text: Text) -> None:

@@ -1,0 +1,180 @@
+"""Rules for reductions of fragments: inside lanes, then across lanes, then across warps.
+
+    %m = mma.reduce max %s into %before dims [1] : 128x128 over lanes 4 to a row -> 128x1
+    ==> 2 chains of arith.maximumf over 32 registers, nvvm.shfl.sync bfly 2, then 1, then %before on the left
+
+Lanes that hold parts of one result exchange them in a butterfly, the farthest first; warps do so through shared memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdsl.dialects import arith, llvm
+from xdsl.dialects.builtin import AnyFloat, Float32Type, IndexType, IntegerType, i32
+from xdsl.ir import Attribute, SSAValue
+
+from crosstile.dialects import mma
+from crosstile.dialects.mma.kernel import integer_list
+from crosstile.dialects.nvvm.synchronisation import ShuffleOp
+from crosstile.lowering.linear_index import Linear, Term
+from crosstile.lowering.loops import run_if
+from crosstile.lowering.mma_to_nvvm.arithmetic import masked
+from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, memory_bytes, registers_of
+from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES
+from crosstile.lowering.mma_to_nvvm.memory import read, read_together, write
+from crosstile.lowering.mma_to_nvvm.rings import meet, meet_before_again
+from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
+from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
+
+EXCHANGED = (Float32Type, IndexType)
+COMBINE: dict[str, Combine] = {**COMBINE_FLOATS, "maxnum": lambda a, b: [arith.MaxnumfOp(a, b)]}
+"""One instruction each here: the maximum of PTX skips NaN (PTX ISA 8.7, Floating Point Instructions: max)."""
+VECTOR_BYTES = 16
+"""What one access of a thread moves at most."""
+
+
+def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
+    """Registers in increasing order, lanes and warps in a butterfly, then ``into`` on the left."""
+    value_type, result_type = op.value_type, op.result.type
+    element, dims = value_type.element_type, integer_list(op.dims)
+    combine = (COMBINE if isinstance(element, AnyFloat) else COMBINE_INTEGERS)[op.kind.data]
+    filling = identity(op.kind.data, element, 32)
+    elements = masked(lowering, op.value, integer_list(op.extent_dims), op.extents, filling)
+    source, result = registers_of(op.value_type.layout.data), registers_of(result_type.layout.data)
+    crossing = [digit for digit in source.digits if digit.step and digit.dim in dims]
+    into = [] if op.into is None else lowering.elements(op.into)
+    partial: dict[int, SSAValue] = {} if crossing else dict(enumerate(into))
+    if op.kind.data == "maxnum" and not partial:  # the first may be NaN, which is not greater than what it begins with
+        partial = dict.fromkeys(range(len(result.starts)), lowering.constant(filling, element))
+    for value, start in zip(elements, source.starts, strict=True):
+        number = result.holding([0 if dim in dims else at for dim, at in enumerate(start)])
+        known = partial.get(number)
+        partial[number] = value if known is None else combined(lowering, combine, known, value)
+    reduced = [partial[number] for number in range(len(result.starts))]
+    for distance in _distances(crossing, "lane", lowering):
+        moved = _from_lane(lowering, reduced, distance, element)
+        reduced = [combined(lowering, combine, a, b) for a, b in zip(reduced, moved, strict=True)]
+    if any(digit.axis == "warp" for digit in crossing):
+        reduced = _across_warps(op, lowering, reduced, crossing, combine)
+    if crossing and into:
+        reduced = [combined(lowering, combine, a, b) for a, b in zip(into, reduced, strict=True)]
+    lowering.set_elements(op.result, reduced)
+
+
+def _from_lane(lowering: NvvmLowering, values: Sequence[SSAValue], distance: int, element: Attribute) -> list[SSAValue]:
+    """The values of the lane ``distance`` away."""
+    mask, offset, clamp = lowering.integer(ALL_LANES), lowering.integer(distance), lowering.integer(LANES - 1)
+    moved: list[SSAValue] = []
+    for value in values:
+        if isinstance(element, EXCHANGED) or element == i32:
+            moved.append(lowering.insert(ShuffleOp("bfly", mask, value, offset, clamp)).res)
+            continue
+        if not isinstance(element, IntegerType | AnyFloat) or element.bitwidth > 32:
+            raise lowering.error(f"lanes exchange numbers of up to 32 bits, not {element}")
+        narrow = IntegerType(element.bitwidth)
+        bits = value if element == narrow else lowering.insert(llvm.BitcastOp(value, narrow)).result
+        word = lowering.insert(arith.ExtUIOp(bits, i32)).result
+        word = lowering.insert(ShuffleOp("bfly", mask, word, offset, clamp)).res
+        bits = lowering.insert(arith.TruncIOp(word, narrow)).result
+        moved.append(bits if value.type == narrow else lowering.insert(llvm.BitcastOp(bits, value.type)).result)
+    return moved
+
+
+def _distances(crossing: Sequence[Digit], axis: str, lowering: NvvmLowering) -> list[int]:
+    """How far apart the lanes or warps of a butterfly are, the farthest first."""
+    found: list[int] = []
+    for digit in sorted((digit for digit in crossing if digit.axis == axis), key=lambda digit: -digit.weight):
+        if digit.size & (digit.size - 1):
+            raise lowering.error(f"crosses {digit.size} {axis}s, which is no power of two")
+        distance = digit.size // 2
+        while distance:
+            found.append(digit.weight * distance)
+            distance //= 2
+    return found
+
+
+def _across_warps(
+    op: mma.ReduceOp, lowering: NvvmLowering, values: Sequence[SSAValue], crossing: Sequence[Digit], combine: Combine
+) -> list[SSAValue]:
+    """The butterfly over warps: each stores what it has, all meet once, each loads the others' and combines them."""
+    distances = _distances(crossing, "warp", lowering)
+    masks = [0]
+    for distance in distances:
+        masks += [mask ^ distance for mask in masks]
+    alike = sum(_distances(crossing, "lane", lowering)) == LANES - 1
+    if alike and len(masks) == lowering.program.warps:
+        exchanged = _exchange_alike(lowering, values)
+    else:
+        exchanged = _exchange(lowering, values, masks)
+    result: list[SSAValue] = []
+    for parts in exchanged:
+        for distance in distances:
+            parts = {
+                mask: combined(lowering, combine, part, parts[mask ^ distance])
+                for mask, part in parts.items()
+                if not mask & distance
+            }
+        result.append(parts[0])
+    meet_before_again(op, lowering)
+    return result
+
+
+def _exchange(lowering: NvvmLowering, values: Sequence[SSAValue], masks: Sequence[int]) -> list[dict[int, SSAValue]]:
+    """Of each of ``values`` what the same lane of other warps has: by how the warp's number differs from this one's."""
+    element = values[0].type
+    size, threads = memory_bytes(element), lowering.program.warps * LANES
+    place = lowering.shared_place(lowering.kernel.take(threads * len(values) * size, VECTOR_BYTES))
+    thread = lowering.thread()
+
+    def pointer(of: SSAValue, number: int) -> SSAValue:
+        return lowering.shared_pointer(place + number * threads * size + Linear(0, (Term(of, size, 1),)))
+
+    for number, value in enumerate(values):
+        write(lowering, pointer(thread, number), value)
+    meet(lowering)
+    others = {
+        mask: lowering.index.build(arith.XOrIOp(thread, lowering.index.value(mask * LANES))).result
+        for mask in masks
+        if mask
+    }
+    return [
+        {0: value, **{mask: read(lowering, pointer(other, number), element) for mask, other in others.items()}}
+        for number, value in enumerate(values)
+    ]
+
+
+def _exchange_alike(lowering: NvvmLowering, values: Sequence[SSAValue]) -> list[dict[int, SSAValue]]:
+    """Of each of ``values``, which all lanes of a warp have in common, that of every warp: by the warp's number.
+
+    The first lane stores, and all load the same words, as many at once as there are neighbours.
+    """
+    element, warps = values[0].type, lowering.program.warps
+    size = memory_bytes(element)
+    place = lowering.shared_place(lowering.kernel.take(warps * len(values) * size, VECTOR_BYTES))
+    warp = lowering.digit(Digit("warp", 1, warps, 0, 0))
+
+    own = [
+        lowering.shared_pointer(place + number * warps * size + Linear(0, (Term(warp, size, 1),)))
+        for number in range(len(values))
+    ]
+
+    def store() -> None:
+        for pointer, value in zip(own, values, strict=True):
+            write(lowering, pointer, value)
+
+    run_if(lowering, lowering.first_lane(), store)
+    meet(lowering)
+    together = 1 if isinstance(element, IndexType) else min(warps, VECTOR_BYTES // size)
+    return [
+        {
+            first + at: value
+            for first in range(0, warps, together)
+            for at, value in enumerate(
+                read_together(
+                    lowering, lowering.shared_pointer(place + (number * warps + first) * size), element, together
+                )
+            )
+        }
+        for number in range(len(values))
+    ]
