@@ -6,8 +6,9 @@ Per kernel: registers of a thread, bytes spilled, shared memory of a block, the 
 run at once, and of the main loop the instructions, those on matrix units, and the sum of the stall counts that ptxas
 gave them (``targets/nvidia/sass.py``). The simulator runs each kernel on a small problem and counts bank conflicts: the
 ways of the worst access to shared memory, 1 without. Seconds are from source to PTX, the least of a few. A kernel
-without a loop (marked *) is measured as a whole. Triton and TileLang are compared where they are
-installed (extras ``triton`` and ``tilelang``), ptxas comes with the extra ``nvidia``.
+without a loop (marked *) is measured up to its last exit, without the subroutines for special values behind it. Triton
+and TileLang are compared where they are installed (extras ``triton`` and ``tilelang``), ptxas comes with the extra
+``nvidia``.
 """
 
 from __future__ import annotations

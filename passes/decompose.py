@@ -44,6 +44,7 @@ from crosstile.dialects.nn.elementwise import (
     CastOp,
     ConstantOp,
     DivOp,
+    ExpOp,
     GeluOp,
     ReluOp,
     SigmoidOp,
@@ -85,6 +86,7 @@ class PrimitiveBuilder:
         self._of_elements = FastMathFlagsAttr(fastmath.data - {FastMathFlag.REASSOC})
         free = FastMathFlag.REASSOC in fastmath.data
         self._of_quotients = _with(self._of_elements, FastMathFlag.ALLOW_RECIP) if free else self._of_elements
+        self._of_exponentials = _with(self._of_elements, FastMathFlag.APPROX_FUNC) if free else self._of_elements
         self._of_maxima = _with(fastmath, FastMathFlag.NO_SIGNED_ZEROS) if free else fastmath
 
     def _insert(self, op: Operation, hint: str | None = None) -> SSAValue:
@@ -115,6 +117,10 @@ class PrimitiveBuilder:
     def binary(self, name: str, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
         """``nn.<name>``."""
         return self._insert(_BINARY[f"nn.{name}"](lhs, rhs, self._of_elements), name)
+
+    def exponential(self, x: SSAValue) -> SSAValue:
+        """``nn.exp`` that may be approximate."""
+        return self._insert(ExpOp(x, fastmath=self._of_exponentials), "exp")
 
     def quotient(self, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
         """``nn.div`` that may be a product with a reciprocal."""

@@ -15,8 +15,8 @@ with a correctly rounded fma. Other types and functions stay and become calls of
 
 For a ``target`` with instructions for exponents (``passes/exponent_instructions.py``) they take the place of what a
 formula does to exponents; the bits of all results are the same. A function that the target computes by one instruction,
-about as exactly, stays where it is ``fastmath<afn>``. The largest errors are the rows of
-``dialects/math_accuracy.py``.
+about as exactly, stays where it is ``fastmath<afn>``; ``exp`` with that flag is made of such an ``exp2``. The largest
+errors are the rows of ``dialects/math_accuracy.py``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from xdsl.utils.hints import isa
 
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.exponent_instructions import FORMULAS_WITH
-from crosstile.passes.math_formulas import FORMULAS, Constant, Formula
+from crosstile.passes.math_formulas import BY_ONE_INSTRUCTION, FORMULAS, Constant, Formula
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import UnknownNameError
 
@@ -65,7 +65,7 @@ class ExpandMathPass(ModulePass):
         ]
         while functions:
             together = neighbours(functions)
-            expand(together, constants, family)
+            expand(together, constants, family, known)
             functions = functions[len(together) :]
 
 
@@ -76,6 +76,7 @@ def neighbours(functions: Sequence[Operation]) -> list[Operation]:
     for op in functions[1:]:
         last = found[-1]
         alike = type(op) is type(first) and op.results[0].type == first.results[0].type and last.next_op is op
+        alike = alike and may_approximate(op) == may_approximate(first)
         if not alike or any(operand.owner in found for operand in op.operands):
             break
         found.append(op)
@@ -120,19 +121,22 @@ class Constants:
         return self._values[home, value]
 
 
-def expand(together: Sequence[Operation], constants: Constants, family: str) -> None:
+def expand(together: Sequence[Operation], constants: Constants, family: str, known: Sequence[str]) -> None:
     """Replace functions of one kind that stand side by side by their formula, taking turns operation by operation.
 
-    One after the other each would be a chain in which every operation waits for the one before; side by side they fill
-    the time that each waits.
+    ``known`` are the functions that the machine approximates by one instruction. One after the other each would be a
+    chain in which every operation waits for the one before; side by side they fill the time that each waits.
     """
     copies: list[list[Operation]] = []
+    write = FORMULAS[type(together[0])]
+    if may_approximate(together[0]) and (by_one := BY_ONE_INSTRUCTION.get(type(together[0]))) and by_one[0] in known:
+        write = by_one[1]
     for op in together:
         made: list[Operation] = []
         type_ = op.results[0].type
         kind = next((kind for kind in FORMULAS_WITH.get(family, ()) if kind.takes(type_)), Formula)
         formula = kind(type_, made.append, lambda value, op=op: constants.get(value, op))
-        result = FORMULAS[type(op)](formula, op.operands[0])
+        result = write(formula, op.operands[0])
         result.name_hint = op.results[0].name_hint or result.name_hint
         op.results[0].replace_all_uses_with(result)
         copies.append(made)

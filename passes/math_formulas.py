@@ -20,6 +20,7 @@ from functools import cache
 from xdsl.dialects import arith
 from xdsl.dialects import math as math_dialect
 from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, FloatAttr, IntegerAttr, VectorType, f32, i32
+from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
 
@@ -213,6 +214,12 @@ def exp(f: Formula, x: SSAValue) -> SSAValue:
     return f.scale(f.fma(f.polynomial(EXP, r), r, f.number(1.0)), rounded, n)
 
 
+def exp_by_exp2(f: Formula, x: SSAValue) -> SSAValue:
+    """``2^(x log2 e)`` where ``2^t`` is one instruction: off by as much, and by half a unit for each of ``x``."""
+    exponent = f.multiply(x, f.number(LOG2_E))
+    return f.emit(math_dialect.Exp2Op(exponent, arith.FastMathFlagsAttr([FastMathFlag.APPROX_FUNC])))
+
+
 def exp2(f: Formula, x: SSAValue) -> SSAValue:
     """``2^n * 2^r`` with ``x = n + r``. Below -151 the result is 0, above 129 it is infinite."""
     rounded, n, r = f.split(x)
@@ -283,6 +290,10 @@ FORMULAS: Mapping[type[Operation], Callable[[Formula, SSAValue], SSAValue]] = {
     math_dialect.ErfOp: erf,
     math_dialect.RsqrtOp: rsqrt,
 }
+BY_ONE_INSTRUCTION: Mapping[type[Operation], tuple[str, Callable[[Formula, SSAValue], SSAValue]]] = {
+    math_dialect.ExpOp: ("exp2", exp_by_exp2),
+}
+"""Formulas for what is ``fastmath<afn>`` on machines that approximate another function by one instruction."""
 
 
 @cache

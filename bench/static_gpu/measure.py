@@ -8,7 +8,7 @@ from typing import Any
 
 from crosstile.targets.model import Machine
 from crosstile.targets.nvidia.ptxas import assemble, disassemble
-from crosstile.targets.nvidia.sass import Loop, read_sass
+from crosstile.targets.nvidia.sass import read_sass
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Measured:
 
     ``occupancy`` is the share of the threads that a multiprocessor can hold; ``loop`` its instructions, of which
     ``matrix`` run on a matrix unit, with a sum of stall counts ``stall``; the ``spread`` is instructions per matrix
-    instruction. Without a loop (``has_loop``) they are of the whole kernel. ``ways`` are the turns that the worst
-    access to shared memory takes per turn that it needs.
+    instruction. Without a loop (``has_loop``) they are of all up to the last exit. ``ways`` are the turns that the
+    worst access to shared memory takes per turn that it needs.
     """
 
     registers: int
@@ -50,7 +50,7 @@ def measure(ptx: str, machine: Machine, threads: int, shared: int, seconds: floa
     cubin, remarks = assemble(ptx, machine.cpu)
     (function,) = read_sass(disassemble(cubin, encodings=True))
     loop = function.main_loop()
-    body = loop or Loop(function.instructions)
+    body = loop or function.straight
     registers = int(_number(r"Used (\d+) registers", remarks))
     spilled = _number(r"(\d+) bytes spill stores", remarks) + _number(r"(\d+) bytes spill loads", remarks)
     limits = machine.limits

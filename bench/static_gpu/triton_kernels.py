@@ -125,7 +125,7 @@ def source(row: str) -> tuple[Any, dict[str, Any], int]:
             return _of(matmul_tma, types, {"BM": 128, "BN": 256, "BK": 64}), {"num_warps": 8, "num_stages": 3}, 90
         case "softmax-sm80" | "softmax-sm90":
             types = {"x": "*fp32", "y": "*fp32", "stride": "i32", "columns": "i32"}
-            return _of(softmax, types, {"BLOCK": 4096}), {"num_warps": 4}, int(row[-2:])
+            return _of(softmax, types, {"BLOCK": 4096}), {"num_warps": 8}, int(row[-2:])
         case "attention-sm80" | "attention-sm90":
             types = {**dict.fromkeys("qkv", "*bf16"), "o": "*fp32", "length": "i32", "scale": "fp32"}
             options = {"num_warps": 4 if row.endswith("80") else 8, "num_stages": 2}

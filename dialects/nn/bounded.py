@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -230,7 +230,16 @@ def minimum(format_: Format, x: Bounded, y: Bounded) -> Bounded:
     return negate(format_, maximum(format_, negate(format_, x), negate(format_, y)))
 
 
-def exp(format_: Format, x: Bounded) -> Bounded:
+def approximate_exp(format_: Format, x: Bounded) -> Bounded:
+    """An exponential that is ``fastmath<afn>``: 2 to the rounded product with a rounded log2 e, subnormal results 0."""
+    if format_.roundoff < _FORMATS[Float32Type].roundoff:
+        return exp(format_, x)
+    rounding = np.where(np.isfinite(x.value), 1.5 * _FORMATS[Float32Type].roundoff * np.abs(x.value), 0.0)
+    flushing = replace(format_, smallest=max(format_.smallest, 2.0**-126))
+    return exp(flushing, Bounded(x.value, x.error + rounding, x.overflowed), approximate=True)
+
+
+def exp(format_: Format, x: Bounded, approximate: bool = False) -> Bounded:
     """Steepest at the upper end."""
     value = np.exp(x.value)
     carried = np.where(value == 0, np.exp(x.interval[1]), value * np.expm1(x.error))
@@ -238,7 +247,7 @@ def exp(format_: Format, x: Bounded) -> Bounded:
         tiny = (x.value < 0) & (x.least > 0)
         carried = np.where(np.isfinite(x.error), carried, np.where(tiny, value + np.exp(-x.least), np.inf))
     least = np.where(x.value > 0, np.exp(x.least), 0.0) if _lost(x) else None
-    return rounded(format_, value, carried, (x,), _roundings("exp", format_), least)
+    return rounded(format_, value, carried, (x,), _roundings("exp", format_, approximate), least)
 
 
 def log(format_: Format, x: Bounded) -> Bounded:
@@ -309,9 +318,9 @@ def _lost(*operands: Bounded) -> bool:
     return any(operand.overflowed is not None for operand in operands)
 
 
-def _roundings(function: str, format_: Format) -> float:
+def _roundings(function: str, format_: Format, approximate: bool = False) -> float:
     """The error of a function in half units in the last place; narrow types compute it in f32 and round again."""
     if format_.name in ("f16", "bf16"):
-        return 1.0 + max_ulp(function, "f32") * 2.0 * _FORMATS[Float32Type].roundoff / format_.roundoff
+        return 1.0 + max_ulp(function, "f32", approximate) * 2.0 * _FORMATS[Float32Type].roundoff / format_.roundoff
     # A unit in the last place is at most twice the roundoff, relative to the result.
-    return 2.0 * max_ulp(function, format_.name)
+    return 2.0 * max_ulp(function, format_.name, approximate)

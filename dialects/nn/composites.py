@@ -45,6 +45,10 @@ class Primitives(Protocol[ValueT]):
         """``nn.<name>`` of two operands."""
         ...
 
+    def exponential(self, x: ValueT) -> ValueT:
+        """``nn.exp``, or where sums may be reassociated an approximation of it (``fastmath<afn>``)."""
+        ...
+
     def quotient(self, lhs: ValueT, rhs: ValueT) -> ValueT:
         """``lhs / rhs``, or where sums may be reassociated ``lhs`` times the rounded reciprocal of ``rhs``."""
         ...
@@ -131,7 +135,7 @@ def gelu(on: Primitives[ValueT], x: ValueT, approximate: str) -> ValueT:
 def softmax(on: Primitives[ValueT], x: ValueT, dim: int) -> ValueT:
     """Exponentials of the distance to the maximum, which cannot overflow, divided by their sum."""
     x = on.widen(x)
-    exponential = on.unary("exp", on.binary("sub", x, on.shift(on.reduce("max", x, dim))))
+    exponential = on.exponential(on.binary("sub", x, on.shift(on.reduce("max", x, dim))))
     return on.narrow(on.quotient(exponential, on.reduce("add", exponential, dim)))
 
 

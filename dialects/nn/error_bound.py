@@ -164,6 +164,7 @@ class BoundedPrimitives:
         self._dtype = dtype_of(element)
         self._reassoc = FastMathFlag.REASSOC in fastmath.data
         self._reciprocals = FastMathFlag.ALLOW_RECIP in fastmath.data
+        self._approximates = FastMathFlag.APPROX_FUNC in fastmath.data
 
     def constant(self, value: float) -> Bounded:
         """Off by its rounding."""
@@ -175,7 +176,13 @@ class BoundedPrimitives:
 
     def unary(self, name: str, x: Bounded) -> Bounded:
         """``nn.<name>``."""
+        if name == "exp" and self._approximates:
+            return bounded.approximate_exp(self.format, x)
         return _UNARY[name](self.format, x)
+
+    def exponential(self, x: Bounded) -> Bounded:
+        """``nn.exp``, which with ``reassoc`` may be approximate."""
+        return bounded.approximate_exp(self.format, x) if self._reassoc else self.unary("exp", x)
 
     def binary(self, name: str, lhs: Bounded, rhs: Bounded) -> Bounded:
         """``nn.<name>``."""

@@ -9,6 +9,7 @@ Lanes that hold parts of one result exchange them in a butterfly, the farthest f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 from xdsl.dialects import arith, llvm
 from xdsl.dialects.builtin import AnyFloat, Float32Type, IndexType, IntegerType, i32
@@ -30,12 +31,17 @@ from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Comb
 EXCHANGED = (Float32Type, IndexType)
 COMBINE: dict[str, Combine] = {**COMBINE_FLOATS, "maxnum": lambda a, b: [arith.MaxnumfOp(a, b)]}
 """One instruction each here: the maximum of PTX skips NaN (PTX ISA 8.7, Floating Point Instructions: max)."""
+EXTREMES = ("max", "maxnum", "min")
+"""Kinds of reductions whose result does not depend on the order."""
 VECTOR_BYTES = 16
 """What one access of a thread moves at most."""
 
 
 def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
-    """Registers in increasing order, lanes and warps in a butterfly, then ``into`` on the left."""
+    """Registers in increasing order, lanes and warps in a butterfly, then ``into`` on the left.
+
+    The order matters to sums only: the extremes of a lane's registers are found in a tree, where few wait for others.
+    """
     value_type, result_type = op.value_type, op.result.type
     element, dims = value_type.element_type, integer_list(op.dims)
     combine = (COMBINE if isinstance(element, AnyFloat) else COMBINE_INTEGERS)[op.kind.data]
@@ -47,11 +53,13 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
     partial: dict[int, SSAValue] = {} if crossing else dict(enumerate(into))
     if op.kind.data == "maxnum" and not partial:  # the first may be NaN, which is not greater than what it begins with
         partial = dict.fromkeys(range(len(result.starts)), lowering.constant(filling, element))
+    together: list[list[SSAValue]] = [
+        [partial[number]] if number in partial else [] for number in range(len(result.starts))
+    ]
     for value, start in zip(elements, source.starts, strict=True):
-        number = result.holding([0 if dim in dims else at for dim, at in enumerate(start)])
-        known = partial.get(number)
-        partial[number] = value if known is None else combined(lowering, combine, known, value)
-    reduced = [partial[number] for number in range(len(result.starts))]
+        together[result.holding([0 if dim in dims else at for dim, at in enumerate(start)])].append(value)
+    in_order = op.kind.data not in EXTREMES
+    reduced = [_folded(lowering, values, combine, in_order) for values in together]
     for distance in _distances(crossing, "lane", lowering):
         moved = _from_lane(lowering, reduced, distance, element)
         reduced = [combined(lowering, combine, a, b) for a, b in zip(reduced, moved, strict=True)]
@@ -60,6 +68,16 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
     if crossing and into:
         reduced = [combined(lowering, combine, a, b) for a, b in zip(into, reduced, strict=True)]
     lowering.set_elements(op.result, reduced)
+
+
+def _folded(lowering: NvvmLowering, values: Sequence[SSAValue], combine: Combine, in_order: bool) -> SSAValue:
+    """All of ``values`` combined, from the left or in a tree."""
+    if in_order:
+        return reduce(lambda before, value: combined(lowering, combine, before, value), values)
+    while len(values) > 1:
+        pairs = zip(values[::2], values[1::2], strict=False)
+        values = [*(combined(lowering, combine, a, b) for a, b in pairs), *values[len(values) & ~1 :]]
+    return values[0]
 
 
 def _from_lane(lowering: NvvmLowering, values: Sequence[SSAValue], distance: int, element: Attribute) -> list[SSAValue]:

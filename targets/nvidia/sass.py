@@ -75,6 +75,12 @@ class Function:
     instructions: tuple[Instruction, ...]
     labels: tuple[tuple[str, int], ...]
 
+    @property
+    def straight(self) -> Loop:
+        """The instructions up to the last exit: not the subroutines behind it, which special values take."""
+        exits = [place for place, one in enumerate(self.instructions) if one.opcode == "EXIT"]
+        return Loop(self.instructions[: exits[-1] + 1] if exits else self.instructions)
+
     def loops(self) -> list[Loop]:
         """Every loop, one per backward branch, in the order of the branches."""
         places = dict(self.labels)

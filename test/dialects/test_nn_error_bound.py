@@ -302,3 +302,17 @@ def test_unary_rules_cover_every_value_inside_the_operands_bounds(name: str, val
         slack = 4e-16 * (abs(found) + 1)
         covered = np.isinf(result.error) or abs(found - result.value) <= result.error + slack
     assert covered or (np.isnan(result.value) and np.isnan(found)) or found == result.value
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-120, 100, width=32))
+def test_the_bound_of_an_approximate_exponential_covers_two_to_a_rounded_product(value: float):
+    """As ``expand-math`` makes it where 2^t is one instruction: 2 units off, and nothing below normal numbers."""
+    format_ = format_of_dtype(np.dtype(np.float32))
+    with np.errstate(all="ignore"):
+        result = bounded.approximate_exp(format_, Bounded(np.array(value), np.array(0.0)))
+        power = np.exp2(np.float64(np.float32(value) * np.float32(1.4426950408889634)))
+        for off in (-1, 1):
+            found = float(np.float32(power * (1 + off * 2.0**-23)))
+            found = 0.0 if abs(found) < 2.0**-126 else found
+            assert abs(found - result.value) <= result.error or found == result.value or np.isinf(result.error)

@@ -58,6 +58,27 @@ mma.kernel @maximum(%X: memref<8x8xf32>, %Y: memref<8xf32>) target "sm_80" warps
 
 // -----
 
+!tile = !mma.fragment<1x512xf32, #mma.layout<tile(1, 512) register(4:1) lane(32:4) warp(4:128)>>
+!row = !mma.fragment<1x1xf32, #mma.layout<tile(1, 1) lane(32:0) warp(4:0)>>
+
+// What all lanes of a warp have found its first one stores, next to what other warps have, and all load it at once.
+// CHECK-LABEL: llvm.func @warps(
+// CHECK:         arith.maximumf
+// CHECK:         scf.if
+// CHECK-NEXT:      llvm.store %{{.*}}, %{{.*}} : f32, !llvm.ptr<3>
+// CHECK:         nvvm.barrier0
+// CHECK:         llvm.load %{{.*}} : !llvm.ptr<3> -> vector<4xf32>
+// CHECK-COUNT-3: arith.maximumf
+// CHECK-NOT:     llvm.load
+mma.kernel @warps(%X: memref<512xf32>, %Y: memref<1xf32>) target "sm_80" warps(4) {
+  %c0 = arith.constant 0 : index
+  %x = mma.load %X by affine_map<(r, c)[s] -> (s + c)>[%c0] : memref<512xf32> -> !tile
+  %max = mma.reduce max %x dims [1] : !tile -> !row
+  mma.store %max, %Y by affine_map<(r, c)[s] -> (s + r)>[%c0] : !row, memref<1xf32>
+}
+
+// -----
+
 !ring = !mma.ring<4 x 32x32xbf16, #mma.swizzle<64>, groups>
 
 // Sixteen bytes a thread; what lies beyond the edge is filled up with zeros. The loop carries where the ring stands.

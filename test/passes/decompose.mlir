@@ -64,6 +64,15 @@ func.func @narrow_softmax(%x: tensor<?x?xbf16>) -> tensor<?x?xbf16> {
   func.return %0 : tensor<?x?xbf16>
 }
 
+// What frees the order of the sum also lets exponentials be approximate and quotients be products.
+// CHECK-LABEL: func.func @free_softmax
+func.func @free_softmax(%x: tensor<?x?xf32>) -> tensor<?x?xf32> {
+  // CHECK: nn.exp %{{.*}} fastmath<afn>
+  // CHECK: nn.div %{{.*}} fastmath<arcp>
+  %0 = nn.softmax %x dim 1 : tensor<?x?xf32>
+  func.return %0 : tensor<?x?xf32>
+}
+
 // A maximum rounds nothing.
 // CHECK-LABEL: func.func @narrow_relu
 // CHECK-NOT: nn.cast

@@ -95,3 +95,17 @@ func.func @approximate(%x: f32) -> (f32, f32) {
   %1 = math.exp2 %x : f32
   func.return %0, %1 : f32, f32
 }
+
+// So is one of a function that another one's instruction makes.
+
+// NVIDIA-LABEL: func.func @approximate_by_another
+// NVIDIA-NEXT:    %[[LOG2_E:.*]] = arith.constant 1.442695{{.*}} : f32
+// NVIDIA-NEXT:    %[[T:.*]] = arith.mulf %x, %[[LOG2_E]] : f32
+// NVIDIA-NEXT:    %[[Y:.*]] = math.exp2 %[[T]] fastmath<afn> : f32
+// NVIDIA-NEXT:    func.return %[[Y]] : f32
+// CHECK-LABEL:  func.func @approximate_by_another
+// CHECK-NOT:      math.exp
+func.func @approximate_by_another(%x: f32) -> f32 {
+  %0 = math.exp %x fastmath<afn> : f32
+  func.return %0 : f32
+}

@@ -43,3 +43,9 @@ def test_the_main_loop_is_the_innermost_one_that_multiplies():
 def test_code_without_loops_has_no_main_loop():
     (kernel,) = read_sass(".text.k:\n" + _line(0, "EXIT", 5))
     assert kernel.loops() == [] and kernel.main_loop() is None
+
+
+def test_straight_code_ends_with_its_last_exit():
+    subroutine = _line(0x00, "@P0 EXIT", 4) + _line(0x10, "EXIT", 5) + _line(0x20, "MUFU.RCP R10, R9", 2)
+    (kernel,) = read_sass(".text.k:\n" + subroutine)
+    assert [one.stall for one in kernel.straight.instructions] == [4, 5]
