@@ -107,6 +107,12 @@ PASSES: tuple[PassRow, ...] = (
         "choose-schedule", "crosstile.passes.choose_schedule:ChooseSchedulePass", "nest", "schedules from a machine row"
     ),
     PassRow(
+        "split-contraction",
+        "crosstile.passes.split_contraction:SplitContractionPass",
+        "nest",
+        "products of few blocks and a long k as parts of k and their sum",
+    ),
+    PassRow(
         "offset-signs",
         "crosstile.passes.offset_signs:OffsetSignsPass",
         "nest",

@@ -1,7 +1,7 @@
 """The explicit list of passes for CPUs, level by level; every CPU family shares it, their rows differ.
 
 nn --decompose, channels-last, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-factors, collapse-dimensions--> nest
-   --offset-signs, pack-weights, choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
+   --split-contraction, offset-signs, pack-weights, choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
    --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math--> hardware
    --convert-scf-to-cf, convert-to-llvm--> llvm
 """
@@ -23,6 +23,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "collapse-dimensions",
     ),
     "tile": (
+        "split-contraction{target=TARGET}",
         "offset-signs{target=TARGET}",
         "pack-weights{target=TARGET arguments=BOUND}",
         "choose-schedule{target=TARGET}",

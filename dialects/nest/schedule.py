@@ -24,6 +24,8 @@
   warps of their own, which copy whole blocks.
 - ``aligned``: rows of every array are multiples of so many bytes, which the guard must say; for wide accesses.
 - ``stream``: how many bytes a result must have to be written past the caches.
+- ``split = 32``: the reduction of a product is cut into so many equal parts, which are blocks of their own, and whose
+  sums one more kernel adds up.
 
 Every part may be left out. A kernel carries a list of them, each but the last with a guard over the sizes of the root
 nest's iterators; the first whose guard holds is run::
@@ -92,6 +94,7 @@ class Schedule:
     role: bool = False
     aligned: int | None = None
     ordered: bool = False
+    split: int | None = None
 
     def steps(self, iterator: str) -> tuple[int, ...]:
         """The steps of the loops over ``iterator``, outermost first."""
@@ -129,6 +132,8 @@ class Schedule:
             parts.append(f"pipeline = {self.pipeline}" + (" role" if self.role else ""))
         if self.aligned is not None:
             parts.append(f"aligned = {self.aligned}")
+        if self.split is not None:
+            parts.append(f"split = {self.split}")
         return ", ".join(parts)
 
 
@@ -204,7 +209,7 @@ class ScheduleAttr(Data[Schedule]):
             raise VerifyException(f"fold = {schedule.fold[0]} needs a lane iterator to be folded into")
         if schedule.grain < 1:
             raise VerifyException(f"grain {schedule.grain} must be positive")
-        for part in ("unroll", "rest", "keep", "hold", "prefetch", "stream", "pipeline", "aligned"):
+        for part in ("unroll", "rest", "keep", "hold", "prefetch", "stream", "pipeline", "aligned", "split"):
             size: int | None = getattr(schedule, part)
             if size is not None and size < 1:
                 raise VerifyException(f"{part} {size} must be positive")
@@ -267,6 +272,7 @@ _PARTS: dict[str, Callable[[AttrParser], Any]] = {
     "stream": _parse_positive,
     "pipeline": _parse_positive,
     "aligned": _parse_positive,
+    "split": _parse_positive,
 }
 
 

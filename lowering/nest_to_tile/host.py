@@ -315,6 +315,8 @@ class HostLowering:
         arguments = [*lowering.flatten(op.inputs), *memory]
         variants: list[tuple[GuardAttr, str]] = []
         for guarded in op.schedules:
+            if (split := guarded.schedule.data.split) is not None:
+                raise lowering.error(f"a schedule has split = {split}: run split-contraction first")
             name = self._unique(op.kernel_name.data)
             kernel = lower_kernel_body(lowering, op, axes, guarded, name)
             self.kernels.append(kernel)

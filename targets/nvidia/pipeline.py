@@ -1,7 +1,7 @@
 """The explicit list of passes for NVIDIA's GPUs, level by level.
 
 nn --decompose, canonicalize, nn-to-nest, fuse, fuse-attention--> nest
-   --choose-schedule, nest-to-tile--> tile --tile-to-mma, rotate-loads, peel-loops--> mma
+   --split-contraction, choose-schedule, nest-to-tile--> tile --tile-to-mma, rotate-loads, peel-loops--> mma
    --mma-to-nvvm, arith-emulate-unsupported-floats, expand-math--> hardware --(emit)--> PTX
 
 Host functions stay as they are below ``tile``: what runs them is ``run.py``, launch by launch.
@@ -14,7 +14,7 @@ LEVELS = ("nn", "nest", "tile", "mma", "hardware")
 
 STEPS: dict[str, tuple[str, ...]] = {
     "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "fuse-attention{target=TARGET}"),
-    "tile": ("choose-schedule{target=TARGET}", "nest-to-tile"),
+    "tile": ("split-contraction{target=TARGET}", "choose-schedule{target=TARGET}", "nest-to-tile"),
     "mma": ("tile-to-mma{target=TARGET}", "rotate-loads", "peel-loops"),
     "hardware": ("mma-to-nvvm", "arith-emulate-unsupported-floats", "expand-math{target=TARGET}"),
 }

@@ -49,6 +49,7 @@ DIMS: dict[str, tuple[str, ...]] = {
     "matmul_bf16.mlir": SIZES,
     "matmul_bias_gelu.mlir": SIZES,
     "matmul_int8.mlir": SIZES,
+    "matmul_long_k.mlir": (),
     "matmul_transposed.mlir": SIZES,
     "mlp.mlir": ("--dim", "N=13"),
     "rms_norm.mlir": ROW_SIZES,
@@ -58,8 +59,9 @@ DIMS: dict[str, tuple[str, ...]] = {
 }
 
 
-LOOSE = {"encoder.mlir": 1e7}
-"""How far a bound may be above the error: worst cases of many layers one after the other never happen together."""
+LOOSE = {"encoder.mlir": 1e7, "matmul_long_k.mlir": 1e6}
+"""How far a bound may be above the error: worst cases of many layers, or of any order of many terms, never happen
+together."""
 
 
 def test_every_example_is_checked():

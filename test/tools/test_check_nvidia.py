@@ -35,6 +35,7 @@ CASES = [
     ("matmul_bias_gelu.mlir", SIZES),
     ("matmul_int8.mlir", SIZES),
     ("matmul_int8.mlir", ALIGNED),
+    ("matmul_long_k.mlir", ()),
     ("matmul_transposed.mlir", SIZES),
     ("mlp.mlir", ("--dim", "N=3")),
     ("rms_norm.mlir", ROWS),
