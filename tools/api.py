@@ -186,10 +186,10 @@ def compile(
         from crosstile.tools.targets import find_machine
 
         if find_machine(target).warp_lanes is not None:
+            from crosstile.tools.device_code import DeviceCode
             from crosstile.tools.gpu_function import GpuFunction
-            from crosstile.tools.program import Program
 
-            return GpuFunction(Program.load(source, target, start, entry))
+            return GpuFunction(DeviceCode.of_source(source, target, start, entry))
     compiled = compile_source(source, target, start, entry)
     if not compiled.function.signature.weights:
         return CompiledFunction(compiled)

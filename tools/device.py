@@ -14,19 +14,17 @@ from functools import cache
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from xdsl.dialects.builtin import ModuleOp
-from xdsl.dialects.llvm import FuncOp
-
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.driver import CudaDevice
-from crosstile.targets.nvidia.emit import emit
 from crosstile.targets.nvidia.launch import plan_of
 from crosstile.targets.nvidia.run import CompiledKernel, Device, SimulatedDevice, run_program
-from crosstile.tools.program import Program
 
 if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+
     from crosstile.dialects.element_types import Array
     from crosstile.targets.model import Machine
+    from crosstile.tools.program import Program
 
 
 MOST_SIMULATED = 10**9
@@ -61,6 +59,10 @@ class DeviceKernels(Mapping[str, CompiledKernel]):
         return list(self._compiled)
 
     def _compile(self, module: ModuleOp) -> CompiledKernel:
+        from xdsl.dialects.llvm import FuncOp
+
+        from crosstile.targets.nvidia.emit import emit
+
         lowered = self._program.lower_kernel(module)
         (function,) = (op for op in lowered.ops if isinstance(op, FuncOp) and "nvvm.kernel" in op.attributes)
         return CompiledKernel(emit(lowered), plan_of(function))

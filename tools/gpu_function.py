@@ -25,10 +25,10 @@ from crosstile.targets.nvidia.call_plan import ALIGNMENT
 from crosstile.targets.nvidia.driver import CudaDevice
 from crosstile.targets.nvidia.run import DeviceProgram, call_with_arrays
 from crosstile.targets.x86.launch import ArgumentRule, Array, dtype_called
-from crosstile.tools.device import DeviceKernels, open_device
+from crosstile.tools.device import open_device
 
 if TYPE_CHECKING:
-    from crosstile.tools.program import Program
+    from crosstile.tools.device_code import DeviceCode
 
 ALIGNED = 16
 """Bytes; what kernels are compiled for. An array elsewhere is copied to where it is."""
@@ -36,17 +36,16 @@ assert ALIGNMENT % ALIGNED == 0
 
 
 class GpuFunction:
-    """A program compiled for ``program.machine``, a GPU: call it with one array per argument.
+    """A program compiled for ``code.machine``, a GPU: call it with one array per argument.
 
     ``device`` runs it, which ``where`` says in a few words. ``operations``: so many will be asked for, see
     ``open_device``.
     """
 
-    def __init__(self, program: Program, operations: int = 0):
-        self.device, self.where = open_device(program.machine, operations)
-        self._program = program
-        self._kernels = DeviceKernels(program)
-        self._run = DeviceProgram(self._kernels.host, program.entry, self._kernels, self.device)
+    def __init__(self, code: DeviceCode, operations: int = 0):
+        self.device, self.where = open_device(code.machine, operations)
+        self._code = code
+        self._run = DeviceProgram(code, code, self.device)
         signature = self._run.signature
         self._inputs = [ArgumentRule.of(*pair) for pair in zip(signature.names, signature.inputs, strict=True)]
         self._results = [ArgumentRule.of(f"out: result {at}", one) for at, one in enumerate(signature.results)]
@@ -102,12 +101,12 @@ class GpuFunction:
     @property
     def kernels(self) -> list[str]:
         """The names of the kernels that calls have needed so far."""
-        return self._kernels.compiled
+        return self._code.needed
 
     @property
     def compile_seconds(self) -> dict[str, float]:
-        """The seconds each phase of the compilation took so far."""
-        return dict(self._program.seconds)
+        """The seconds each phase of the compilation took so far; "cache" is what reading the cache took."""
+        return self._code.seconds
 
     # Arguments and results
 

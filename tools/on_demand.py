@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from crosstile.targets.model import Machine, MmaIntrinsic
+    from crosstile.tools.device_code import DeviceCode
     from crosstile.tools.program import Program
 
 KnownT = TypeVar("KnownT")
@@ -78,6 +79,12 @@ class ProgramOnDemand:
     def compile(self) -> Compiled:
         """Its host function, ready to run."""
         return compile_request(self._request, lambda: self.program)
+
+    def device_code(self) -> DeviceCode:
+        """Its host function and kernels for a GPU."""
+        from crosstile.tools.device_code import DeviceCode
+
+        return DeviceCode(self._request, lambda: self.program)
 
     def _known(
         self,

@@ -213,7 +213,7 @@ def _run_device(program: ProgramOnDemand, inputs: list[Array], repeat: int | Non
 
     operations = program.operations([array.shape for array in inputs])
     with Progress("compiling"):
-        function = GpuFunction(program.program, operations or 0)
+        function = GpuFunction(program.device_code(), operations or 0)
     on_gpu = isinstance(function.device, CudaDevice)
     if repeat is not None and not on_gpu:
         raise UsageError(f"--repeat times the runs of a GPU, and here kernels are {function.where}")

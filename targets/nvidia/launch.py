@@ -17,8 +17,8 @@ A size is a number, or ``(argument, dimension)``: that size of that array, or wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -118,6 +118,20 @@ class KernelPlan:
     tensor_maps: tuple[TensorMapRecipe, ...]
     persistent: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """What ``json.dumps`` takes, and ``from_json`` makes a plan of."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> KernelPlan:
+        """The plan that ``to_json`` described; a KeyError, TypeError or ValueError for what it did not."""
+        plan = cls(**{**data, **{key: _tuples(data[key]) for key in ("grid", "parameters", "types", "tensor_maps")}})
+        return replace(
+            plan,
+            grid=tuple(GridDimension(**row) for row in cast("Any", plan.grid)),
+            tensor_maps=tuple(TensorMapRecipe(**row) for row in cast("Any", plan.tensor_maps)),
+        )
+
     def launch(self, arguments: Sequence[Argument], processors: int) -> Launch | None:
         """The launch on ``arguments``, one per argument of the kernel; None if the grid is empty.
 
@@ -190,6 +204,15 @@ class KernelPlan:
             )
         except CrosstileError as error:
             raise error.with_note(f"it is of argument {recipe.argument} of kernel '{self.name}'") from error
+
+
+def _tuples(data: Any) -> Any:
+    """JSON's lists as tuples."""
+    if isinstance(data, list):
+        return tuple(map(_tuples, cast("list[Any]", data)))
+    if isinstance(data, dict):
+        return {key: _tuples(value) for key, value in cast("dict[str, Any]", data).items()}
+    return data
 
 
 def _size(size: Size, arguments: Sequence[Argument]) -> int:

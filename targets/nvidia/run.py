@@ -4,7 +4,7 @@ Level: run time. In: the module at the ``mma`` level, whose host functions launc
 their launch plans; addresses of arrays on the device. Out: work on a stream of the device, and nothing else: what one
 kernel leaves for another stays on the device::
 
-    program = DeviceProgram(module, "main", kernels, device)
+    program = DeviceProgram(HostModule(module, "main"), kernels, device)
     program.run([(1000, 64)], [x_address], [y_address], stream)    copies nothing, waits for nothing
 
 What a call does for given shapes is found once (:mod:`call_plan`); for given addresses its launches are prepared once,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from crosstile.targets.nvidia.ptx.module import Module
     from crosstile.targets.nvidia.simulator.report import Report
+    from crosstile.targets.signature import HostSignature
 
 Array = NDArray[Any]
 Start = Callable[[int], None]
@@ -102,10 +103,20 @@ class Device(Protocol):
         ...
 
 
-class DeviceProgram:
-    """The host function ``entry`` of ``module``, its ``kernels`` run by ``device``."""
+class Host(Protocol):
+    """A host function: what it takes, and what a call of it does."""
 
-    def __init__(self, module: ModuleOp, entry: str, kernels: Kernels, device: Device):
+    signature: HostSignature
+
+    def plan(self, shapes: tuple[tuple[int, ...], ...]) -> CallPlan:
+        """What a call on inputs of these shapes does; raises :class:`CrosstileError` if the program refuses them."""
+        ...
+
+
+class HostModule:
+    """The host function ``entry`` of ``module``, which is at the ``mma`` level."""
+
+    def __init__(self, module: ModuleOp, entry: str):
         from xdsl.dialects.builtin import StringAttr
         from xdsl.dialects.func import FuncOp
 
@@ -115,9 +126,21 @@ class DeviceProgram:
         if not found or not isinstance(found[0], FuncOp):
             raise CrosstileError(f"'{entry}' is no host function but a kernel")
         self.signature = host_signature(found[0])
-        self.device = device
-        self._module, self._entry, self._kernels = module, entry, kernels
+        self._module, self._entry = module, entry
         self._dtypes = [_dtype(type_.dtype) for type_ in self.signature.inputs]
+
+    def plan(self, shapes: tuple[tuple[int, ...], ...]) -> CallPlan:
+        """What a call on inputs of these shapes does."""
+        return plan_call(self._module, self._entry, self.signature, shapes, self._dtypes)
+
+
+class DeviceProgram:
+    """The function ``host``, its ``kernels`` run by ``device``."""
+
+    def __init__(self, host: Host, kernels: Kernels, device: Device):
+        self.signature = host.signature
+        self.device = device
+        self._host, self._kernels = host, kernels
         self._plans: dict[tuple[tuple[int, ...], ...], CallPlan] = {}
         self._constants: dict[str, int] = {}
         self._prepared: dict[tuple[Any, ...], list[Start]] = {}
@@ -127,7 +150,7 @@ class DeviceProgram:
         if shapes not in self._plans:
             if len(self._plans) >= KEPT_PLANS:
                 self._plans.clear()
-            self._plans[shapes] = plan_call(self._module, self._entry, self.signature, shapes, self._dtypes)
+            self._plans[shapes] = self._host.plan(shapes)
         return self._plans[shapes]
 
     def run(
@@ -221,7 +244,7 @@ def run_program(module: ModuleOp, entry: str, inputs: Sequence[Array], kernels: 
     Inputs may have any strides and are not written to. Raises :class:`CrosstileError` for arrays that do
     not fit the function, and whatever a launch raises.
     """
-    return call_with_arrays(DeviceProgram(module, entry, kernels, device), inputs)
+    return call_with_arrays(DeviceProgram(HostModule(module, entry), kernels, device), inputs)
 
 
 def call_with_arrays(program: DeviceProgram, inputs: Sequence[Array], stream: int = 0) -> list[Array]:

@@ -13,7 +13,7 @@ import pytest
 from crosstile.targets.nvidia.call_plan import KernelStep
 from crosstile.targets.nvidia.ptx.module import Module
 from crosstile.targets.nvidia.ptx.parser import parse_ptx
-from crosstile.targets.nvidia.run import CompiledKernel, DeviceProgram, SimulatedDevice, call_with_arrays
+from crosstile.targets.nvidia.run import CompiledKernel, DeviceProgram, HostModule, SimulatedDevice, call_with_arrays
 from crosstile.targets.nvidia.simulator.mutants import mutants
 from crosstile.tools.device import DeviceKernels
 from crosstile.tools.program import Program
@@ -57,15 +57,14 @@ def test_every_mutant_that_matters_is_caught(name: str, target: str):
     inputs = [random.standard_normal(shape).astype(dtype) for shape, dtype in shapes]
     program = Program.load(EXAMPLES / f"{name}.mlir", target)
     kernels = DeviceKernels(program)
-    plan = DeviceProgram(kernels.host, program.entry, kernels, SimulatedDevice(target)).plan(
-        tuple(one.shape for one in inputs)
-    )
+    host = HostModule(kernels.host, program.entry)
+    plan = DeviceProgram(host, kernels, SimulatedDevice(target)).plan(tuple(one.shape for one in inputs))
     (kernel,) = (step.kernel for step in plan.steps if isinstance(step, KernelStep))
     compiled = {kernel: CompiledKernel(kernels[kernel].ptx, kernels[kernel].plan)}
 
     def run(changed: Module) -> bytes:
         device = Changed(target, changed)
-        return call_with_arrays(DeviceProgram(kernels.host, program.entry, compiled, device), inputs)[0].tobytes()
+        return call_with_arrays(DeviceProgram(host, compiled, device), inputs)[0].tobytes()
 
     found = list(mutants(parse_ptx(compiled[kernel].ptx), kernel, run))
     assert Counter((one.kind, one.instruction.name) for one in found if not one.caught) == survivors, "\n".join(

@@ -14,7 +14,7 @@ from crosstile.ir.context import make_context
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.ir.parsing import parse_module
 from crosstile.targets.nvidia.launch import GridDimension, KernelPlan, Launch
-from crosstile.targets.nvidia.run import CompiledKernel, DeviceProgram, call_with_arrays, run_program
+from crosstile.targets.nvidia.run import CompiledKernel, DeviceProgram, HostModule, call_with_arrays, run_program
 
 Array = NDArray[Any]
 
@@ -139,7 +139,7 @@ def test_nothing_is_launched_for_nothing() -> None:
 def test_a_call_that_was_made_before_only_launches():
     module = parse_module(TEXT, "twice.mlir", make_context())
     device = FakeDevice()
-    program = DeviceProgram(module, "main", {"twice": CompiledKernel("the text", PLAN)}, device)
+    program = DeviceProgram(HostModule(module, "main"), {"twice": CompiledKernel("the text", PLAN)}, device)
     x, y, z = (device.allocate(60) for _ in range(3))
     device.write(x, np.arange(15, dtype=np.float32))
     for _ in range(3):
@@ -186,7 +186,7 @@ func.func @main(%x: memref<?x3xf32>, %y: memref<?x3xf32>, %z: memref<f32>, %w: m
 
 def test_what_the_host_stores_and_copies_and_how_temporaries_share_a_workspace():
     module = parse_module(HOST, "host.mlir", make_context())
-    program = DeviceProgram(module, "main", {"twice": CompiledKernel("the text", PLAN)}, FakeDevice())
+    program = DeviceProgram(HostModule(module, "main"), {"twice": CompiledKernel("the text", PLAN)}, FakeDevice())
     x = np.arange(300, dtype=np.float32).reshape(100, 3)
     y, z, w = call_with_arrays(program, [x])
     np.testing.assert_array_equal(y, 16 * x)
@@ -213,7 +213,7 @@ def test_what_a_host_function_for_a_device_cannot_do(body: str, message: str):
       {body}
       func.return
     }}"""
-    program = DeviceProgram(parse_module(text, "host.mlir", make_context()), "main", {}, FakeDevice())
+    program = DeviceProgram(HostModule(parse_module(text, "host.mlir", make_context()), "main"), {}, FakeDevice())
     with pytest.raises(CrosstileError, match=message):
         program.plan(((5,),))
 
