@@ -31,8 +31,9 @@ from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Comb
 EXCHANGED = (Float32Type, IndexType)
 COMBINE: dict[str, Combine] = {**COMBINE_FLOATS, "maxnum": lambda a, b: [arith.MaxnumfOp(a, b)]}
 """One instruction each here: the maximum of PTX skips NaN (PTX ISA 8.7, Floating Point Instructions: max)."""
-EXTREMES = ("max", "maxnum", "min")
-"""Kinds of reductions whose result does not depend on the order."""
+EXTREMES = ("max", "min")
+"""Kinds of reductions whose order does not matter, and that are found in a tree. The largest of numbers (maxnum), which
+attention folds between products, is a chain: ptxas hides it there, and needs fewer registers."""
 VECTOR_BYTES = 16
 """What one access of a thread moves at most."""
 

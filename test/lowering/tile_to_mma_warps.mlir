@@ -91,7 +91,8 @@ tile.kernel @sweep(%x : memref<2x128xf32>, %y : memref<2x1xf32>) {
 // -----
 
 // Several products: few warps, each with several rows of blocks for which it loads factors once, and steps of k written
-// out. What the first product leaves in registers, rounded, is the left factor of the second as it stands.
+// out. The copies of the next trip start behind the first product. What that leaves in registers, rounded, is the left
+// factor of the second as it stands.
 // CHECK-LABEL: mma.kernel @weights(
 // CHECK-SAME:    warps(4)
 // CHECK:         scf.for
@@ -99,6 +100,8 @@ tile.kernel @sweep(%x : memref<2x128xf32>, %y : memref<2x1xf32>) {
 // CHECK:           %[[S0:.*]] = mma.mma
 // CHECK-NOT:       scf.for
 // CHECK:           %[[S1:.*]] = mma.mma {{.*}}, %[[S0]] {
+// CHECK:           mma.copy_async %K
+// CHECK:           mma.copy_async %V
 // CHECK:           %[[W:.*]] = mma.map (%[[S1]]
 // CHECK-NOT:       mma.relayout
 // CHECK:           mma.mma %[[W]],

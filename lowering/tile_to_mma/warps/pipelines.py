@@ -11,7 +11,8 @@ rings of n slots::
              release slot t
 
 A trip beyond the last commits an empty group, so that the count stays right. Elements outside the extents are filled
-with zeros by the copies.
+with zeros by the copies. Where a body has several products, the copies start behind the first: what is computed between
+the products has room for them, and the first waits for nothing but its slot.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ class Pipeline:
     lowering: WarpLowering
     rings: list[SSAValue] = field(default_factory=list[SSAValue])
     slots: list[SSAValue] = field(default_factory=list[SSAValue])
+    later: Block = field(default_factory=Block)
+    """The copies that the trip starts behind its first product."""
 
     @staticmethod
     def of(op: tile.ForOp, blocks: Blocks, lowering: WarpLowering) -> Pipeline | None:
@@ -105,10 +108,27 @@ class Pipeline:
         trip.name_hint = "trip"
         self.slots = list(lowering.insert(mma.WaitOp(self.rings, self.depth - 2)).slots)
         lowering.insert(mma.BarrierOp())
-        self._copy_trip(lowering.index.value(lowering.index.add(trip, self.depth - 1)))
+        with lowering.index.branches(), lowering.at(self.later):
+            self._copy_trip(lowering.index.value(lowering.index.add(trip, self.depth - 1)))
+        if len(self._products) < 2:
+            self._start_copies()
         for stage, slot in zip(self.stages, self.slots, strict=True):
             lowering.slots[stage] = as_staged(stage, slot, lowering)
         self.blocks.enter(self.op, self.blocks.start(trip, lowering), lowering)
+
+    def behind(self, op: Operation) -> None:
+        """What follows ``op`` of the body: the copies, if it is the first of several products."""
+        if len(self._products) > 1 and self._products[0] is op:
+            self._start_copies()
+
+    @property
+    def _products(self) -> list[Operation]:
+        return [op for op in self.op.body.block.ops if isinstance(op, tile.ContractOp)]
+
+    def _start_copies(self) -> None:
+        for op in list(self.later.ops):
+            op.detach()
+            self.lowering.insert(op)
 
     def leave(self) -> None:
         """Nothing reads the slots of this trip any more."""

@@ -73,6 +73,8 @@ def lower_for(op: tile.ForOp, lowering: WarpLowering) -> None:
             pipeline.enter(body.args[0])
         for operation in inner:
             lowering.lower_op(operation)
+            if pipeline is not None:
+                pipeline.behind(operation)
         if pipeline is not None:
             pipeline.leave()
         release_held(lowering)
