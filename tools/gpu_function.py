@@ -120,6 +120,8 @@ class GpuFunction:
         given = given_array(value, stream, self._wait_for)
         if given is None:
             return np.asarray(rule.check(_host_array(value) if is_torch(value) else value), order="C")
+        if not isinstance(self.device, CudaDevice) and not isinstance(given.owner, GpuArray):
+            raise CrosstileError(f"{rule.name} is on a GPU, and kernels are {self.where}; give an array on the host")
         return self._checked(rule, given)
 
     def _checked(self, rule: ArgumentRule, given: Given) -> Given:
