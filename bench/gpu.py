@@ -63,7 +63,7 @@ class Bench:
         said = " ".join(
             f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in found.items()
         )
-        sys.stdout.write(f"{part:<6} {name:<34} {said}\n")
+        sys.stdout.write(f"{perf_counter() - self.begin:5.0f} s {part:<6} {name:<34} {said}\n")
         sys.stdout.flush()
 
     def attempt(self, part: str, problem: Problem) -> None:
@@ -89,6 +89,8 @@ class Bench:
             dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
             is_integer = dtype.kind in "iu"
             given.append((random.integers(-8, 9, shape) if is_integer else random.standard_normal(shape)).astype(dtype))
+        if problem.fill is not None:
+            problem.fill(given)
         found = function(*given)
         answer = problem.answer(*(one.astype(np.float64) for one in given))
         error = float(np.abs(found.astype(np.float64) - answer).max() / max(1e-30, float(np.abs(answer).max())))

@@ -7,7 +7,7 @@ and ``speeds``, large ones whose operations and bytes are counted. ``tiny`` make
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import erf, prod
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Problem:
     """A program with its arguments' types and shapes; ``answer`` computes the results in float64.
 
     ``operations`` and ``moved`` (bytes read and written at least once) are of one call. ``kind`` and ``sizes`` choose
-    the contenders.
+    the contenders. ``fill`` changes random arguments where they are compared with the answer.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Problem:
     operations: int = 0
     moved: int = 0
     entry: str = "main"
+    fill: Callable[[list[Array]], None] | None = None
 
 
 def product(a: Array, b: Array) -> Array:
@@ -135,6 +136,39 @@ def attention(batch: int, heads: int, keys: int, length: int, depth: int, causal
     return Problem(
         name, "causal" if causal else "attention", text, shapes, attend(causal), (length,), operations, moved
     )
+
+
+def biased(element: str, heads: int, length: int, keys: int, depth: int, hides: bool) -> Problem:
+    """Attention with a bias for each query and key, which heads share; ``hides``: it hides the keys after a query."""
+    q, b = f"tensor<?x{heads}x?x{depth}x{element}>", f"tensor<?x?x{element}>"
+    text = (
+        f"func.func @main(%q: {q}, %k: {q}, %v: {q}, %b: {b}) -> {q} {{\n"
+        f"  %y = nn.attention %q, %k, %v bias %b accumulate f32 : {q}, {q}, {q}, {b}\n  func.return %y : {q}\n}}\n"
+    )
+    shapes = (*((element, (1, heads, count, depth)) for count in (length, keys, keys)), (element, (length, keys)))
+
+    def fill(given: list[Array]) -> None:
+        if hides:
+            given[3][np.triu_indices(length, keys - length + 1, keys)] = -np.inf
+
+    def answer(q: Array, k: Array, v: Array, b: Array) -> Array:
+        scores = q @ k.swapaxes(2, 3) / np.sqrt(depth) + b
+        weights = np.exp(scores - scores.max(axis=3, keepdims=True))
+        return weights / weights.sum(axis=3, keepdims=True) @ v
+
+    name = f"attention {element} D{depth} S{length}x{keys} {'mask' if hides else 'bias'}"
+    operations = 4 * heads * length * keys * depth
+    return Problem(name, "biased", text, shapes, answer, (length, keys), operations, fill=fill)
+
+
+def long_k(element: str, m: int, n: int, k: int) -> Problem:
+    """A product of sizes in its type, whose sums may be split: few blocks and a long k."""
+    a, b, c = f"tensor<{m}x{k}x{element}>", f"tensor<{k}x{n}x{element}>", f"tensor<{m}x{n}xf32>"
+    text = (
+        f"func.func @main(%a: {a}, %b: {b}) -> {c} {{\n"
+        f"  %c = nn.matmul %a, %b accumulate f32 fastmath<reassoc> : {a}, {b} -> {c}\n  func.return %c : {c}\n}}\n"
+    )
+    return replace(matmul(element, m, n, k), name=f"any order {element} {m}x{n}x{k}", text=text)
 
 
 def softmax(x: Array) -> Array:
@@ -267,7 +301,14 @@ def checks(tiny: bool) -> Sequence[Problem]:
             for a, b in ((True, False), (False, True), (True, True))
         ),
         *(batch_matmul(element, 3, m, n, k) for element in ("bf16", "f32")),
+        long_k("bf16", 16, 24, 4096 if tiny else 1 << 16),
         *(attention(1, 4, 2, length, 64, causal, "bf16") for causal in (False, True)),
+        *(attention(1, 2, 1, length, 128, causal, element) for causal in (False, True) for element in ("bf16", "f16")),
+        *(
+            biased(element, 2, length, length + 3, depth, hides)
+            for element, depth in (("bf16", 64), ("f16", 128))
+            for hides in (False, True)
+        ),
         attention(1, 2, 2, length, 32, True, "f32"),
         *(rows(name, 5, k) for name in ("softmax", "layer_norm", "rms_norm")),
         elementwise(m, n),
@@ -289,6 +330,7 @@ def speeds(tiny: bool) -> Sequence[Problem]:
     found += [
         matmul("bf16", *sizes) for sizes in ((4000, 4104, 4040), (4001, 4103, 4099), (16, 4096, 4096), (4096, 16, 4096))
     ]
+    found += [long_k("bf16", *sizes) for sizes in ((256, 256, 16384), (16, 4096, 4096), (512, 512, 8192))]
     found += [
         attention(max(1, 16384 // length), 16, 16, length, depth, causal, "bf16")
         for depth in (64, 128)
