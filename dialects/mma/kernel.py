@@ -188,8 +188,8 @@ class ParallelOp(IRDLOperation):
     multiples of ``grain`` from the lower bound (or the upper bound). ``mma.parallel (%i, %j), (%mc, %nc) = (%l0, %l1)
     to (%u0, %u1) step (128, 256) { ... }`` runs one instance per tile of the box: block arguments are where it starts
     and how far it extends. Instances run in any order and do not wait for each other. What may follow the steps,
-    their order, is explained in ``dialects/grid_order.py``; with ``persistent`` the body is scratch, rings, index
-    arithmetic and one ``mma.roles``, each of which goes on to its next instance by itself.
+    their order, is explained in ``dialects/grid_order.py``; with ``cluster`` or ``persistent`` the body is scratch,
+    rings, index arithmetic and one ``mma.roles``, each of which goes on to its next instance by itself.
     """
 
     name = "mma.parallel"
@@ -199,6 +199,7 @@ class ParallelOp(IRDLOperation):
     steps = opt_prop_def(DenseArrayBase)
     grain = opt_prop_def(IntegerAttr)
     raster = opt_prop_def(IntegerAttr)
+    cluster = opt_prop_def(DenseArrayBase)
     persistent = opt_prop_def(IntegerAttr)
     body = region_def("single_block")
 
@@ -313,25 +314,25 @@ class ParallelOp(IRDLOperation):
         if any(step < 1 for step in steps) or (self.grain is not None and self.grain.value.data < 1):
             raise VerifyException("a step or grain is below 1")
         self.order.verify(len(steps))
-        if self.order.persistent is not None:
-            self._verify_persistent()
+        if self.order.persistent is not None or self.order.cluster:
+            self._verify_roles("persistent" if self.order.persistent is not None else "run by clusters")
         types = [argument.type for argument in self.body.block.args]
         if types != [INDEX] * (2 * rank):
             raise VerifyException(f"its body takes {len(types)} arguments; expects {2 * rank} of type index")
 
-    def _verify_persistent(self) -> None:
-        """Roles alone can be at different instances at one time, and all that they share are rings."""
+    def _verify_roles(self, order: str) -> None:
+        """Roles alone can be at different instances, or copy for each other, and all that they share are rings."""
         inner = [op for op in self.body.block.ops if not isinstance(op, YieldOp)]
         roles = [op for op in inner if op.name == "mma.roles"]
         for op in inner:
             scratch = op.name in ("mma.alloc", "mma.ring")
             if op not in roles[:1] and not scratch and (op.regions or {one.type for one in op.results} != {INDEX}):
                 raise VerifyException(
-                    f"is persistent and has {op.name} in its body; expects mma.ring, mma.alloc, index arithmetic and "
+                    f"is {order} and has {op.name} in its body; expects mma.ring, mma.alloc, index arithmetic and "
                     "one mma.roles, whose roles go on to the next instance by themselves"
                 )
         if not roles:
-            raise VerifyException("is persistent and has no mma.roles in its body, which alone gains from it")
+            raise VerifyException(f"is {order} and has no mma.roles in its body, which alone gains from it")
 
 
 def _print_tuple(printer: Printer, values: Sequence[SSAValue]) -> None:

@@ -32,7 +32,7 @@ from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.mma.access import element_type_of
-from crosstile.dialects.mma.kernel import integer
+from crosstile.dialects.mma.kernel import integer, integer_list, integers
 from crosstile.dialects.mma.pending import verify_release
 from crosstile.dialects.mma.place import (
     Extents,
@@ -122,6 +122,9 @@ class CopyAsyncOp(IRDLOperation):
     Starts a copy from global memory and does not wait for it. The source may be read, and the slot written, at any
     time until a wait that covers the slot's commit returns. Invalid elements are filled with zeros. The place is
     explained in ``place.py``; element types must be equal.
+
+    ``to %slot multicast [0]``: the blocks of a cluster that differ along dimension 0 of the grid alone copy the same,
+    and so each copies a part, for all of them.
     """
 
     name = "mma.copy_async"
@@ -133,6 +136,7 @@ class CopyAsyncOp(IRDLOperation):
     map = opt_prop_def(AffineMapAttr)
     extent_dims = opt_prop_def(DenseArrayBase)
     clip = opt_prop_def(UnitAttr)
+    multicast = opt_prop_def(DenseArrayBase)
 
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
 
@@ -144,9 +148,17 @@ class CopyAsyncOp(IRDLOperation):
         extents: Extents = (),
         map: AffineMapAttr | None = None,
         clip: bool = False,
+        multicast: Sequence[int] = (),
     ):
         given, dims = given_extents(extents)
-        super().__init__(operands=[source, indices, given, slot], properties=place_properties(map, dims, clip))
+        properties = place_properties(map, dims, clip)
+        properties["multicast"] = integers(multicast) if multicast else None
+        super().__init__(operands=[source, indices, given, slot], properties=properties)
+
+    @property
+    def shared_dims(self) -> list[int]:
+        """The dimensions of the grid along which blocks of a cluster copy for each other."""
+        return integer_list(self.multicast)
 
     @classmethod
     def parse(cls, parser: Parser) -> CopyAsyncOp:
@@ -154,12 +166,15 @@ class CopyAsyncOp(IRDLOperation):
         place = parse_place(parser)
         parser.parse_keyword("to", " before the slot that is filled")
         slot = parser.parse_unresolved_operand("expected the slot that is filled")
+        shared: list[int] = []
+        if parser.parse_optional_keyword("multicast") is not None:
+            shared = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
         source = parser.resolve_operand(place.source, parser.parse_type())
         parser.parse_keyword("to", " between the types of memory and slot")
         target = parser.resolve_operand(slot, parser.parse_type())
-        op = cls(source, place.indices, target, place.extents, place.map, place.clip)
+        op = cls(source, place.indices, target, place.extents, place.map, place.clip, shared)
         op.attributes.update(attributes)
         return op
 
@@ -170,6 +185,8 @@ class CopyAsyncOp(IRDLOperation):
         print_place(printer, self.source, self.map, self.indices, extents, self.clip is not None)
         printer.print_string(" to ")
         printer.print_ssa_value(self.slot)
+        if self.multicast is not None:
+            printer.print_string(f" multicast {self.shared_dims}")
         printer.print_op_attributes(self.attributes)
         printer.print_string(" : ")
         printer.print_attribute(self.source.type)
@@ -192,6 +209,26 @@ class CopyAsyncOp(IRDLOperation):
         if element != slot.get_element_type():
             raise VerifyException(f"copies {element} into a slot of {slot.get_element_type()}; a copy converts nothing")
         verify_place(self.source.type, self.map, self.indices, self.extents, self.extent_dims, slot.get_shape())
+        if self.multicast is not None:
+            self._verify_multicast()
+
+    def _verify_multicast(self) -> None:
+        """Blocks of one cluster that differ along these dimensions alone do copy the same, and equally often."""
+        from crosstile.dialects.instance_dependence import dependences, grid_around
+
+        grid = grid_around(self)
+        cluster = () if grid is None else grid.order.cluster
+        dims = self.shared_dims
+        if len(set(dims)) != len(dims) or any(not 0 <= dim < len(cluster) or cluster[dim] < 2 for dim in dims):
+            legal = [dim for dim, blocks in enumerate(cluster) if blocks > 1] or "none here"
+            raise VerifyException(
+                f"multicast {dims}: expects distinct dimensions along which a cluster has blocks: {legal}"
+            )
+        if same := sorted(dependences(self) & set(dims)):
+            raise VerifyException(
+                f"multicast {dims}: what is copied, or how often, depends on dimension {same[0]} of the grid, so that "
+                "the blocks of a cluster along it do not copy the same"
+            )
 
 
 @irdl_op_definition

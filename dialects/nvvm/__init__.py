@@ -1,7 +1,8 @@
 """The ``nvvm`` dialect of the hardware level: instructions of NVIDIA's GPUs, in upstream MLIR's names and syntax.
 
-Files by subject: ``special`` registers, ``synchronisation`` (barriers, fences, shuffles), ``copies`` (cp.async, tensor
-copies), ``matrices`` (mma.sync, ldmatrix), ``warpgroup`` (wgmma). Document: PTX ISA 8.7, the sections of these names.
+Files by subject: ``special`` registers, ``synchronisation`` (barriers, fences, shuffles), ``clusters``, ``copies``
+(cp.async, tensor copies), ``matrices`` (mma.sync, ldmatrix), ``warpgroup`` (wgmma). Document: PTX ISA 8.7, the sections
+of these names.
 """
 
 from xdsl.ir import Dialect
@@ -19,6 +20,7 @@ from crosstile.dialects.nvvm.attributes import (
     ShuffleKindAttr,
     WgmmaTypeAttr,
 )
+from crosstile.dialects.nvvm.clusters import CLUSTERS
 from crosstile.dialects.nvvm.copies import COPIES
 from crosstile.dialects.nvvm.matrices import MATRICES
 from crosstile.dialects.nvvm.special import SPECIAL
@@ -27,7 +29,7 @@ from crosstile.dialects.nvvm.warpgroup import WARPGROUP
 
 Nvvm = Dialect(
     "nvvm",
-    [*SPECIAL, *SYNCHRONISATION, *COPIES, *MATRICES, *WARPGROUP],
+    [*SPECIAL, *SYNCHRONISATION, *CLUSTERS, *COPIES, *MATRICES, *WARPGROUP],
     [
         *(CacheAttr, MmaLayoutAttr, MmaTypeAttr, ProxyKindAttr, RegisterActionAttr, ScaleInAttr, ScaleOutAttr),
         *(ShapeAttr, SharedSpaceAttr, ShuffleKindAttr, WgmmaTypeAttr),

@@ -3,14 +3,15 @@
 nvvm.cp.async.shared.global %to, %from, 16, cache = cg, %valid : !llvm.ptr<3>, !llvm.ptr<1>, i32
 nvvm.cp.async.commit.group
 nvvm.cp.async.wait.group 2
-nvvm.cp.async.bulk.tensor.shared.cluster.global %to, %map, %bar, box[%x, %y] predicate = %p : !llvm.ptr<3>, !llvm.ptr
+nvvm.cp.async.bulk.tensor.shared.cluster.global %to, %map, %bar, box[%x, %y] multicast_mask = %m predicate = %p
+    : !llvm.ptr<3>, !llvm.ptr
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import I32, IntegerAttr, i1, i32
+from xdsl.dialects.builtin import I32, IntegerAttr, IntegerType, i1, i32
 from xdsl.dialects.llvm import LLVMPointerType
 from xdsl.ir import Operation, SSAValue
 from xdsl.irdl import (
@@ -28,6 +29,8 @@ from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.nvvm.attributes import CacheAttr
+
+i16 = IntegerType(16)
 
 
 @irdl_op_definition
@@ -146,7 +149,8 @@ class TensorCopyOp(IRDLOperation):
     """``nvvm.cp.async.bulk.tensor.shared.cluster.global %to, %map, %bar, box[%x, %y] predicate = %p``.
 
     The box of the tensor that begins at these coordinates, the contiguous one first; elements outside are filled in.
-    The bytes of the box are counted off from the barrier's transactions.
+    The bytes of the box are counted off from the barrier's transactions. With ``multicast_mask = %m``, an i16, it goes
+    to the same place of each block of the cluster whose bit is set, and is counted off from the barrier there.
     """
 
     name = "nvvm.cp.async.bulk.tensor.shared.cluster.global"
@@ -155,6 +159,7 @@ class TensorCopyOp(IRDLOperation):
     tma_descriptor = operand_def(LLVMPointerType)
     mbar = operand_def(LLVMPointerType)
     coordinates = var_operand_def(i32)
+    multicast_mask = opt_operand_def(i16)
     predicate = opt_operand_def(i1)
 
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
@@ -165,9 +170,10 @@ class TensorCopyOp(IRDLOperation):
         descriptor: SSAValue,
         mbar: SSAValue,
         coordinates: Sequence[SSAValue],
+        multicast_mask: SSAValue | None = None,
         predicate: SSAValue | None = None,
     ):
-        super().__init__(operands=[dst, descriptor, mbar, coordinates, predicate])
+        super().__init__(operands=[dst, descriptor, mbar, coordinates, multicast_mask, predicate])
 
     @classmethod
     def parse(cls, parser: Parser) -> TensorCopyOp:
@@ -179,6 +185,10 @@ class TensorCopyOp(IRDLOperation):
         parser.parse_punctuation(",")
         parser.parse_keyword("box")
         box = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parser.parse_operand(i32))
+        mask: SSAValue | None = None
+        if parser.parse_optional_keyword("multicast_mask") is not None:
+            parser.parse_punctuation("=")
+            mask = parser.parse_operand(i16)
         predicate: SSAValue | None = None
         if parser.parse_optional_keyword("predicate") is not None:
             parser.parse_punctuation("=")
@@ -188,7 +198,7 @@ class TensorCopyOp(IRDLOperation):
         parser.parse_punctuation(",")
         map_type = parser.parse_type()
         dst, descriptor, mbar = parser.resolve_operands(operands, [to, map_type, to], parser.pos)
-        return cls(dst, descriptor, mbar, box, predicate)
+        return cls(dst, descriptor, mbar, box, mask, predicate)
 
     def print(self, printer: Printer) -> None:
         """Print the custom syntax."""
@@ -197,6 +207,9 @@ class TensorCopyOp(IRDLOperation):
         printer.print_string(", box[")
         printer.print_list(self.coordinates, printer.print_ssa_value)
         printer.print_string("]")
+        if self.multicast_mask is not None:
+            printer.print_string(" multicast_mask = ")
+            printer.print_ssa_value(self.multicast_mask)
         if self.predicate is not None:
             printer.print_string(" predicate = ")
             printer.print_ssa_value(self.predicate)

@@ -27,13 +27,14 @@ from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import build_for, build_if, run_if
 from crosstile.lowering.mma_to_nvvm.access import Place, scratch_address
+from crosstile.lowering.mma_to_nvvm.clusters import share_of
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, Registers, registers_of
 from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX
 from crosstile.lowering.mma_to_nvvm.memory import all_or_none, read
 from crosstile.lowering.mma_to_nvvm.rings import slot_bytes_of
 from crosstile.lowering.mma_to_nvvm.slots import address_of, barrier_of
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
-from crosstile.lowering.mma_to_nvvm.tensor_maps import panels_of, tensor_map_recipe, valid_end
+from crosstile.lowering.mma_to_nvvm.tensor_maps import panels_of, parts_of, tensor_map_recipe, valid_end
 
 MOST_BYTES = 16
 """The largest cp.async (PTX ISA, "cp.async")."""
@@ -62,6 +63,11 @@ def lower_copy(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> None:
     if op in lowering.kernel.tensor_copies:
         _copy_boxes(op, lowering)
         return
+    if op.shared_dims:
+        raise lowering.error(
+            f"multicast {op.shared_dims}: blocks copy for each other in whole boxes alone; expects a machine with "
+            "tensor copies, rows that are multiples of 16 bytes, and places that indices alone say"
+        )
     place = Place(
         lowering,
         op.source,
@@ -221,14 +227,22 @@ def _copy_boxes(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> None:
     address = address_of(lowering, op.slot)
     index = lowering.index
     full = barrier_of(lowering, op.slot, 0)
+    share, parts = share_of(op, lowering), parts_of(op, panels, lowering)
+    part = lowering.linear.of_new(share.part)
+    count, rows = panels.panels // parts.panels, op.slot_type.get_shape()[panels.rows] // parts.rows
+    along = count * panels.width if parts.panels > 1 else 0
+    down = rows if parts.rows > 1 else 0
+    address += part.scale(count * panels.panel_bytes if parts.panels > 1 else rows * panels.row_bytes)
 
     def copy() -> None:
         lowering.insert(MbarrierArriveExpectTxOp(full, lowering.integer(slot_bytes_of(op.slot_type))))
-        for panel in range(panels.panels):
+        for panel in range(count):
             starts = _starts(op, lowering)
-            starts[-1] = index.add(starts[-1], panel * panels.width)
+            starts[-1] = index.add(starts[-1], index.add(index.mul(share.part, along), panel * panels.width))
+            starts[-2] = index.add(starts[-2], index.mul(share.part, down))
             to = lowering.shared_pointer(address + panel * panels.panel_bytes)
-            lowering.insert(TensorCopyOp(to, descriptor, full, [lowering.to_i32(at) for at in reversed(starts)]))
+            places = [lowering.to_i32(at) for at in reversed(starts)]
+            lowering.insert(TensorCopyOp(to, descriptor, full, places, share.mask))
 
     lowering.kernel.arrived.add(op.slot)
     if lowering.program.single:

@@ -21,9 +21,11 @@ from xdsl.ir import Block, SSAValue
 
 from crosstile.dialects import mma
 from crosstile.dialects.mma.kernel import integer_list
+from crosstile.dialects.nvvm.clusters import ClusterCountXOp, ClusterIdXOp
 from crosstile.dialects.nvvm.special import BlockIdXOp, BlockIdYOp, GridDimXOp
 from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.mma_to_nvvm.clusters import position
 from crosstile.lowering.mma_to_nvvm.loops import loop_over_instances
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
@@ -56,9 +58,9 @@ def lower_instances(op: mma.ParallelOp, role: Block, lowering: NvvmLowering) -> 
     """All instances of this block, one after the other, as far as they are the work of ``role``."""
     index = lowering.index
     bounds, steps = _bounds(op, lowering), integer_list(op.steps)
-    counts = [_block_count(pair, step, lowering) for pair, step in zip(bounds, steps, strict=True)]
-    begin = lowering.to_index(index.build(BlockIdXOp()).result)
-    step = lowering.to_index(index.build(GridDimXOp()).result)
+    counts = _counts(bounds, steps, lowering)
+    first, all_ = (ClusterIdXOp(), ClusterCountXOp()) if op.order.cluster else (BlockIdXOp(), GridDimXOp())
+    begin, step = (lowering.to_index(index.build(register).result) for register in (first, all_))
 
     def instance(number: SSAValue) -> None:
         _enter_instance(op, bounds, _numbers(number, counts, lowering), lowering)
@@ -82,12 +84,18 @@ def _enter_instance(
     index, steps, order = lowering.index, integer_list(op.steps), op.order
     rank = len(steps)
     if order.raster is not None:
-        counts = [_block_count(bounds[dim], steps[dim], lowering) for dim in (rank - 2, rank - 1)]
-        numbers = [*numbers[:-2], *_rastered(numbers[-2:], counts, order.raster, lowering)]
+        counts = _counts(bounds, steps, lowering)[-2:]
+        rows = order.raster // (order.cluster[-2] if order.cluster else 1)
+        numbers = [*numbers[:-2], *_rastered(numbers[-2:], counts, rows, lowering)]
     for dim, at in enumerate(numbers):
         lower, upper = bounds[dim]
-        start = index.add(lower, index.mul(at, steps[dim]))
-        extent: Index = 1 if steps[dim] == 1 else index.minimum(index.sub(upper, start), steps[dim])
+        blocks = order.cluster[dim] if order.cluster else 1
+        number = index.add(index.mul(at, blocks), position(lowering, dim))
+        start = index.add(lower, index.mul(number, steps[dim]))
+        extent: Index = 1
+        if steps[dim] > 1 or blocks > 1:
+            extent = index.minimum(index.sub(upper, start), steps[dim])
+            extent = index.maximum(extent, 0) if blocks > 1 else extent  # of a cluster's blocks beyond the edge
         lowering.map_value(op.body.block.args[dim], index.value(start))
         lowering.map_value(op.body.block.args[rank + dim], index.value(extent))
 
@@ -95,12 +103,14 @@ def _enter_instance(
 def _block_numbers(bounds: Sequence[tuple[Index, ...]], steps: Sequence[int], lowering: NvvmLowering) -> list[SSAValue]:
     """The number of this block along each dimension of its grid."""
     index, rank = lowering.index, len(steps)
+    if lowering.kernel.cluster:
+        number = lowering.to_index(index.build(ClusterIdXOp()).result)
+        return _numbers(number, _counts(bounds, steps, lowering), lowering)
     registers = (BlockIdXOp, BlockIdYOp)[: rank if rank <= 2 else 1]
     numbers = [lowering.to_index(index.build(register()).result) for register in registers]
     if rank <= 2:
         return numbers[::-1]
-    counts = [_block_count(pair, step, lowering) for pair, step in zip(bounds, steps, strict=True)]
-    return _numbers(numbers[0], counts, lowering)
+    return _numbers(numbers[0], _counts(bounds, steps, lowering), lowering)
 
 
 def _numbers(rest: SSAValue, counts: Sequence[SSAValue], lowering: NvvmLowering) -> list[SSAValue]:
@@ -110,6 +120,13 @@ def _numbers(rest: SSAValue, counts: Sequence[SSAValue], lowering: NvvmLowering)
         found.insert(0, lowering.insert(arith.RemUIOp(rest, count)).result)
         rest = lowering.insert(arith.DivUIOp(rest, count)).result
     return [rest, *found]
+
+
+def _counts(bounds: Sequence[tuple[Index, ...]], steps: Sequence[int], lowering: NvvmLowering) -> list[SSAValue]:
+    """How many blocks, or clusters of them, there are along each dimension."""
+    cluster = lowering.kernel.cluster or (1,) * len(steps)
+    sides = zip(bounds, steps, cluster, strict=True)
+    return [_block_count(pair, step * blocks, lowering) for pair, step, blocks in sides]
 
 
 def _block_count(bounds: tuple[Index, ...], step: int, lowering: NvvmLowering) -> SSAValue:

@@ -30,6 +30,7 @@ from xdsl.ir import Attribute, Block, Region, SSAValue
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import mma
+from crosstile.dialects.grid_order import ANY_ORDER
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.types import GROUPS
 from crosstile.dialects.tile.launch import ALIGNMENT
@@ -52,9 +53,16 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
     """A function with, for each memref, its pointer and the sizes and strides that its type does not say."""
     if op.target is None:
         raise lowering.error('has no target; a kernel for a GPU says which, as in target "sm_80"')
-    kernel = KernelState(machine(op.target.data), op.warp_count)
+    orders = [inner.order for inner in op.walk() if isinstance(inner, mma.ParallelOp)]
+    order = orders[0] if orders else ANY_ORDER
+    kernel = KernelState(machine(op.target.data), op.warp_count, order.cluster)
     if kernel.machine.warp_lanes is None:
         raise lowering.error(f"is placed on {kernel.machine.name}, which has no warps; expects a kernel for a GPU")
+    most = 1 if kernel.machine.limits is None else kernel.machine.limits.cluster
+    if order.cluster_blocks > most:
+        raise lowering.error(
+            f"has clusters of {order.cluster_blocks} blocks; {kernel.machine.name} runs {most} together"
+        )
     lowering.enter_kernel(kernel)
     aligned = op.attributes.get(ALIGNMENT)
     lowering.alignment = aligned.value.data if isinstance(aligned, IntegerAttr) else lowering.usual_alignment
@@ -96,9 +104,10 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
         TENSOR_MAPS: ArrayAttr(maps),
         GRID: _grid(op, lowering),
     }
-    orders = [inner.order for inner in op.walk() if isinstance(inner, mma.ParallelOp)]
-    if orders and (blocks := orders[0].persistent) is not None:
-        attributes[PERSISTENT] = IntegerAttr(blocks, i64)
+    if order.persistent is not None:
+        attributes[PERSISTENT] = IntegerAttr(order.persistent, i64)
+    if order.cluster:
+        attributes["nvvm.cluster_dim"] = DenseArrayBase.from_list(i32, [order.cluster_blocks, 1, 1])
     if any(isinstance(inner, mma.RolesOp) and any(role.registers for role in inner.roles) for inner in op.walk()):
         attributes["nvvm.maxnreg"] = IntegerAttr(launch_registers(op.warp_count), i32)
     function.attributes.update(attributes)
@@ -182,7 +191,8 @@ def lower_return(op: mma.ReturnOp, lowering: NvvmLowering) -> None:
 
 
 def _grid(op: mma.KernelOp, lowering: NvvmLowering) -> Attribute:
-    """Per dimension of the grid, the contiguous one first: ``{from, to, step}``; empty for a range."""
+    """Per dimension of the grid, the contiguous one first: ``{from, to, step}``, and how many blocks of a cluster are
+    along it if there are any; empty for a range."""
     parallels = [inner for inner in op.walk() if isinstance(inner, mma.ParallelOp)]
     if not parallels or not parallels[0].is_grid:
         return ArrayAttr([])
@@ -194,5 +204,8 @@ def _grid(op: mma.KernelOp, lowering: NvvmLowering) -> Attribute:
         begin, end = size_recipe(lower), size_recipe(upper)
         if begin is None or end is None:
             raise lowering.error("a bound of the grid is neither a number nor the size of a memref")
-        entries.append(DictionaryAttr({"from": begin, "to": end, "step": IntegerAttr(step, i64)}))
+        entry: dict[str, Attribute] = {"from": begin, "to": end, "step": IntegerAttr(step, i64)}
+        if parallel.order.cluster:
+            entry["cluster"] = IntegerAttr(parallel.order.cluster[len(entries)], i64)
+        entries.append(DictionaryAttr(entry))
     return ArrayAttr(entries[::-1])

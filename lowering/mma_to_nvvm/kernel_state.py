@@ -122,17 +122,21 @@ class KernelState:
 
     ``together``: rings of one depth that every wait names together stand at the same slot; each to the first of them.
     ``before``: where a side stood when it was asked last.
+    ``cluster``: the blocks of a cluster along each dimension of the grid, none without clusters; ``sources``: of a ring
+    that has barriers, the blocks that copy into its slots (``clusters``).
     ``joint``: of those, the ones that are also filled and released together, and so share their barriers.
     """
 
     machine: Machine
     warps: int
+    cluster: tuple[int, ...] = ()
     shared: int = 0
     rings: dict[SSAValue, Ring] = field(default_factory=dict[SSAValue, Ring])
     cursors: dict[tuple[SSAValue, str], Cursor] = field(default_factory=dict[tuple[SSAValue, str], Cursor])
     before: dict[tuple[SSAValue, str], Cursor] = field(default_factory=dict[tuple[SSAValue, str], Cursor])
     memories: dict[SSAValue, GlobalMemory] = field(default_factory=dict[SSAValue, GlobalMemory])
     together: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
+    sources: dict[SSAValue, list[tuple[int, ...]]] = field(default_factory=dict[SSAValue, list[tuple[int, ...]]])
     joint: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
     tensor_maps: dict[Attribute, SSAValue] = field(default_factory=dict[Attribute, SSAValue])
     shows_writes: bool = False

@@ -32,7 +32,7 @@ from crosstile.lowering.mma_to_nvvm.fragments import (
     registers_of,
     word_types,
 )
-from crosstile.lowering.mma_to_nvvm.slots import address_of
+from crosstile.lowering.mma_to_nvvm.slots import own_address_of
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.mma_to_nvvm.structs import extract, make_struct
 from crosstile.lowering.mma_to_nvvm.tensor_maps import Panels, panels_of
@@ -235,7 +235,7 @@ class SharedFactor:
         coordinates[self.across] += warps
         # Blocks begin at a row that the swizzle leaves alone; it acts on addresses, so the offset is not swizzled.
         plain = mma.BufferType.of(type_.get_shape(), type_.element_type, type_.map)
-        address = scratch_address(lowering, plain, address_of(lowering, self.value), coordinates)
+        address = scratch_address(lowering, plain, own_address_of(lowering, self.value), coordinates)
         number = lowering.linear.floor_div(address, 16)
         low, high = self.fields()
         # The fields beside the address do not overlap it, so one addition of 32 bits puts them in.

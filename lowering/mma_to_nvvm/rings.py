@@ -32,6 +32,7 @@ from crosstile.dialects.nvvm.synchronisation import (
     WarpSyncOp,
 )
 from crosstile.lowering.loops import run_if
+from crosstile.lowering.mma_to_nvvm.clusters import arrive_at_sources, meet_at_start, sources
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, memory_bytes
 from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES, BARRIER_BYTES, SLOT_BARRIERS, Cursor, Ring
 from crosstile.lowering.mma_to_nvvm.slots import barrier_of, ring_of, ring_state
@@ -177,7 +178,9 @@ def _make_barriers(op: mma.RingOp, ring: Ring, lowering: NvvmLowering) -> int:
     place = kernel.take(SLOT_BARRIERS * ring.depth, BARRIER_BYTES)
     sharing = [value for value, leader in kernel.joint.items() if leader is op.result] or [op.result]
     full = lowering.integer(sum(_arrivals(value, lowering) for value in sharing))
-    free = lowering.integer(_warps_of(op, mma.WaitOp, lowering))
+    copies = [copy for value in sharing if isinstance(value.owner, mma.RingOp) for copy in _copies_of(value.owner)]
+    kernel.sources[op.result] = sources(copies, lowering)
+    free = lowering.integer(_warps_of(op, mma.WaitOp, lowering) * len(kernel.sources[op.result]))
 
     def init() -> None:
         for slot in range(ring.depth):
@@ -207,7 +210,10 @@ def finish_barriers(lowering: NvvmLowering) -> None:
     """All threads see the barriers that the first one made ready."""
     if any(ring.has_barriers for ring in lowering.kernel.rings.values()):
         lowering.insert(FenceMbarrierInitOp())
-        lowering.insert(Barrier0Op())
+        if lowering.kernel.cluster:
+            meet_at_start(lowering)
+        else:
+            lowering.insert(Barrier0Op())
 
 
 def _take(lowering: NvvmLowering, ring: SSAValue, side: str, first: bool = True) -> tuple[SSAValue, SSAValue]:
@@ -303,21 +309,26 @@ def lower_commit(op: mma.CommitOp, lowering: NvvmLowering) -> None:
 def lower_release(op: mma.ReleaseOp, lowering: NvvmLowering) -> None:
     """One arrival per warp at the slots' free barriers; nothing for groups, whose barrier tells."""
     slots = {lowering.kernel.joint.get(ring := ring_of(slot), ring): slot for slot in reversed(op.slots)}
-    pointers = [
-        barrier_of(lowering, slot, BARRIER_BYTES)
-        for slot in reversed(slots.values())
-        if ring_state(lowering, slot).has_barriers
-    ]
-    if not pointers:
+    with_barriers = {
+        leader: slot for leader, slot in reversed(slots.items()) if ring_state(lowering, slot).has_barriers
+    }
+    if not with_barriers:
         return
     if lowering.kernel.reads_by_lanes:
         lowering.insert(WarpSyncOp(lowering.integer(ALL_LANES)))
+    peers = lowering.kernel.sources
+    own = [barrier_of(lowering, slot, BARRIER_BYTES) for ring, slot in with_barriers.items() if len(peers[ring]) == 1]
 
     def arrive() -> None:
-        for pointer in pointers:
+        for pointer in own:
             lowering.insert(MbarrierArriveOp(pointer))
 
-    run_if(lowering, lowering.first_lane(), arrive)
+    if own:
+        run_if(lowering, lowering.first_lane(), arrive)
+    for ring, slot in with_barriers.items():
+        if len(peers[ring]) > 1:
+            place = ring_state(lowering, slot).barriers
+            arrive_at_sources(lowering, place, peers[ring], slot, BARRIER_BYTES)
 
 
 def lower_barrier(op: mma.BarrierOp, lowering: NvvmLowering) -> None:

@@ -15,6 +15,7 @@ from crosstile.dialects import mma
 from crosstile.dialects.mma.roles import Role
 from crosstile.dialects.nvvm.synchronisation import SetMaxRegisterOp
 from crosstile.lowering.loops import run_if
+from crosstile.lowering.mma_to_nvvm.clusters import meet_at_end
 from crosstile.lowering.mma_to_nvvm.fragments import LANES
 from crosstile.lowering.mma_to_nvvm.grid import lower_body, lower_instances
 from crosstile.lowering.mma_to_nvvm.kernel import launch_registers
@@ -61,6 +62,8 @@ def lower_roles(op: mma.RolesOp, lowering: NvvmLowering) -> None:
         lowering.kernel.cursors = saved
         first += role.warps
     lowering.program = outer
+    if lowering.kernel.cluster:
+        meet_at_end(lowering)
 
 
 def _is_single(block: Block, lowering: NvvmLowering) -> bool:

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from math import gcd
 
-from xdsl.dialects import scf
+from xdsl.dialects import arith, scf
 from xdsl.ir import Block, SSAValue
 
 from crosstile.dialects import mma
-from crosstile.lowering.linear_index import Linear
+from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.mma_to_nvvm.kernel_state import SHARED_ALIGNMENT, SLOT_BARRIERS, Ring
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
+
+BLOCK_BYTES = 1 << 24
+"""An address of shared memory has the number of the block in the cluster above these bits."""
 
 
 def ring_of(slot: SSAValue) -> SSAValue:
@@ -59,6 +62,24 @@ def address_of(lowering: NvvmLowering, memory: SSAValue) -> Linear:
     if not ring.has_barriers:
         return lowering.linear.of_new(value, gcd(SHARED_ALIGNMENT, ring.slot_bytes))
     return lowering.shared_place(ring.base) + lowering.linear.of_new(value).scale(ring.slot_bytes)
+
+
+def own_address_of(lowering: NvvmLowering, memory: SSAValue) -> Linear:
+    """The same without the number of the block in its cluster, which descriptors have no room for."""
+    address = address_of(lowering, memory)
+    if not lowering.kernel.cluster:
+        return address
+    base, index = lowering.shared_base(), lowering.index
+    own = memory.type if isinstance(memory.type, mma.SlotType) else None
+
+    def local(value: SSAValue) -> SSAValue:
+        return index.build(arith.AndIOp(value, index.value(BLOCK_BYTES - 1))).result
+
+    terms = (
+        Term(local(term.value), term.factor, term.multiple) if own is None or term.value is base else term
+        for term in address.terms
+    )
+    return Linear(address.constant, tuple(terms))
 
 
 def barrier_of(lowering: NvvmLowering, slot: SSAValue, offset: int) -> SSAValue:

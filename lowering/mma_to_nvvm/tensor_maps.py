@@ -10,6 +10,7 @@ what is valid is what lies inside the tensor. The extent says where that ends, w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from xdsl.dialects import arith, memref
 from xdsl.dialects.builtin import (
@@ -38,6 +39,8 @@ from crosstile.lowering.mma_to_nvvm.fragments import memory_bytes
 from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
+SWIZZLED_ROWS = 8
+"""Rows after which swizzles repeat (PTX ISA, "Swizzling Modes")."""
 MOST_BOX = 256
 """The largest size of a box (CUDA driver API, cuTensorMapEncodeTiled)."""
 
@@ -76,6 +79,28 @@ def panels_of(type_: mma.SlotType | mma.BufferType | mma.RingType) -> Panels | N
                 return None
     count = -(-shape[inner] // width)
     return Panels(inner, rows, width, count, width * size, width * size * shape[rows])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Into how many parts a copy is cut that blocks of a cluster make for each other: of panels, or of rows."""
+
+    panels: int
+    rows: int
+
+
+def parts_of(op: mma.CopyAsyncOp, panels: Panels, lowering: NvvmLowering) -> Parts:
+    """How a copy is shared out: by whole panels if they divide, else by rows, in whole periods of the swizzle."""
+    parts = prod(lowering.kernel.cluster[dim] for dim in op.shared_dims)
+    rows = op.slot_type.get_shape()[panels.rows]
+    if panels.panels % parts == 0:
+        return Parts(parts, 1)
+    if rows % (parts * SWIZZLED_ROWS) == 0:
+        return Parts(1, parts)
+    raise lowering.error(
+        f"{parts} blocks of a cluster cannot share a copy of {panels.panels} panels of {rows} rows: expects a number "
+        f"of blocks that divides the panels, or {rows // SWIZZLED_ROWS}, the groups of {SWIZZLED_ROWS} rows"
+    )
 
 
 def _by(expression: AffineExpr, dim: int, kind: AffineBinaryOpKind) -> int:
@@ -155,7 +180,7 @@ def tensor_map_recipe(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> Attribute 
         if recipe is None:
             return None
         sizes[at] = recipe
-    box = [1] * (rank - 2) + [shape[0], panels.width]
+    box = [1] * (rank - 2) + [shape[0] // parts_of(op, panels, lowering).rows, panels.width]
     element = type_.get_element_type()
     assert isinstance(element, TypeAttribute)
     return DictionaryAttr(

@@ -103,7 +103,7 @@ class AttentionKernel:
                 f"[{', '.join(self.schedule.grid)}]"
             )
         blocks = [(axis, self.schedule.steps(axis.name)[0]) for axis in grid]
-        build_grid(builder, blocks, lambda place: self._block(place, roles))
+        build_grid(builder, blocks, lambda place: self._block(place, roles), self.schedule.order)
 
     def _roles_of_schedule(self) -> AttentionRoles:
         """The roles with the axis as m that the schedule has across lanes, or of which it has several in a block."""

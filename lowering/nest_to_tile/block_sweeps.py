@@ -44,4 +44,4 @@ def sweep_blocks(builder: KernelBuilder, schedule: Schedule, outputs: Sequence[S
         others = {axis: step for axis, step in steps.items() if axis != lanes}
         sweep_rows(builder, place.inside(lanes, 0, builder.size(lanes)), outputs, others, shared)
 
-    build_grid(builder, [(axis, steps[axis]) for axis in grid], block)
+    build_grid(builder, [(axis, steps[axis]) for axis in grid], block, schedule.order)

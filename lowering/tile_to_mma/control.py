@@ -54,10 +54,10 @@ def lower_parallel(op: tile.ParallelOp, lowering: TileLowering) -> None:
     """The same on fragments."""
     lowers, uppers = lowering.flatten(op.lower_bounds), lowering.flatten(op.upper_bounds)
     grain = None if op.grain is None else op.grain.value.data
-    if op.order.persistent is not None and lowering.machine.warp_lanes is None:
+    if lowering.machine.warp_lanes is None and (op.order.persistent is not None or op.order.cluster):
         raise lowering.error(
-            f"its grid is persistent: {op.order.persistent} blocks for each multiprocessor; {lowering.machine.name} "
-            "has workers, which take a range of the grid each: leave out 'persistent'"
+            f"its grid is to run by blocks of multiprocessors,{op.order}; {lowering.machine.name} has workers, which "
+            "take a range of the grid each: leave out 'persistent' and 'cluster'"
         )
     body = lowering.lower_region(op.body)
     lowering.insert(mma.ParallelOp(lowers, uppers, body, op.grid_steps or None, grain, op.order))

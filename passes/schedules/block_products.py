@@ -10,7 +10,8 @@ often. Results with fewer rows or columns have smaller blocks, with the instruct
 one row of the widest swizzle, 128 bytes; as many steps are in flight as shared memory holds, up to four. Blocks
 begin in groups of rows that make those which run at one time a square of the result: they then read least from memory.
 Where a role copies, as many blocks as there are multiprocessors stay and go on from block to block of the result, so
-that the first steps of the next one are on their way while this one is stored.
+that the first steps of the next one are on their way while this one is stored. Of large products two blocks that are
+one below the other are a cluster and copy half of their columns' factor each, for both.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ MOST_INSTRUCTION_BYTES = 64
 tile then take 96 registers of a thread, beside 128 of accumulators, and ptxas spills."""
 FEW_ROWS = 64
 """Up to so many rows of the result, blocks have no more."""
+CLUSTER_ROWS = 2
+"""Blocks of a cluster. Multiprocessors come in pairs; larger clusters leave some of them idle, since a GPC of an H100
+has 16 or 18 (NVIDIA H100 Tensor Core GPU Architecture, "H100 SM Architecture")."""
 MOST_IN_FLIGHT = 4
 """Trips in flight hide the latency of memory; more only take room."""
 
@@ -64,12 +68,40 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
         for copy_guard, aligned, role in _copy_classes(axes, roles, machine, from_scratch):
             schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
             if most_rows is None and schedule.grid[-2:] == (roles.m.name, roles.n.name):
-                schedule = replace(schedule, order=GridOrder(_raster(machine, tile), 1 if role else None))
+                schedule = replace(schedule, order=GridOrder(_raster(machine, tile), persistent=1 if role else None))
+                if role and (many := _for_clusters(roles.m, roles.n, tile, machine)) is not None:
+                    pairs = replace(schedule.order, cluster=(*[1] * (len(schedule.grid) - 2), CLUSTER_ROWS, 1))
+                    guard = GuardAttr((*few, *copy_guard, *many))
+                    result.append(GuardedScheduleAttr(guard, ScheduleAttr(replace(schedule, order=pairs))))
+                    if not many:
+                        continue
             result.append(GuardedScheduleAttr(GuardAttr((*few, *copy_guard)), ScheduleAttr(schedule)))
     return result
 
 
 Guard = tuple[Comparison, ...]
+
+
+def _for_clusters(m: Axis, n: Axis, tile: BlockTile, machine: Machine) -> Guard | None:
+    """What must hold for clusters of two blocks, one below the other; None if it never does.
+
+    Each then copies half of what both read of the right factor, the larger one of a block. It pays where every
+    multiprocessor is at work, and blocks of clusters beyond the result's edge would be wasted.
+    """
+    if machine.limits is None or machine.limits.cluster < CLUSTER_ROWS or tile.n < tile.m:
+        return None
+    side = math.sqrt(machine.levels[0].count * tile.m * tile.n)
+    pair = CLUSTER_ROWS * tile.m
+    least = {m: round_up(int(side), pair), n: round_up(int(side), tile.n)}
+    guard: list[Comparison] = []
+    for axis, size in least.items():
+        conditions = [Comparison(axis.name, ">=", size)]
+        conditions += [Comparison(axis.name, "==", 0, pair)] if axis is m else []
+        if axis.size is None:
+            guard += conditions
+        elif not all(condition.holds(axis.size) for condition in conditions):
+            return None
+    return tuple(guard)
 
 
 def _row_classes(m: Axis) -> list[tuple[Guard, int | None]]:

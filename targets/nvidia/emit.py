@@ -36,7 +36,7 @@ PURE_PREFIXES = ("arith.", "math.", "vector.", "nvvm.read.", "nvvm.shfl")
 PURE = frozenset(
     (
         *("llvm.getelementptr", "llvm.extractvalue", "llvm.insertvalue", "llvm.insertelement", "llvm.bitcast"),
-        *("llvm.mlir.undef", "llvm.mlir.addressof", "llvm.ptrtoint", "llvm.inttoptr", "llvm.load"),
+        *("llvm.mlir.undef", "llvm.mlir.addressof", "llvm.ptrtoint", "llvm.inttoptr", "llvm.load", "nvvm.mapa"),
     )
 )
 
@@ -83,6 +83,9 @@ def _kernel(op: llvm.FuncOp, files: list[str]) -> list[str]:
     threads = op.attributes["nvvm.reqntid"]
     assert isinstance(threads, DenseArrayBase)
     header.append(f".reqntid {', '.join(map(str, threads.iter_values()))}")
+    cluster = op.attributes.get("nvvm.cluster_dim")
+    if isinstance(cluster, DenseArrayBase):
+        header += [".explicitcluster", f".reqnctapercluster {', '.join(map(str, cluster.iter_values()))}"]
     registers = op.attributes.get("nvvm.maxnreg")
     if isinstance(registers, IntegerAttr):
         header.append(f".maxnreg {registers.value.data}")

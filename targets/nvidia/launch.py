@@ -78,11 +78,12 @@ class Launch:
 
 @dataclass(frozen=True)
 class GridDimension:
-    """As many blocks as steps are needed from ``begin`` to ``end``."""
+    """As many blocks as steps are needed from ``begin`` to ``end``, and whole clusters of so many of them."""
 
     begin: Size
     end: Size
     step: int
+    cluster: int = 1
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class KernelPlan:
     kernel shares its work among as many blocks as there are processors. ``parameters`` are (argument, "pointer" |
     "size" | "stride" | "value", dimension) of ``types``; the tensor maps follow. Addresses and strides in bytes must
     be multiples of ``alignment``. With ``persistent`` no more blocks than that are launched for each processor, all
-    along x, and share the grid out among themselves.
+    along x, and share the grid out among themselves. Blocks of clusters are along x as well.
     """
 
     name: str
@@ -141,8 +142,10 @@ class KernelPlan:
         counts = [self._blocks(dimension, arguments) for dimension in self.grid] or [processors]
         if 0 in counts:
             return None
-        if self.persistent is not None:
-            counts = [min(prod(counts), processors * self.persistent)]
+        cluster = prod(dimension.cluster for dimension in self.grid)
+        if self.persistent is not None or cluster > 1:
+            most = MOST_BLOCKS[0] if self.persistent is None else processors * self.persistent
+            counts = [min(prod(counts), max(1, most // cluster)) * cluster]
         elif len(counts) > 2:
             counts = [prod(counts)]  # only x is long enough for what several dimensions make together
         for axis, count, most in zip("xyz", counts, MOST_BLOCKS, strict=False):
@@ -159,7 +162,7 @@ class KernelPlan:
 
     def _blocks(self, dimension: GridDimension, arguments: Sequence[Argument]) -> int:
         extent = _size(dimension.end, arguments) - _size(dimension.begin, arguments)
-        return max(0, -(-extent // dimension.step))
+        return max(0, -(-extent // (dimension.step * dimension.cluster)))
 
     def _check_alignment(self, arguments: Sequence[Argument]) -> None:
         for number, array in enumerate(arguments):
@@ -244,7 +247,9 @@ def plan_of(function: FuncOp) -> KernelPlan:
         threads=take("nvvm.reqntid")[0],
         shared_bytes=take("crosstile.shared"),
         alignment=take("crosstile.alignment"),
-        grid=tuple(GridDimension(row["from"], row["to"], row["step"]) for row in take("crosstile.grid")),
+        grid=tuple(
+            GridDimension(row["from"], row["to"], row["step"], row.get("cluster", 1)) for row in take("crosstile.grid")
+        ),
         parameters=(parameters := take("crosstile.arguments")),
         types=tuple(map(_type_name, list(function.function_type.inputs)[: len(parameters)])),
         tensor_maps=tuple(TensorMapRecipe(**row) for row in take("crosstile.tensor_maps")),

@@ -48,20 +48,22 @@ def simulate(
     arguments: Sequence[Argument],
     memory: GlobalMemory,
     shared_bytes: int = 0,
-    cluster: Sequence[int] = (1, 1, 1),
+    cluster: Sequence[int] | None = None,
     architecture: str = "",
 ) -> Report:
     """Runs ``kernel`` and reports what it did.
 
     ``arguments`` are one per parameter: addresses of ``memory`` and numbers, or a :class:`TensorMap` for 128 bytes.
-    ``shared_bytes`` are dynamic. ``architecture`` ("sm_90a") decides the arithmetic of matrix units; the default is the
-    module's ``.target``. Raises :class:`SimulatedFault`, :class:`CrosstileError` for a launch that does not fit the
-    kernel, and ``NotSimulated`` for an instruction that the simulator does not know.
+    ``shared_bytes`` are dynamic. ``cluster`` is what ``.reqnctapercluster`` says if it is not given. ``architecture``
+    ("sm_90a") decides the arithmetic of matrix units; the default is the module's ``.target``. Raises
+    :class:`SimulatedFault`, :class:`CrosstileError` for a launch that does not fit the kernel, and ``NotSimulated`` for
+    an instruction that the simulator does not know.
     """
     module = parse_ptx(module) if isinstance(module, str) else module
     found = _kernel(module, kernel)
     shape = _three(block, "block")
     _check_block(found, shape)
+    together = _cluster(found, cluster)
     _check_arguments(found, arguments)
     program = decode(module, found)
     parameters, maps = _parameters(found, arguments)
@@ -69,7 +71,7 @@ def simulate(
     launch = Launch(
         _three(grid, "grid"),
         shape,
-        _three(cluster, "cluster"),
+        together,
         parameters,
         maps,
         memory,
@@ -125,6 +127,15 @@ def _check_block(kernel: Kernel, block: Three) -> None:
     most = kernel.directives.get("maxntid")
     if most is not None and threads > int(np.prod(most)):
         raise CrosstileError(f"kernel '{kernel.name}' allows at most {int(np.prod(most))} threads, not {threads}")
+
+
+def _cluster(kernel: Kernel, given: Sequence[int] | None) -> Three:
+    """The blocks of a cluster, which a launch and the kernel may both say."""
+    required = kernel.directives.get("reqnctapercluster")
+    found = _three(given or required or (1, 1, 1), "cluster")
+    if required is not None and found != _three(required, "cluster"):
+        raise CrosstileError(f"kernel '{kernel.name}' requires clusters of {_three(required, 'cluster')}, not {found}")
+    return found
 
 
 def _check_arguments(kernel: Kernel, arguments: Sequence[Argument]) -> None:

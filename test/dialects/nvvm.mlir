@@ -42,6 +42,25 @@ llvm.func @barriers(%b: !llvm.ptr<3>, %n: i32, %p: i1) {
   llvm.return
 }
 
+// CHECK-LABEL: llvm.func @clusters
+llvm.func @clusters(%b: !llvm.ptr<3>, %map: !llvm.ptr, %n: i32, %mask: i16, %p: i1) {
+  // CHECK: nvvm.cluster.arrive.relaxed {aligned}
+  nvvm.cluster.arrive.relaxed {aligned}
+  // CHECK: nvvm.cluster.wait {aligned}
+  nvvm.cluster.wait {aligned}
+  // CHECK: nvvm.cluster.arrive
+  nvvm.cluster.arrive
+  // CHECK: %[[RANK:.*]] = nvvm.read.ptx.sreg.cluster.ctarank : i32
+  %rank = nvvm.read.ptx.sreg.cluster.ctarank : i32
+  // CHECK: %[[REMOTE:.*]] = nvvm.mapa %b, %[[RANK]] : !llvm.ptr<3> -> !llvm.ptr<7>
+  %remote = nvvm.mapa %b, %rank : !llvm.ptr<3> -> !llvm.ptr<7>
+  // CHECK: nvvm.mbarrier.arrive %[[REMOTE]] : !llvm.ptr<7>
+  nvvm.mbarrier.arrive %remote : !llvm.ptr<7>
+  // CHECK: nvvm.cp.async.bulk.tensor.shared.cluster.global %b, %map, %b, box[%n, %n] multicast_mask = %mask predicate = %p : !llvm.ptr<3>, !llvm.ptr
+  nvvm.cp.async.bulk.tensor.shared.cluster.global %b, %map, %b, box[%n, %n] multicast_mask = %mask predicate = %p : !llvm.ptr<3>, !llvm.ptr
+  llvm.return
+}
+
 // CHECK-LABEL: llvm.func @copies
 llvm.func @copies(%to: !llvm.ptr<3>, %from: !llvm.ptr<1>, %map: !llvm.ptr, %n: i32, %p: i1) {
   // CHECK: nvvm.cp.async.shared.global %to, %from, 16, cache = cg, %n : !llvm.ptr<3>, !llvm.ptr<1>, i32

@@ -29,3 +29,11 @@ llvm.func @accumulator(%d: i64, %s: !llvm.struct<(f32, f32)>) {
   %0 = nvvm.wgmma.mma_async %d, %d, <m = 64, n = 8, k = 16>, D[%s, <one>], A[<bf16>, <one>, <row>], B[<bf16>, <one>, <col>] : !llvm.struct<(f32, f32)> -> !llvm.struct<(f32, f32)>
   llvm.return
 }
+
+// -----
+
+llvm.func @own(%b: !llvm.ptr<3>) {
+  // expected-error @+1 {{arrives at !llvm.ptr<3>; expects !llvm.ptr<7>, which nvvm.mapa gives}}
+  nvvm.mbarrier.arrive %b : !llvm.ptr<3>
+  llvm.return
+}

@@ -162,6 +162,45 @@ mma.kernel @persistent(%A: memref<?x32xf32>, %C: memref<?x32xf32>) target "sm_90
 
 // -----
 
+// Both blocks of a cluster read all of B. Each copies half of the rows, into the slots of both, and tells both when it has
+// read: a lane for each of them arrives there. They meet before the first copy, and at the end.
+// CHECK-LABEL: llvm.func @cluster(
+// CHECK-SAME:    box = [16 : i64, 32 : i64]
+// CHECK-SAME:    {from = 0 : i64, to = [1 : i64, 0 : i64], step = 16 : i64, cluster = 2 : i64}
+// CHECK-SAME:    nvvm.cluster_dim = array<i32: 2, 1, 1>
+// CHECK:         nvvm.mbarrier.init.shared %{{.*}}, %{{.*}} : !llvm.ptr<3>, i32
+// CHECK:         nvvm.fence.mbarrier.init
+// CHECK-NEXT:    nvvm.cluster.arrive.relaxed {aligned}
+// CHECK-NEXT:    nvvm.cluster.wait {aligned}
+// CHECK:         %[[MASK:.*]] = arith.trunci %{{.*}} : i32 to i16
+// CHECK:         nvvm.cp.async.bulk.tensor.shared.cluster.global %{{.*}} multicast_mask = %[[MASK]]
+// CHECK:         nvvm.mapa %{{.*}}, %{{.*}} : !llvm.ptr<3> -> !llvm.ptr<7>
+// CHECK:         nvvm.mbarrier.arrive %{{.*}} : !llvm.ptr<7>
+// CHECK:         nvvm.cluster.arrive {aligned}
+// CHECK-NEXT:    nvvm.cluster.wait {aligned}
+mma.kernel @cluster(%B: memref<32x32xf32>, %C: memref<?x32xf32>) target "sm_90a" warps(8) {
+  %c0 = arith.constant 0 : index
+  %M = memref.dim %C, %c0 : memref<?x32xf32>
+  mma.parallel (%i), (%mc) = (%c0) to (%M) step (16) cluster [2] {
+    %ring = mma.ring : !mma.ring<2 x 32x32xf32>
+    mma.roles {
+      role @load warps(4) {
+        %slot = mma.acquire %ring : !mma.ring<2 x 32x32xf32>
+        mma.copy_async %B[%c0, %c0] to %slot multicast [0] : memref<32x32xf32> to !mma.slot<write 32x32xf32>
+        mma.commit %slot : !mma.slot<write 32x32xf32>
+      }
+      role @store warps(4) {
+        %full = mma.wait %ring : !mma.ring<2 x 32x32xf32>
+        %rows = mma.load %full[%c0, %c0] : !mma.slot<read 32x32xf32> -> !mma.fragment<16x32xf32, #mma.layout<tile(16, 32) warp(4:128) register(4:32) lane(32:1)>>
+        mma.release %full : !mma.slot<read 32x32xf32>
+        mma.store %rows, %C[%i, %c0] extent [%mc, _] : !mma.fragment<16x32xf32, #mma.layout<tile(16, 32) warp(4:128) register(4:32) lane(32:1)>>, memref<?x32xf32>
+      }
+    }
+  }
+}
+
+// -----
+
 // Blocks are counted through groups of 8 rows, column by column; the last group has the rows that are left.
 // CHECK-LABEL: llvm.func @raster(
 // CHECK-DAG:     %[[X:.*]] = nvvm.read.ptx.sreg.ctaid.x

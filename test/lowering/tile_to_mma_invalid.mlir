@@ -80,7 +80,7 @@ tile.kernel @mixed_types(%A : memref<4x8xi16>, %B : memref<8x16xi16>) {
 
 tile.kernel @persistent(%n : index) {
   %zero = arith.constant 0 : index
-  // expected-error @+1 {{its grid is persistent: 1 blocks for each multiprocessor; x86-64-avx512 has workers, which take a range of the grid each: leave out 'persistent'}}
+  // expected-error @+1 {{its grid is to run by blocks of multiprocessors, persistent 1; x86-64-avx512 has workers, which take a range of the grid each: leave out 'persistent' and 'cluster'}}
   tile.parallel (%i), (%ic) = (%zero) to (%n) step (8) persistent 1 {
   }
 }

@@ -1,16 +1,16 @@
 // RUN: crosstile-opt %s --tile-to-mma=target=sm_90a | filecheck %s
 
 // One role copies both factors, the other multiplies and keeps one product in flight. B lies along k in memory: it is
-// copied as it lies and read transposed.
+// copied as it lies and read transposed. Both blocks of a cluster read the same of B, and copy it for each other.
 // CHECK-LABEL: mma.kernel @gemm(
 // CHECK-SAME:    target "sm_90a" warps(12)
-// CHECK:         mma.parallel {{.*}} step (128, 128) raster 4 persistent 1 {
+// CHECK:         mma.parallel {{.*}} step (128, 128) raster 4 cluster [2, 1] persistent 1 {
 // CHECK-DAG:     %[[A:.*]] = mma.ring : !mma.ring<4 x 128x64xbf16, #mma.swizzle<128>>
 // CHECK-DAG:     %[[B:.*]] = mma.ring : !mma.ring<4 x 128x64xbf16, #mma.swizzle<128>>
 // CHECK:         role @load warps(4) registers(40)
 // CHECK:           scf.for %k
 // CHECK:             mma.copy_async %A[%i, %k] extent [%mc, %kc]
-// CHECK:             mma.copy_async %B[%j, %k] extent [%nc, %kc]
+// CHECK:             mma.copy_async %B[%j, %k] extent [%nc, %kc] to %{{.*}} multicast [0] :
 // CHECK:         role @compute warps(8) registers(232)
 // CHECK:           %[[A0:.*]], %[[B0:.*]] = mma.wait
 // CHECK-NEXT:      %[[T0:.*]] = mma.view %[[B0]] by affine_map<(d0, d1) -> (d1, d0)>
@@ -30,7 +30,7 @@ tile.kernel @gemm(%A : memref<?x?xbf16>, %B : memref<?x?xbf16>, %C : memref<?x?x
   %M = tile.dim %A, 0 : memref<?x?xbf16>
   %K = tile.dim %A, 1 : memref<?x?xbf16>
   %N = tile.dim %B, 0 : memref<?x?xbf16>
-  tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 128) raster 4 persistent 1 {
+  tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 128) raster 4 cluster [2, 1] persistent 1 {
     %start = tile.splat %f0 : f32 -> !tile.tile<128x128xf32>
     %sum = tile.for %k, %kc = %zero to %K step 64 iter_args(%acc = %start) -> (!tile.tile<128x128xf32>)
         pipeline(4) role {

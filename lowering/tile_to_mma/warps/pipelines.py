@@ -177,15 +177,18 @@ def as_staged(stage: tile.StageOp, slot: SSAValue, lowering: WarpLowering) -> SS
     return transposed_view(slot, lowering) if runs_down(window_of(stage.source, lowering)) else slot
 
 
-def copy_window(stage: tile.StageOp, ring: SSAValue, lowering: WarpLowering) -> SSAValue:
-    """Start the copy of a stage's window into the next slot of ``ring``, which is returned."""
+def copy_window(stage: tile.StageOp, ring: SSAValue, lowering: WarpLowering, multicast: Sequence[int] = ()) -> SSAValue:
+    """Start the copy of a stage's window into the next slot of ``ring``, which is returned.
+
+    Blocks of a cluster along the dimensions ``multicast`` of the grid copy for each other.
+    """
     slot = lowering.insert(mma.AcquireOp(ring)).slot
     window = window_of(stage.source, lowering)
     place = place_of_window(window, lowering)
     place = place.transposed() if runs_down(window) else place
     indices, by = place.operands(lowering)
     extents = place.extent_values(lowering)
-    lowering.insert(mma.CopyAsyncOp(place.source, indices, slot, extents, by, place.clip))
+    lowering.insert(mma.CopyAsyncOp(place.source, indices, slot, extents, by, place.clip, multicast))
     return slot
 
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from xdsl.ir import Block, Operation, Region, SSAValue
 
 from crosstile.dialects import mma, tile
+from crosstile.dialects.instance_dependence import dependences
 from crosstile.dialects.mma.roles import Role
 from crosstile.dialects.mma.types import BARRIERS
 from crosstile.ir.index_math import Index
@@ -55,6 +56,7 @@ def lower_parallel(op: tile.ParallelOp, lowering: WarpLowering) -> None:
     with lowering.at(body):
         lowering.rings = {stage: _ring(stage, lowering) for stage in stages}
         needed = _needed(op, stages)
+        lowering.multicast = _shared(op, stages, lowering)
         with lowering.at(load := Block()):
             _copy_block(op.body.block, needed, lowering)
         with lowering.at(compute := Block()), lowering.holding():
@@ -82,6 +84,21 @@ def _ring(stage: tile.StageOp, lowering: WarpLowering) -> SSAValue:
 # The copying role
 
 
+def _shared(
+    op: tile.ParallelOp, stages: Sequence[tile.StageOp], lowering: WarpLowering
+) -> dict[tile.StageOp, list[int]]:
+    """Per stage the dimensions along which the blocks of a cluster need the same, and so copy for each other."""
+    wide = [dim for dim, blocks in enumerate(op.order.cluster) if blocks > 1]
+    found = {stage: [dim for dim in wide if dim not in dependences(stage)] for stage in stages}
+    for dim in wide:
+        if not any(dim in dims for dims in found.values()):
+            raise lowering.error(
+                f"its grid has clusters of {op.order.cluster[dim]} blocks along dimension {dim}, but nothing that is "
+                "staged is the same for them: expects 1 there"
+            )
+    return found
+
+
 def _needed(op: tile.ParallelOp, stages: Sequence[tile.StageOp]) -> set[Operation]:
     """The operations that say what is copied and in which order: loops around the stages, and what all that needs."""
     needed: set[Operation] = set()
@@ -105,7 +122,7 @@ def _copy_block(block: Block, needed: set[Operation], lowering: WarpLowering) ->
         match op:
             case tile.StageOp():
                 with lowering.about(op):
-                    slot = copy_window(op, lowering.rings[op], lowering)
+                    slot = copy_window(op, lowering.rings[op], lowering, lowering.multicast[op])
                     lowering.insert(mma.CommitOp(slot))
             case tile.ForOp():
                 with lowering.about(op):

@@ -10,6 +10,7 @@ from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects import mma, tile
+from crosstile.dialects.grid_order import ANY_ORDER
 from crosstile.dialects.mma.attributes import LayoutAttr, canonical
 from crosstile.dialects.mma.intrinsics import STORED_AS, find_intrinsic
 from crosstile.dialects.tile.types import capacity_type
@@ -58,6 +59,8 @@ class WarpLowering(TileLowering):
     """The slots that stages copied ahead are in."""
     rings: dict[tile.StageOp, SSAValue]
     """The rings of stages that a role of its own fills."""
+    multicast: dict[tile.StageOp, list[int]]
+    """The dimensions of the grid along which blocks of a cluster copy a stage for each other."""
     held: list[list[SSAValue]]
     """Per body that is open the slots that are released at its end."""
     has_roles: bool
@@ -78,7 +81,7 @@ class WarpLowering(TileLowering):
         if not contracts:
             self.warps = _warps_for(kernel, self.lanes_of_warp, whole)
         self.assignment = Assignment.of(kernel, self.warps, self.arrangement, self.rows, whole)
-        self.slots, self.rings, self.held = {}, {}, []
+        self.slots, self.rings, self.multicast, self.held = {}, {}, {}, []
         self.has_roles = any(isinstance(op, tile.ForOp) and op.role is not None for op in kernel.walk())
         if self.has_roles and kernel.parallel is None:
             raise self.error("a loop has a role of its own for staging, but the kernel has no tile.parallel for roles")
@@ -88,7 +91,24 @@ class WarpLowering(TileLowering):
                 "its grid is persistent, which pays if a role of its own copies ahead for the next instance; no loop "
                 "of it has one: expects pipeline(n) role, or leave out 'persistent'"
             )
+        self._check_cluster(kernel)
         self.scratch_depth = len(self.open_blocks) + (kernel.parallel is not None)
+
+    def _check_cluster(self, kernel: tile.KernelOp) -> None:
+        """A cluster is for roles that copy, and of as many blocks as the machine runs together."""
+        order = ANY_ORDER if kernel.parallel is None else kernel.parallel.order
+        most = 1 if self.machine.limits is None else self.machine.limits.cluster
+        if order.cluster_blocks > most:
+            nearest = f"the nearest is one of {most}" if most > 1 else "leave out 'cluster'"
+            raise self.error(
+                f"its grid has clusters of {order.cluster_blocks} blocks; {self.machine.name} runs {most} together: "
+                f"{nearest}"
+            )
+        if order.cluster and not self.has_roles:
+            raise self.error(
+                "its grid has clusters, whose blocks copy for each other by a role of its own; no loop of it has one: "
+                "expects pipeline(n) role, or leave out 'cluster'"
+            )
 
     @property
     def lanes_of_warp(self) -> int:

@@ -11,7 +11,7 @@ from xdsl.dialects.llvm import GEP_USE_SSA_VAL, LLVMPointerType, LLVMStructType
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
 
-from crosstile.dialects.nvvm import copies, matrices, synchronisation, warpgroup
+from crosstile.dialects.nvvm import clusters, copies, matrices, synchronisation, warpgroup
 from crosstile.dialects.nvvm.special import SPECIAL
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.printing.bytes import is_bytes, join, split
@@ -151,7 +151,7 @@ def print_alias(op: Operation, text: Text) -> None:
 
 def print_special(op: Operation, text: Text) -> None:
     """A special register."""
-    name = op.name.removeprefix("nvvm.read.ptx.sreg.")
+    name = op.name.removeprefix("nvvm.read.ptx.sreg.").replace("cluster.", "cluster_")
     text.line(f"mov.u32 {text.one(op.results[0])}, %{name}")
 
 
@@ -179,6 +179,27 @@ def print_mbarrier_init(op: synchronisation.MbarrierInitOp, text: Text) -> None:
 def print_mbarrier_arrive(op: synchronisation.MbarrierArriveOp, text: Text) -> None:
     """An arrival."""
     text.line(f"mbarrier.arrive.shared.b64 {text.one(op.state)}, {text.address(op.addr)}")
+
+
+def print_arrive_remote(op: clusters.MbarrierArriveRemoteOp, text: Text) -> None:
+    """An arrival at a barrier of any block of the cluster."""
+    text.line(f"mbarrier.arrive.shared::cluster.b64 _, {text.address(op.addr)}")
+
+
+def print_mapa(op: clusters.MapaOp, text: Text) -> None:
+    """The same place in another block."""
+    address, offset = text.pointer(op.a)
+    if offset:
+        moved = text.register("r")
+        text.line(f"add.s32 {moved}, {address}, {offset}")
+        address = moved
+    text.line(f"mapa.shared::cluster.u32 {text.one(op.res)}, {address}, {text.operand(op.b)}")
+
+
+def print_cluster_barrier(op: Operation, text: Text) -> None:
+    """Half of a barrier of the cluster."""
+    aligned = ".aligned" if "aligned" in op.properties else ""
+    text.line(f"barrier.{op.name.removeprefix('nvvm.')}{aligned}")
 
 
 def print_expect_tx(op: synchronisation.MbarrierArriveExpectTxOp, text: Text) -> None:
@@ -232,8 +253,10 @@ def print_tensor_copy(op: copies.TensorCopyOp, text: Text) -> None:
     guard = predicate(op.predicate, text)
     coordinates = group([text.get(value) for value in op.coordinates])
     text.line(
-        f"{guard}cp.async.bulk.tensor.{len(op.coordinates)}d.shared::cluster.global.mbarrier::complete_tx::bytes "
+        f"{guard}cp.async.bulk.tensor.{len(op.coordinates)}d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        f"{'' if op.multicast_mask is None else '.multicast::cluster'} "
         f"{text.address(op.dst_mem)}, [{text.get(op.tma_descriptor)}, {coordinates}], {text.address(op.mbar)}"
+        f"{'' if op.multicast_mask is None else f', {text.get(op.multicast_mask)}'}"
     )
 
 
@@ -371,13 +394,18 @@ INSTRUCTIONS: Mapping[str, Rule] = {
     "llvm.mlir.addressof": print_address_of,
     "llvm.ptrtoint": print_alias,
     "llvm.inttoptr": print_alias,
-    **{op.name: print_special for op in SPECIAL},
+    **{op.name: print_special for op in (*SPECIAL, *clusters.CLUSTER_REGISTERS)},
     "nvvm.barrier0": fixed("bar.sync 0"),
     "nvvm.barrier": print_barrier,
     "nvvm.bar.warp.sync": print_warp_sync,
     "nvvm.mbarrier.init.shared": print_mbarrier_init,
     "nvvm.mbarrier.arrive.shared": print_mbarrier_arrive,
     "nvvm.mbarrier.arrive.expect_tx.shared": print_expect_tx,
+    "nvvm.mbarrier.arrive": print_arrive_remote,
+    "nvvm.mapa": print_mapa,
+    "nvvm.cluster.arrive": print_cluster_barrier,
+    "nvvm.cluster.arrive.relaxed": print_cluster_barrier,
+    "nvvm.cluster.wait": print_cluster_barrier,
     "nvvm.mbarrier.try_wait.parity.shared": print_try_wait,
     "nvvm.fence.mbarrier.init": fixed("fence.mbarrier_init.release.cluster"),
     "nvvm.fence.proxy": fixed("fence.proxy.async.shared::cta"),

@@ -65,7 +65,7 @@ def register_class(type_: Attribute) -> str:
             return "p" if width == 1 else "h" if width <= 16 else "r" if width == 32 else "rd"
         case LLVMPointerType():
             space = getattr(type_.addr_space, "data", 0)
-            return "r" if space == 3 else "rd"
+            return "r" if space in (3, 7) else "rd"
         case _:
             raise CrosstileError(f"a value of type {type_} has no register")
 

@@ -233,6 +233,8 @@ def _global_part(
 
 def _shared_part(gang: Gang, addresses: Lanes, lanes: Lanes | None, access: Access, owner: Block) -> Part:
     shared, block = owner.shared, gang.block
+    if owner is not block:
+        owner.touch(block, gang.warp if lanes is None else gang.warp[lanes], access.site)
     shared.check_bounds(addresses, access.width, access.does)
     granules = shared.granules(addresses, access.width)
     warp, lane = (gang.warp, gang.lane) if lanes is None else (gang.warp[lanes], gang.lane[lanes])

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from crosstile.targets.nvidia.ptx.module import Instruction
 from crosstile.targets.nvidia.simulator.access import active_lanes, spread
-from crosstile.targets.nvidia.simulator.block import Block, NamedBarrier
+from crosstile.targets.nvidia.simulator.block import Block, Cluster, NamedBarrier
 from crosstile.targets.nvidia.simulator.clocks import join
 from crosstile.targets.nvidia.simulator.faults import Trouble, not_simulated
 from crosstile.targets.nvidia.simulator.gang import LANES, Gang, Wait
 from crosstile.targets.nvidia.simulator.operands import Read, reader, writer
+from crosstile.targets.nvidia.simulator.warp_operations import missing_lanes
 
 if TYPE_CHECKING:
     from crosstile.targets.nvidia.simulator.program import Execute, Program, Signal
@@ -76,6 +77,7 @@ def warps_ended(block: Block, warps: Sequence[int]) -> None:
         for number, barrier in block.barriers.items():
             if barrier.arrived and not barrier.expected:
                 _finish_if_complete(block, barrier, number)
+        _finish_cluster_if_complete(block.cluster)
 
 
 def _barrier(program: Program, instruction: Instruction, site: int) -> Execute:
@@ -148,26 +150,45 @@ def _barrier(program: Program, instruction: Instruction, site: int) -> Execute:
     return run
 
 
+def _finish_cluster_if_complete(cluster: Cluster) -> None:
+    """The cluster's barrier waits for the threads that have not ended."""
+    barrier = cluster.barrier
+    everyone = sum(block.warps * LANES - block.exited_threads for block in cluster.blocks)
+    if barrier.arrived and barrier.arrived == everyone:
+        barrier.generation += 1
+        barrier.arrived = 0
+        barrier.left = barrier.given
+        barrier.given = None
+
+
 def _cluster_barrier(program: Program, instruction: Instruction, site: int) -> Execute:
+    aligned = "aligned" in instruction.modifiers
     action = "wait" if "wait" in instruction.modifiers else "arrive"
     relaxed = "relaxed" in instruction.modifiers
 
-    def arrive(gang: Gang) -> None:
+    def together(gang: Gang) -> Wait | None:
+        """What to wait for where all threads of a warp must be here and are not."""
+        if not aligned or gang.mask is None:
+            return None
+        return missing_lanes(gang, np.full((gang.size // LANES, 1), 0xFFFFFFFF, np.int64), site)
+
+    def arrive(gang: Gang) -> Signal | None:
+        if (wait := together(gang)) is not None:
+            return wait
         cluster = gang.block.cluster
         barrier = cluster.barrier
         for warp in active_warps(gang):
-            if not relaxed:
-                barrier.given = join(barrier.given, gang.block.clocks.release(warp))
+            clocks = gang.block.clocks
+            given = clocks.release_ready(warp) if relaxed else clocks.release(warp)
+            barrier.given = join(barrier.given, given)
             barrier.arrived += LANES
         cluster.progress += 1
-        everyone = sum(block.warps * LANES - block.exited_threads for block in cluster.blocks)
-        if barrier.arrived == everyone:
-            barrier.generation += 1
-            barrier.arrived = 0
-            barrier.left = barrier.given if barrier.given is not None else barrier.left
-            barrier.given = None
+        _finish_cluster_if_complete(cluster)
+        return None
 
     def wait(gang: Gang) -> Signal | None:
+        if (wait := together(gang)) is not None:
+            return wait
         cluster = gang.block.cluster
         barrier = cluster.barrier
         warps = active_warps(gang)
@@ -199,6 +220,13 @@ def _fence(program: Program, instruction: Instruction, site: int) -> Execute:
                 gang.block.clocks.fence_proxy(warp)
 
         return run
+    if "mbarrier_init" in instruction.modifiers:
+
+        def show(gang: Gang) -> None:
+            for warp in active_warps(gang):
+                gang.block.clocks.fence_ready(warp)
+
+        return show
     return lambda gang: None
 
 

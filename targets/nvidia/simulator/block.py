@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Lanes = NDArray[Any]
 Three = tuple[int, int, int]
 
+LANES = 32
 RANK_SHIFT = 24
 """An address in shared::cluster is the block's rank in the cluster above these bits, and its own address below."""
 
@@ -192,6 +193,10 @@ class Block:
         self.bulk: dict[int, BulkState] = {}
         self.warpgroups = [WarpGroup() for _ in range(-(-self.warps // 4))]
         self.exited_threads = 0
+        self.ended: Knowledge | None = None
+        """What the warps that have ended knew."""
+        self.touched: dict[int, tuple[int, int]] = {}
+        """By warp of another block, when it last used this block's shared memory, and by which instruction."""
         self.global_releases: dict[int, Knowledge] = {}
 
     def mbarrier(self, address: int) -> SharedBarrier:
@@ -200,6 +205,34 @@ class Block:
         if found is None:
             raise Trouble("barrier", f"uses an mbarrier at {address:#x} of shared memory that was never initialised")
         return found
+
+    def check_alive(self, by: Block) -> None:
+        """Raises :class:`Trouble` if block ``by`` uses shared memory of this one, whose threads have all ended."""
+        if self is not by and self.exited_threads == self.warps * LANES:
+            raise Trouble("bounds", f"uses the shared memory of block {self.index}, all threads of which have ended")
+
+    def touch(self, by: Block, warps: Lanes, site: int) -> None:
+        """Notes that ``warps`` of block ``by`` use shared memory of this block, which must not end before."""
+        if self is by:
+            return
+        self.check_alive(by)
+        for warp in np.unique(warps).tolist():
+            self.touched[warp] = (int(self.clocks.known[warp, 0, warp]), site)
+
+    def end(self, warps: Sequence[int]) -> None:
+        """``warps`` (numbers in the block) have ended. Raises :class:`Trouble` if the block may have ended too soon."""
+        for warp in warps:
+            self.ended = join(self.ended, self.clocks.known[self.first_warp + warp])
+        if self.exited_threads < self.warps * LANES or self.ended is None:
+            return
+        for warp, (clock, site) in self.touched.items():
+            if self.ended[0, warp] < clock:
+                raise Trouble(
+                    "race",
+                    f"block {self.index} ends and does not know that warp {warp} of its cluster has done with its "
+                    "shared memory: barrier.cluster is missing",
+                    site,
+                )
 
     def peer(self, rank: int) -> Block:
         """The block of that rank in the cluster. Raises :class:`Trouble` if there is none."""

@@ -121,6 +121,7 @@ def _start_load(
 ) -> None:
     """Starts a copy of ``data()`` (uint8 [count, element]) to ``addresses`` in ``block``, reporting to its barrier."""
     barrier = barrier_at(gang, barrier_address, "shared::cluster", np.array([lane]))
+    block.check_alive(gang.block)
     memory = block.shared
     low, high = int(addresses.min()), int(addresses.max()) + element
     memory.check_bounds(np.array([low]), 1, "copies to")
@@ -136,8 +137,8 @@ def _start_load(
         memory.bytes[places] = data()
         barrier.agent_clock += 1
         memory.finish_copy(granules, barrier.agent, barrier.agent_clock, site, ASYNCHRONOUS)
-        known = np.zeros((2, block.clocks.known.shape[2]), np.int32)
-        known[:, barrier.agent] = barrier.agent_clock
+        known = np.zeros(block.clocks.known.shape[1:], np.int32)
+        known[:2, barrier.agent] = barrier.agent_clock
         barrier.change(lambda: barrier.machine.complete_tx(size), known)
 
     barrier.deliveries.append(deliver)

@@ -3,8 +3,10 @@
 Level: the simulator. In: releases and acquires (barriers, mbarriers, atomics, proxy fences). Out: whether an access of
 one warp happens before one of another. Every warp counts its releases; ``known[w, 0, u]`` is the newest count of ``u``
 whose work warp ``w`` may see, ``known[w, 1, u]`` the same behind a proxy fence: what ``u`` wrote with ordinary stores
-up to there may be read by TMA and wgmma on behalf of ``w``. Agents beyond the warps are mbarriers, for the copies that
-report to them. Source: Lamport 1978; Flanagan and Freund, FastTrack, PLDI 2009; PTX ISA, "Memory Consistency Model".
+up to there may be read by TMA and wgmma on behalf of ``w``; and ``known[w, 2, u]`` the same of mbarriers that ``u``
+made ready, which a fence of their own shows even to those who are told nothing else. Agents beyond the warps are
+mbarriers, for the copies that report to them. Source: Lamport 1978; Flanagan and Freund, FastTrack, PLDI 2009; PTX ISA,
+"Memory Consistency Model".
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Knowledge = NDArray[np.int32]
-"""What one warp knows, [2, agents]: plain, and behind a proxy fence."""
+"""What one warp knows, [3, agents]: plain, behind a proxy fence, and of mbarriers that are ready."""
 
 
 class Clocks:
@@ -24,7 +26,7 @@ class Clocks:
         self.readers = warps + warps // 4
         """Warps, and behind them their warpgroups, in whose name wgmma reads."""
         self.agents = self.readers
-        self.known: NDArray[np.int32] = np.zeros((warps, 2, self.readers + 32), np.int32)
+        self.known: NDArray[np.int32] = np.zeros((warps, 3, self.readers + 32), np.int32)
         self.known[np.arange(warps), 0, np.arange(warps)] = 1
 
     def new_agent(self) -> int:
@@ -49,6 +51,17 @@ class Clocks:
     def fence_proxy(self, warp: int) -> None:
         """What ``warp`` knows of ordinary writes may now be read asynchronously."""
         np.maximum(self.known[warp, 1], self.known[warp, 0], out=self.known[warp, 1])
+
+    def fence_ready(self, warp: int) -> None:
+        """The mbarriers that ``warp`` has initialised so far are shown to whoever hears of it at all."""
+        self.known[warp, 2, warp] = self.known[warp, 0, warp]
+        self.known[warp, 0, warp] += 1
+
+    def release_ready(self, warp: int) -> Knowledge:
+        """What ``warp`` hands on where it orders nothing: the mbarriers that a fence has shown."""
+        given = np.zeros_like(self.known[warp])
+        given[2] = self.known[warp, 2]
+        return given
 
 
 def join(first: Knowledge | None, second: Knowledge) -> Knowledge:

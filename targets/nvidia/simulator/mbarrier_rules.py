@@ -43,7 +43,7 @@ def barrier_at(gang: Gang, address: int, space: str, lanes: Lanes) -> SharedBarr
     block, inner = locate(gang, address, space)
     barrier = block.mbarrier(inner)
     warps = gang.warp[lanes]
-    known = gang.block.clocks.known[warps, 0, barrier.maker]
+    known = gang.block.clocks.known[warps][:, (0, 2), barrier.maker].max(axis=1)
     if (known < barrier.maker_clock).any():
         raise Trouble(
             "race",
@@ -121,6 +121,7 @@ def _arrive(program: Program, instruction: Instruction, site: int) -> Execute:
             gang, spread(gang, where(gang), active), spread(gang, number(gang), active)
         ):
             barrier = barrier_at(gang, address, space, members)
+            locate(gang, address, space)[0].touch(gang.block, gang.warp[members], site)
             lanes = len(members)
             arrivals = lanes if expects else count * lanes
             transactions = count * lanes if expects else 0

@@ -181,7 +181,12 @@ class _Scheduler:
         self.cluster.progress += 1
         from crosstile.targets.nvidia.simulator.barriers import warps_ended
 
-        warps_ended(block, [warp for warp, gone in zip(gang.warps, rows, strict=True) if gone])
+        gone = [warp for warp, has_ended in zip(gang.warps, rows, strict=True) if has_ended]
+        try:
+            block.end(gone)
+            warps_ended(block, gone)
+        except Trouble as error:
+            raise self.fault(error, error.sites[0], strand) from error
         if gang.strands:
             self.part(gang)
         else:

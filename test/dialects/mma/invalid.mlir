@@ -70,6 +70,50 @@ mma.kernel @f(%n: index) {
 // -----
 
 mma.kernel @f(%n: index) {
+  // expected-error @+1 {{a cluster has a positive number of blocks along each dimension of the grid, 2 or more in all, found [2] of a grid of 2}}
+  mma.parallel (%i, %j), (%mc, %nc) = (%n, %n) to (%n, %n) step (128, 128) cluster [2] {}
+}
+
+// -----
+
+mma.kernel @f(%n: index) {
+  // expected-error @+1 {{a raster of 7 rows cuts clusters of 2 rows apart; the nearest that does not is 6}}
+  mma.parallel (%i, %j), (%mc, %nc) = (%n, %n) to (%n, %n) step (128, 128) raster 7 cluster [2, 1] {}
+}
+
+// -----
+
+mma.kernel @f(%n: index, %A: memref<?x64xbf16>) warps(4) {
+  mma.parallel (%i, %j), (%mc, %nc) = (%n, %n) to (%n, %n) step (64, 64) cluster [2, 1] {
+    %ring = mma.ring : !mma.ring<2 x 64x64xbf16>
+    mma.roles {
+      role @load warps(4) {
+        %slot = mma.acquire %ring : !mma.ring<2 x 64x64xbf16>
+        // expected-error @+1 {{multicast [0]: what is copied, or how often, depends on dimension 0 of the grid, so that the blocks of a cluster along it do not copy the same}}
+        mma.copy_async %A[%i, %n] to %slot multicast [0] : memref<?x64xbf16> to !mma.slot<write 64x64xbf16>
+      }
+    }
+  }
+}
+
+// -----
+
+mma.kernel @f(%n: index, %A: memref<?x64xbf16>) warps(4) {
+  mma.parallel (%i, %j), (%mc, %nc) = (%n, %n) to (%n, %n) step (64, 64) cluster [2, 1] {
+    %ring = mma.ring : !mma.ring<2 x 64x64xbf16>
+    mma.roles {
+      role @load warps(4) {
+        %slot = mma.acquire %ring : !mma.ring<2 x 64x64xbf16>
+        // expected-error @+1 {{multicast [1]: expects distinct dimensions along which a cluster has blocks: [0]}}
+        mma.copy_async %A[%i, %n] to %slot multicast [1] : memref<?x64xbf16> to !mma.slot<write 64x64xbf16>
+      }
+    }
+  }
+}
+
+// -----
+
+mma.kernel @f(%n: index) {
   // expected-error @+1 {{persistent is a positive number of blocks for each multiprocessor, which run the instances of a grid, found 0 of a grid of 1}}
   mma.parallel (%i), (%mc) = (%n) to (%n) step (128) persistent 0 {}
 }

@@ -37,17 +37,48 @@ SURVIVORS: dict[str, dict[tuple[str, str], int]] = {
     },
 }
 
+CLUSTERS: dict[str, dict[str, str]] = {
+    "two": {
+        "step (128, 256) {": "step (128, 256) cluster [2, 1] persistent 1 {",
+        "to %b : memref": "to %b multicast [0] : memref",
+    },
+    "four": {
+        "step (128, 256) {": "step (128, 256) raster 2 cluster [2, 2] persistent 1 {",
+        "to %a : memref": "to %a multicast [1] : memref",
+        "to %b : memref": "to %b multicast [0] : memref",
+    },
+}
+"""The product with roles on clusters, which copy for each other."""
+
 
 @pytest.mark.parametrize("name", SURVIVORS)
 def test_every_mutant_that_matters_is_a_fault(name: str):
+    text = (EXAMPLES / f"{name}.mlir").read_text()
+    assert_survivors(text, (128, 448, 128), SURVIVORS[name])
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_every_mutant_of_clusters_is_a_fault(name: str):
+    """Also the fence of initialisation, the arrivals at other blocks, and the barrier before the end."""
+    text = (EXAMPLES / "gemm_sm90a_roles.mlir").read_text()
+    for old, new in CLUSTERS[name].items():
+        assert old in text
+        text = text.replace(old, new)
+    # Four instances in a column, and three processors: one cluster, which runs two of them, or two and two beside them.
+    assert_survivors(text, (400, 328, 40), {("fence", "wgmma.fence.sync.aligned"): 1})
+
+
+def assert_survivors(text: str, shape: tuple[int, int, int], survivors: dict[tuple[str, str], int]) -> None:
+    """These mutants of a product of (m, k) by (k, n), and no others, are no faults."""
     context = make_context()
-    module = parse_module((EXAMPLES / f"{name}.mlir").read_text(), name, context)
+    module = parse_module(text, "gemm", context)
     run_passes(context, module, [make_pass(spec) for spec in parse_pipeline("mma-to-nvvm{alignment=16}")])
     (function,) = [op for op in module.body.block.ops if isinstance(op, llvm.FuncOp)]
     plan = plan_of(function)
     random = np.random.default_rng(0)
-    a, b = (random.standard_normal(shape).astype(ml_dtypes.bfloat16) for shape in ((128, 448), (448, 128)))
-    arrays: list[NDArray[Any]] = [a, b, np.zeros((128, 128), np.float32)]
+    m, k, n = shape
+    a, b = (random.standard_normal(sides).astype(ml_dtypes.bfloat16) for sides in ((m, k), (k, n)))
+    arrays: list[NDArray[Any]] = [a, b, np.zeros((m, n), np.float32)]
 
     def run(changed: Module) -> bytes:
         memory = GlobalMemory()
@@ -62,8 +93,8 @@ def test_every_mutant_that_matters_is_a_fault(name: str):
         assert isinstance(result, DeviceArray)
         return memory.read(result.address).tobytes()
 
-    text = parse_ptx(emit(module))
-    found = list(mutants(text, text.kernels()[0], run))
-    survivors = Counter((one.kind, one.instruction.name) for one in found if one.outcome != "fault")
-    assert survivors == SURVIVORS[name], "\n".join(map(str, found))
+    ptx = parse_ptx(emit(module))
+    found = list(mutants(ptx, ptx.kernels()[0], run))
+    survived = Counter((one.kind, one.instruction.name) for one in found if one.outcome != "fault")
+    assert survived == survivors, "\n".join(map(str, found))
     assert sum(one.outcome == "fault" for one in found) >= 3

@@ -149,6 +149,23 @@ def test_blocks_that_go_on_to_the_next_instance(m: int, n: int, k: int, depth: i
     np.testing.assert_allclose(again, a.astype(np.float64) @ b.astype(np.float64), rtol=0, atol=1e-6 * (k + 1))
 
 
+@pytest.mark.parametrize("persistent", ["", " persistent 1"])
+@pytest.mark.parametrize(("cluster", "shared"), [((2, 1), "b"), ((1, 2), "a"), ((2, 2), "ab"), ((4, 1), "b")])
+@pytest.mark.parametrize(("m", "n", "k"), [(400, 40, 504), (130, 1032, 64), (1, 8, 200), (300, 264, 0), (0, 8, 8)])
+def test_blocks_that_copy_for_each_other(
+    m: int, n: int, k: int, cluster: tuple[int, int], shared: str, persistent: str
+):
+    """Whole clusters, also where the result's edge cuts one; each element is the same chain of sums."""
+    text = example("gemm_sm90a_roles")
+    a, b = normal(m, k), normal(k, n)
+    *_, c = run(text, "gemm", [a, b, np.full((m, n), np.nan, np.float32)], 16)
+    text = text.replace("step (128, 256) {", f"step (128, 256) raster 4 cluster {list(cluster)}{persistent} {{")
+    for slot in shared:
+        text = text.replace(f"to %{slot} : memref", f"to %{slot} multicast [{'ba'.index(slot)}] : memref")
+    *_, again = run(text, "gemm", [a, b, np.full((m, n), np.nan, np.float32)], 16)
+    np.testing.assert_array_equal(again, c)
+
+
 GRID = """
 !tile = !mma.fragment<16x8xf32, #mma.layout<tile(16, 8) register(2:64, 2:1) lane(8:8, 4:2)>>
 mma.kernel @fill(%C: memref<?x?x?xf32>, %x: f32) target "sm_80" warps(1) {

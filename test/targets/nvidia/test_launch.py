@@ -104,6 +104,17 @@ def test_a_persistent_grid_has_a_block_for_each_processor_or_fewer() -> None:
         assert launch is not None and launch.grid == (blocks, 1, 1)
 
 
+def test_clusters_are_whole_and_along_x() -> None:
+    grid = (GridDimension(0, (0, 1), 256), GridDimension(0, (0, 0), 128, cluster=2))
+    plan = replace(PLAN, grid=grid)
+    for rows, blocks, stay in ((1000, 24, 24), (1100, 30, 30), (1, 6, 6), (20000, 474, 132)):
+        for persistent, expected in ((None, blocks), (1, stay)):
+            launch = replace(plan, persistent=persistent).launch([array(rows, 520), 0.5], processors=133)
+            assert launch is not None and launch.grid == (expected, 1, 1)
+    alone = replace(plan, persistent=1).launch([array(1000, 520), 0.5], processors=1)
+    assert alone is not None and alone.grid == (2, 1, 1)
+
+
 def test_more_than_two_dimensions_are_counted_along_x() -> None:
     grid = tuple(GridDimension(0, (0, -1), step) for step in (1, 8, 1, 3))
     plan = KernelPlan("k", "sm_80", 128, 0, 16, grid, ((0, "value", 0),), ("i32",), ())

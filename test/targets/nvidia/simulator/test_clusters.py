@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.simulate import GlobalMemory, SimulatedFault, TensorMap, simulate
 
 HEADER = """.version 8.3
@@ -102,3 +103,79 @@ def test_bulk_copies_of_bytes_there_and_back():
     for lost in ("cp.async.bulk.wait_group 0;", "fence.proxy.async.shared::cta;", WAIT):
         with pytest.raises(SimulatedFault):
             run(body.replace(lost, ""))
+
+
+INITIALISED = """
+    @%p1 mbarrier.init.shared::cta.b64 [%r7], 64; fence.mbarrier_init.release.cluster;
+    barrier.cluster.arrive.relaxed.aligned; barrier.cluster.wait.aligned;
+    mapa.shared::cluster.u32 %r9, %r7, %r3; mbarrier.arrive.shared::cluster.b64 _, [%r9];
+"""
+
+
+def test_who_arrives_relaxed_needs_the_fence_of_initialisation():
+    np.testing.assert_array_equal(run(INITIALISED + WAIT + SYNCHRONISE), np.zeros((2, 64)))
+    with pytest.raises(SimulatedFault, match="initialised without a barrier between") as error:
+        run(INITIALISED.replace("fence.mbarrier_init.release.cluster;", "") + WAIT + SYNCHRONISE)
+    assert error.value.kind == "race"
+
+
+def test_a_relaxed_arrival_shows_nothing_but_barriers():
+    with pytest.raises(SimulatedFault) as error:
+        run(EXCHANGE.replace("arrive.aligned", "arrive.relaxed.aligned") + SYNCHRONISE)
+    assert error.value.kind == "race"
+
+
+def test_a_block_ends_after_its_memory_was_last_used():
+    """Block 1 is late, and yet it never waits for block 0, which arrives at its barrier."""
+    body = f"""
+        @%p1 mbarrier.init.shared::cta.b64 [%r7], 1; {SYNCHRONISE}
+        mapa.shared::cluster.u32 %r9, %r7, %r3; setp.eq.and.u32 %p3, %r2, 0, %p1;
+        @%p3 mbarrier.arrive.shared::cluster.b64 _, [%r9]; setp.eq.u32 %p3, %r2, 0; @%p3 bra END;
+        mov.u32 %r13, 0; LOOP: add.u32 %r13, %r13, 1; setp.lt.u32 %p4, %r13, 40000; @%p4 bra LOOP; END:
+    """
+    np.testing.assert_array_equal(run(body + SYNCHRONISE), np.zeros((2, 64)))
+    with pytest.raises(
+        SimulatedFault, match=r"block \(1, 0, 0\) ends and does not know that warp 0 .* barrier.cluster"
+    ):
+        run(body)
+
+
+def test_an_arrival_at_a_block_that_has_ended():
+    body = f"""
+        @%p1 mbarrier.init.shared::cta.b64 [%r7], 1; {SYNCHRONISE}
+        setp.eq.u32 %p3, %r2, 1; @%p3 bra END; mapa.shared::cluster.u32 %r9, %r7, %r3;
+        mov.u32 %r13, 0; LOOP: add.u32 %r13, %r13, 1; setp.lt.u32 %p4, %r13, 40000; @%p4 bra LOOP;
+        @%p1 mbarrier.arrive.shared::cluster.b64 _, [%r9]; END:
+    """
+    with pytest.raises(SimulatedFault, match=r"uses the shared memory of block \(1, 0, 0\), all threads of which"):
+        run(body)
+
+
+def test_the_clusters_barrier_does_not_wait_for_threads_that_have_ended():
+    ended = "setp.ge.u32 %p3, %r1, 32; @%p3 bra END;" + SYNCHRONISE + "END:"
+    np.testing.assert_array_equal(run(ended), np.zeros((2, 64)))
+
+
+def test_an_aligned_barrier_is_for_whole_warps():
+    """One lane is late: the others wait for it, and are not counted twice."""
+    late = """
+        @%p1 mbarrier.init.shared::cta.b64 [%r7], 33; bar.sync 0; setp.ge.u32 %p3, %r1, 32;
+        @%p3 mbarrier.arrive.shared::cta.b64 _, [%r7]; @!%p1 bra HERE;
+        mbarrier.arrive.shared::cta.b64 _, [%r7];
+        ONE: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r7], 0; @!%p2 bra ONE; HERE:
+    """
+    np.testing.assert_array_equal(run(late + SYNCHRONISE), np.zeros((2, 64)))
+
+
+def test_a_kernel_says_how_large_its_clusters_are():
+    plain = ".entry k(.param .align 64 .b8 map[128], .param .u64 y) {"
+    assert plain in HEADER
+    text = HEADER.replace(plain, plain.replace("{", ".explicitcluster .reqnctapercluster 2, 1, 1 {"))
+    text += "st.global.u32 [%rd2], %r2; ret; }"
+    memory = GlobalMemory()
+    y = memory.empty((2, 64), np.uint32)
+    tensor_map = TensorMap.row_major("u32", memory.allocate(np.zeros((4, 32), np.uint32)), (4, 32), (32, 1), (2, 32))
+    simulate(text, "k", (2,), (64,), [tensor_map, y], memory)
+    np.testing.assert_array_equal(memory.read(y)[:, 0], [0, 1])
+    with pytest.raises(CrosstileError, match=r"requires clusters of \(2, 1, 1\), not \(1, 1, 1\)"):
+        simulate(text, "k", (2,), (64,), [tensor_map, y], memory, cluster=(1,))
