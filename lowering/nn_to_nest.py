@@ -200,7 +200,7 @@ def _lower_contract(op: ContractOp, lowering: Lowering) -> None:
         folding = ("add", accumulator, op.fastmath if op.fastmath.data else None)
         type_ = op.result.type
         sums = TensorType(accumulator, type_.get_shape()) if is_float(accumulator) else type_
-        nest = GenericOp(inputs, iterators, op.maps, body.finish(product), [sums], *folding)
+        nest = GenericOp(inputs, iterators, op.maps, body.finish(product), [sums], *folding, precision=op.precision)
         if sums != type_:
             _insert(op, _rounded(lowering.insert(nest).results[0], type_), lowering)
             return
@@ -243,6 +243,7 @@ def _lower_conv2d(op: Conv2dOp, lowering: Lowering) -> None:
         accumulator,
         op.fastmath if op.fastmath.data else None,
         (0,) if any(axis.before or axis.after for axis in op.axes) else (),
+        op.precision,
     )
     nest.attributes[ORIGIN] = StringAttr("conv2d")
     sums = lowering.insert(nest).results[0]

@@ -69,6 +69,7 @@ def put_last(op: Conv2dOp) -> None:
         dilations,
         fastmath=op.fastmath,
         result_element=tensor_of(op.result).element_type,
+        precision=op.precision,
     )
     result = TransposeOp(new, _permutation(last.result, here.result))
     for each in (image, filter_, new, result):

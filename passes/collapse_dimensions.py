@@ -204,6 +204,7 @@ class _Collapsed:
             nest.combiner,
             nest.accumulator_type,
             nest.fastmath,
+            precision=nest.precision,
         )
         new.attributes |= nest.attributes
         new.location = nest.location

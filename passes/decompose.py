@@ -285,7 +285,9 @@ class DecomposeAttention(RewritePattern):
 def _to_contract(rewriter: PatternRewriter, op: MatrixProductOp) -> None:
     element = tensor_of(op.result).element_type
     unsigned = op.unsigned_a is not None, op.unsigned_b is not None
-    new = ContractOp(op.lhs, op.rhs, op.indexing_maps, op.accumulator_type, op.fastmath, element, unsigned)
+    new = ContractOp(
+        op.lhs, op.rhs, op.indexing_maps, op.accumulator_type, op.fastmath, element, unsigned, op.precision
+    )
     rewriter.replace(op, new)
 
 

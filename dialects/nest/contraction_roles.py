@@ -17,6 +17,7 @@ from xdsl.ir import Attribute, SSAValue
 from crosstile.dialects.nest.analysis import element_type, is_contraction
 from crosstile.dialects.nest.axes import Axis, AxisOrUnit, AxisSum, KernelAxes, axes_among
 from crosstile.dialects.nest.generic import GenericOp
+from crosstile.dialects.precision import TF32
 
 BYTE = 8
 """Bits of the integers whose sign is part of an intrinsic's types."""
@@ -40,6 +41,13 @@ class ContractionRoles:
     k: Axis
     element: Attribute
     factors: tuple[str, str]
+
+    @property
+    def instruction_types(self) -> list[tuple[str, str, str]]:
+        """The types of factors and sums that an instruction may have, the best first."""
+        stated = (*self.factors, str(self.element))
+        allowed = [] if self.nest.precision is None else [(TF32, TF32, str(self.element))]
+        return [*allowed, stated]
 
 
 def contraction_roles(axes: KernelAxes) -> ContractionRoles | None:

@@ -35,6 +35,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from crosstile.dialects.nest.attributes import CombinerAttr, Iterator, IteratorAttr, IteratorKind
 from crosstile.dialects.nest.index_maps import index_map_text, parse_index_map
+from crosstile.dialects.precision import parse_precision, print_precision
 
 AnyTensor = TensorType[Attribute]
 
@@ -46,6 +47,8 @@ class GenericOp(IRDLOperation):
     ``indexing_maps`` (inputs first, then results) say which element of each tensor belongs to a point. Without a
     combiner the yielded values are the results' elements. With one, yielded values are folded along the reduction or
     scan iterators, in lexicographic order, in ``accumulator_type``, and rounded once to the results' element type.
+
+    What a sum of products may lose is its ``precision`` (``dialects/precision.py``): a permission for lowerings.
 
     An input that is ``clip``ped is zero wherever its index lies outside of it; the index of any other must not.
 
@@ -60,6 +63,7 @@ class GenericOp(IRDLOperation):
     indexing_maps = prop_def(ArrayAttr[AffineMapAttr])
     combiner = opt_prop_def(CombinerAttr)
     accumulator_type = opt_prop_def(AnyAttr())
+    precision = opt_prop_def(StringAttr)
     fastmath = opt_prop_def(FastMathFlagsAttr)
     clipped = opt_prop_def(DenseArrayBase.constr(i64))
     body = region_def("single_block")
@@ -78,6 +82,7 @@ class GenericOp(IRDLOperation):
         accumulator_type: Attribute | None = None,
         fastmath: FastMathFlagsAttr | None = None,
         clipped: Sequence[int] = (),
+        precision: StringAttr | None = None,
     ):
         super().__init__(
             operands=[inputs],
@@ -87,6 +92,7 @@ class GenericOp(IRDLOperation):
                 "indexing_maps": ArrayAttr([AffineMapAttr(map_) for map_ in indexing_maps]),
                 "combiner": CombinerAttr(combiner) if isinstance(combiner, str) else combiner,
                 "accumulator_type": accumulator_type,
+                "precision": precision,
                 "fastmath": fastmath,
                 "clipped": DenseArrayBase.from_list(i64, clipped) if clipped else None,
             },
@@ -148,6 +154,7 @@ class GenericOp(IRDLOperation):
         names = [iterator.data.name for iterator in iterators]
         combiner = CombinerAttr(CombinerAttr.parse_parameter(parser)) if _keyword(parser, "combiner") else None
         accumulator = parser.parse_type() if _keyword(parser, "accumulate") else None
+        precision = parse_precision(parser)
         fastmath = (
             FastMathFlagsAttr(FastMathFlagsAttr.parse_parameter(parser)) if _keyword(parser, "fastmath") else None
         )
@@ -185,6 +192,7 @@ class GenericOp(IRDLOperation):
             accumulator,
             fastmath,
             clipped,
+            precision,
         )
         if attributes is not None:
             op.attributes |= attributes.data
@@ -200,6 +208,7 @@ class GenericOp(IRDLOperation):
         if self.accumulator_type is not None:
             printer.print_string(" accumulate ")
             printer.print_attribute(self.accumulator_type)
+        print_precision(printer, self.precision)
         if self.fastmath is not None:
             printer.print_string(" fastmath")
             self.fastmath.print_parameter(printer)

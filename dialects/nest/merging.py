@@ -207,7 +207,7 @@ def _rebuild(
 ) -> GenericOp:
     iterators, properties = like.iterators.data, (like.combiner, like.accumulator_type, like.fastmath)
     clipped = like.clipped_inputs if clipped is None else clipped
-    new = GenericOp(inputs, iterators, maps, body, types, *properties, clipped)
+    new = GenericOp(inputs, iterators, maps, body, types, *properties, clipped, like.precision)
     new.attributes |= like.attributes
     new.location = like.location
     return new

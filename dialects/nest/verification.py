@@ -16,6 +16,7 @@ from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.index_maps import expression_text
 from crosstile.dialects.nest.kernel import CallOp, KernelOp
 from crosstile.dialects.nest.schedule import GuardedScheduleAttr
+from crosstile.dialects.precision import verify_precision
 
 _BODY_DIALECTS = frozenset({"arith", "math", "nest"})
 
@@ -83,6 +84,8 @@ def _verify_no_combiner(op: GenericOp) -> None:
             )
     if op.accumulator_type is not None:
         raise VerifyException("an accumulator type is given, but no combiner that would use it")
+    if op.precision is not None:
+        raise VerifyException("precision is given, but no combiner: it says what a sum of products may lose")
 
 
 def _verify_combiner(op: GenericOp, combiner: CombinerAttr) -> None:
@@ -93,6 +96,9 @@ def _verify_combiner(op: GenericOp, combiner: CombinerAttr) -> None:
         raise VerifyException(f"combiner '{combiner.data}' needs an accumulator type, for example accumulate f32")
     if not isinstance(op.accumulator_type, AnyFloat | IntegerType | IndexType):
         raise VerifyException(f"the accumulator type must be a float or integer type, got {op.accumulator_type}")
+    if op.precision is not None and combiner.data != "add":
+        raise VerifyException(f"precision says what a sum of products may lose, got combiner '{combiner.data}'")
+    verify_precision(op.precision, [argument.type for argument in op.body.block.args[:2]], op.accumulator_type)
     if op.positions(IteratorKind.REDUCTION) and op.positions(IteratorKind.SCAN):
         raise VerifyException("a nest either reduces or scans: reduction and scan iterators cannot be mixed")
     row = combiner.row

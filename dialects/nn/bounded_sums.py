@@ -27,6 +27,8 @@ CHAINS = (1, 4, 8, 16, 32, 64, 128)
 """Numbers of interleaved chains that a reassociated reduction may run."""
 SMALLEST_NORMAL = 2.0**-126
 """Of f32 and of bf16."""
+_TF32_UNIT, _TF32_SMALLEST, _TF32_OVERFLOW = 2.0**-10, 2.0**-136, (2.0 - 2.0**-11) * 2.0**127
+"""Of tf32, which has the exponents of f32: what cutting off loses, the smallest number, what rounds to infinity."""
 _TREE_SLACK = 4
 """Levels of the tree of chains beyond a balanced one: registers are folded one after the other."""
 _SMALL_WORK = 2e8
@@ -112,6 +114,13 @@ def flushed(operand: Bounded) -> Bounded:
     tiny = np.abs(operand.value) < SMALLEST_NORMAL
     error = np.where(tiny, operand.error + np.abs(operand.value), operand.error)
     return Bounded(operand.value, error, operand.overflowed)
+
+
+def cut_to_tf32(operand: Bounded) -> Bounded:
+    """``operand`` where numbers may be rounded to the 10 bits of tf32, or cut off after them."""
+    loses = np.where(np.isfinite(operand.largest), operand.largest * _TF32_UNIT + _TF32_SMALLEST, 0.0)
+    rounds_up = np.isfinite(operand.value) & (operand.largest >= _TF32_OVERFLOW)
+    return Bounded(operand.value, np.where(rounds_up, np.inf, operand.error + loses), operand.overflowed)
 
 
 def _any_uncertain(operand: Bounded) -> Bounded:

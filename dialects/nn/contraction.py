@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, TensorType, UnitAttr, i8, i16, i32, i64
+from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, StringAttr, TensorType, UnitAttr, i8, i16, i32, i64
 from xdsl.ir import Attribute, Operation, SSAValue, TypeAttribute
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 from xdsl.irdl import base, irdl_op_definition, operand_def, opt_prop_def, prop_def, result_def, traits_def
@@ -33,6 +33,7 @@ from crosstile.dialects.nn.shapes import (
     tensor_of,
 )
 from crosstile.dialects.nn.syntax import NO_FLAGS, NnOp, Parsed
+from crosstile.dialects.precision import print_precision, verify_precision
 
 INTEGER_FACTORS = (i8, i16, i32)
 """The integers that a contraction multiplies, signed unless it says otherwise."""
@@ -90,6 +91,7 @@ class MatrixProductOp(NnOp, ABC):
     unsigned_a = opt_prop_def(UnitAttr)
     unsigned_b = opt_prop_def(UnitAttr)
     accumulator_type = prop_def(base(TypeAttribute))
+    precision = opt_prop_def(StringAttr)
     fastmath = prop_def(FastMathFlagsAttr, default_value=NO_FLAGS)
     result = result_def(TensorType)
 
@@ -105,6 +107,7 @@ class MatrixProductOp(NnOp, ABC):
         fastmath: FastMathFlagsAttr = NO_FLAGS,
         result_element: Attribute | None = None,
         unsigned: tuple[bool, bool] = (False, False),
+        precision: StringAttr | None = None,
     ):
         values = SSAValue.get(lhs), SSAValue.get(rhs)
         super().__init__(
@@ -116,6 +119,7 @@ class MatrixProductOp(NnOp, ABC):
                 "unsigned_a": UnitAttr() if unsigned[0] else None,
                 "unsigned_b": UnitAttr() if unsigned[1] else None,
                 "accumulator_type": accumulator_type,
+                "precision": precision,
                 "fastmath": fastmath,
             },
         )
@@ -150,7 +154,9 @@ class MatrixProductOp(NnOp, ABC):
         return TensorType(element, [*sizes, m, n])
 
     def inferred_type(self) -> AnyTensor:
-        verify_signs(tensor_of(self.lhs).element_type, self.unsigned_a, self.unsigned_b)
+        element = tensor_of(self.lhs).element_type
+        verify_signs(element, self.unsigned_a, self.unsigned_b)
+        verify_precision(self.precision, [element], self.accumulator_type)
         return self.infer(
             self.lhs,
             self.rhs,
@@ -184,7 +190,9 @@ class MatrixProductOp(NnOp, ABC):
         lhs, rhs = parsed.types(operands)
         result = None if parsed.result is None else parsed.result.element_type
         signs = unsigned_a, unsigned_b
-        return parsed.finish(cls(lhs, rhs, accumulator, transpose_a, transpose_b, parsed.fastmath, result, signs))
+        return parsed.finish(
+            cls(lhs, rhs, accumulator, transpose_a, transpose_b, parsed.fastmath, result, signs, parsed.precision)
+        )
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
@@ -193,6 +201,7 @@ class MatrixProductOp(NnOp, ABC):
         printer.print_op_attributes({name: UnitAttr() for name in marks if name in self.properties})
         printer.print_string(" accumulate ")
         printer.print_attribute(self.accumulator_type)
+        print_precision(printer, self.precision)
         self.print_end(printer, self.operands)
 
 
@@ -269,6 +278,7 @@ class ContractOp(NnOp):
     unsigned_a = opt_prop_def(UnitAttr)
     unsigned_b = opt_prop_def(UnitAttr)
     accumulator_type = prop_def(base(TypeAttribute))
+    precision = opt_prop_def(StringAttr)
     fastmath = prop_def(FastMathFlagsAttr, default_value=NO_FLAGS)
     result = result_def(TensorType)
 
@@ -283,6 +293,7 @@ class ContractOp(NnOp):
         fastmath: FastMathFlagsAttr = NO_FLAGS,
         result_element: Attribute | None = None,
         unsigned: tuple[bool, bool] = (False, False),
+        precision: StringAttr | None = None,
     ):
         values = SSAValue.get(lhs), SSAValue.get(rhs)
         super().__init__(
@@ -293,6 +304,7 @@ class ContractOp(NnOp):
                 "unsigned_b": UnitAttr() if unsigned[1] else None,
                 "indexing_maps": ArrayAttr([AffineMapAttr(map_) for map_ in indexing_maps]),
                 "accumulator_type": accumulator_type,
+                "precision": precision,
                 "fastmath": fastmath,
             },
         )
@@ -321,7 +333,9 @@ class ContractOp(NnOp):
         return TensorType(element, [merged[iterator] for iterator in positions[2]])
 
     def inferred_type(self) -> AnyTensor:
-        verify_signs(tensor_of(self.lhs).element_type, self.unsigned_a, self.unsigned_b)
+        element = tensor_of(self.lhs).element_type
+        verify_signs(element, self.unsigned_a, self.unsigned_b)
+        verify_precision(self.precision, [element], self.accumulator_type)
         return self.infer(self.lhs, self.rhs, self.maps, self.accumulator_type, tensor_of(self.result).element_type)
 
     @property
@@ -371,7 +385,9 @@ class ContractOp(NnOp):
         values = parsed.types([lhs, rhs])
         result = None if parsed.result is None else parsed.result.element_type
         signs = unsigned_a, unsigned_b
-        return parsed.finish(cls(values[0], values[1], maps, accumulator, parsed.fastmath, result, signs))
+        return parsed.finish(
+            cls(values[0], values[1], maps, accumulator, parsed.fastmath, result, signs, parsed.precision)
+        )
 
     def print(self, printer: Printer) -> None:
         names = self.iterator_names
@@ -385,6 +401,7 @@ class ContractOp(NnOp):
         printer.print_op_attributes({name: UnitAttr() for name in marks if name in self.properties})
         printer.print_string(" accumulate ")
         printer.print_attribute(self.accumulator_type)
+        print_precision(printer, self.precision)
         self.print_end(printer, self.operands)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from xdsl.dialects.arith import FastMathFlagsAttr
 from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, IntegerAttr, IntegerType, StringAttr, TensorType, i64
 from xdsl.ir import Attribute, Operation, SSAValue, TypeAttribute
-from xdsl.irdl import base, irdl_op_definition, operand_def, prop_def, result_def, traits_def
+from xdsl.irdl import base, irdl_op_definition, operand_def, opt_prop_def, prop_def, result_def, traits_def
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.traits import Pure
@@ -29,6 +29,7 @@ from crosstile.dialects.nn.shapes import (
     tensor_of,
 )
 from crosstile.dialects.nn.syntax import NO_FLAGS, NnOp, Parsed
+from crosstile.dialects.precision import print_precision, verify_precision
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Conv2dOp(NnOp):
     dilations = prop_def(DenseArrayBase.constr(i64))
     groups = prop_def(IntegerAttr.constr(type=i64))
     accumulator_type = prop_def(base(TypeAttribute))
+    precision = opt_prop_def(StringAttr)
     fastmath = prop_def(FastMathFlagsAttr, default_value=NO_FLAGS)
     result = result_def(TensorType)
 
@@ -103,6 +105,7 @@ class Conv2dOp(NnOp):
         groups: int = 1,
         fastmath: FastMathFlagsAttr = NO_FLAGS,
         result_element: Attribute | None = None,
+        precision: StringAttr | None = None,
     ):
         values = SSAValue.get(image), SSAValue.get(filter_)
         sizes = self.infer(*values, accumulator_type, layout, strides, padding, dilations, groups, result_element)
@@ -116,6 +119,7 @@ class Conv2dOp(NnOp):
                 "dilations": DenseArrayBase.from_list(i64, dilations),
                 "groups": IntegerAttr(groups, i64),
                 "accumulator_type": accumulator_type,
+                "precision": precision,
                 "fastmath": fastmath,
             },
         )
@@ -167,6 +171,7 @@ class Conv2dOp(NnOp):
         return TensorType(element, [sizes[name] for name in letters.result])
 
     def inferred_type(self) -> AnyTensor:
+        verify_precision(self.precision, [tensor_of(self.image).element_type], self.accumulator_type)
         return self.infer(
             self.image,
             self.filter,
@@ -209,9 +214,8 @@ class Conv2dOp(NnOp):
         image, filter_ = parsed.types(operands)
         element = None if parsed.result is None else parsed.result.element_type
         flags = parsed.fastmath
-        return parsed.finish(
-            cls(image, filter_, accumulator, layout, strides, padding, dilations, groups, flags, element)
-        )
+        steps = strides, padding, dilations, groups
+        return parsed.finish(cls(image, filter_, accumulator, layout, *steps, flags, element, parsed.precision))
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" ")
@@ -224,6 +228,7 @@ class Conv2dOp(NnOp):
             printer.print_string(f" groups {self.group_count}")
         printer.print_string(" accumulate ")
         printer.print_attribute(self.accumulator_type)
+        print_precision(printer, self.precision)
         self.print_end(printer, self.operands)
 
 

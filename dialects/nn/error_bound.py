@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from xdsl.dialects import tensor
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import ModuleOp, bf16, f32
+from xdsl.dialects.builtin import ModuleOp, StringAttr, bf16, f32
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Operation, SSAValue
 
@@ -320,15 +320,21 @@ def _contract(interpreter: Interpreter, op: MatrixProductOp | ContractOp, operan
         operand if mark is None else unsigned(operand, dtype_of(tensor_of(factor).element_type))
         for operand, factor, mark in zip(operands, (op.lhs, op.rhs), signs, strict=True)
     ]
+    operands, in_blocks = factors_for(op.precision, operands)
     if tensor_of(op.lhs).element_type == bf16 and op.accumulator_type == f32:
         # Dot-product instructions read subnormal numbers as zero and write none, whatever the processor's mode. Tile
         # registers sum 32 products in two chains of their own.
         operands = [bounded_sums.flushed(operand) for operand in operands]
         accumulator = replace(accumulator, smallest=bounded_sums.SMALLEST_NORMAL)
         in_blocks = True
-    else:
-        in_blocks = False
     return (bounded_sums.contract(accumulator, result, operands[0], operands[1], positions, reassoc, in_blocks),)
+
+
+def factors_for(precision: StringAttr | None, factors: Sequence[Bounded]) -> tuple[list[Bounded], bool]:
+    """The factors with what ``precision`` lets them lose, and whether their products may be summed in blocks."""
+    if precision is None:
+        return list(factors), False
+    return [bounded_sums.cut_to_tf32(factor) for factor in factors], True
 
 
 @BOUNDS.of(Conv2dOp)
@@ -339,8 +345,9 @@ def _conv2d(interpreter: Interpreter, op: Conv2dOp, operands: Sequence[Any]) -> 
     x = image.rearranged(lambda part: patches(op, part, filter_.shape))
     f = filter_.rearranged(lambda part: filters(op, part))
     reassoc = FastMathFlag.REASSOC in op.fastmath.data
+    (x, f), in_blocks = factors_for(op.precision, (x, f))
     return (
-        bounded_sums.contract(accumulator, result, x, f, positions(op), reassoc).rearranged(
+        bounded_sums.contract(accumulator, result, x, f, positions(op), reassoc, in_blocks).rearranged(
             lambda part: merged(op, part)
         ),
     )

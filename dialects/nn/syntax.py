@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import TensorType
+from xdsl.dialects.builtin import StringAttr, TensorType
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import IRDLOperation
@@ -21,6 +21,7 @@ from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
 
 from crosstile.dialects.nn.shapes import AnyTensor, require_type
+from crosstile.dialects.precision import parse_precision
 
 NO_FLAGS = FastMathFlagsAttr("none")
 """The flags of elementwise operations and contractions that state none."""
@@ -64,6 +65,7 @@ class Parsed:
         self.op = op
         self.fastmath = op.DEFAULT_FASTMATH
         self.attributes: dict[str, Attribute] = {}
+        self.precision: StringAttr | None = None
         self.result: AnyTensor | None = None
 
     def operand_list(self) -> list[UnresolvedOperand]:
@@ -105,7 +107,9 @@ class Parsed:
         return self.parser.parse_optional_keyword(word) is not None
 
     def flags_and_attributes(self) -> None:
-        """``fastmath<...>`` and ``{...}``, both optional."""
+        """``precision tf32`` and ``fastmath<...>``, if the operation has them, and ``{...}``, all optional."""
+        if "precision" in self.op.get_irdl_definition().properties:
+            self.precision = parse_precision(self.parser)
         if "fastmath" in self.op.get_irdl_definition().properties and self.word("fastmath"):
             self.fastmath = FastMathFlagsAttr(FastMathFlagsAttr.parse_parameter(self.parser))
         self.attributes = self.attributes | self.parser.parse_optional_attr_dict()

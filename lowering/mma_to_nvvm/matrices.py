@@ -1,9 +1,9 @@
 """8x8 matrices between shared memory and registers: which fragments ldmatrix can load, and the addresses it takes.
 
-Of each matrix lane l holds the two elements at row l div 4, columns 2 (l mod 4) and the next (PTX ISA, "ldmatrix").
-So a fragment of 16-bit elements qualifies if its lanes are an 8-digit of single steps along one dimension and a
-4-digit of steps of two along the other, in which register pairs are neighbours. Where memory is contiguous along the
-first dimension instead, the matrices are transposed on the way::
+Of each matrix lane l holds the word at row l div 4, column l mod 4: two elements of 16 bits (PTX ISA, "ldmatrix").
+So a fragment qualifies if its lanes are an 8-digit of single steps along one dimension and a 4-digit of steps of a
+word along the other, in which the registers of a word are neighbours: one of 32 bits, two of 16 or four of 8. Where
+memory is contiguous along the first dimension instead, matrices of 16 bits are transposed on the way::
 
     lane(8:16, 4:2), pairs 2:1 of tile(16, 16)      rows in memory along dimension 0: ldmatrix
     lane(8:1, 4:256), pairs 2:128 of tile(16, 128)  rows in memory along dimension 0, columns the 8-digit: .trans
@@ -17,18 +17,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xdsl.dialects import llvm
 from xdsl.ir import SSAValue
 
 from crosstile.dialects import mma
 from crosstile.dialects.nvvm.matrices import LdmatrixOp
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.mma_to_nvvm.access import Place
-from crosstile.lowering.mma_to_nvvm.fragments import Digit, Registers, element_bits, packing, registers_of
+from crosstile.lowering.mma_to_nvvm.fragments import (
+    WORD_BITS,
+    Digit,
+    Registers,
+    element_bits,
+    packing,
+    registers_of,
+    word_types,
+)
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.mma_to_nvvm.structs import extract
 
 ROWS = 8
-"""Rows and columns of a matrix."""
+"""Rows of a matrix."""
+ROW_WORDS = 4
+"""Words of 32 bits in each."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +53,27 @@ class Matrices:
     warps: tuple[Digit, ...]
 
 
-def matrices_of(place: Place, registers: Registers) -> Matrices | None:
-    """How the words of a fragment with these registers are matrices in memory at ``place``; None if they are not."""
+def matrices_of(place: Place, registers: Registers, near: int) -> Matrices | None:
+    """How the words of a fragment with these registers are matrices in memory at ``place``; None if they are not.
+
+    ``near`` elements make up a word.
+    """
     lanes = sorted((digit for digit in registers.digits if digit.axis == "lane"), key=lambda digit: digit.weight)
     warps = tuple(digit for digit in registers.digits if digit.axis == "warp")
     if [(digit.weight, digit.size) for digit in lanes] != [(1, 4), (4, 8)] or len(registers.shape) != 2:
         return None
     low, high = lanes
-    if low.step != 2 or high.step != 1 or low.dim == high.dim:
+    if low.step != near or high.step != 1 or low.dim == high.dim:
         return None
-    for even, odd in zip(registers.starts[::2], registers.starts[1::2], strict=True):
-        if [b - a for a, b in zip(even, odd, strict=True)] != [int(dim == low.dim) for dim in (0, 1)]:
+    for number, start in enumerate(registers.starts):
+        first, place_in_word = registers.starts[number - number % near], number % near
+        if [b - a for a, b in zip(first, start, strict=True)] != [place_in_word * (dim == low.dim) for dim in (0, 1)]:
             return None
     contiguous = place.contiguous()
     if contiguous is None or place.extents or place.clip or place.is_global:
         return None
-    if place.aligned(contiguous, ROWS) < ROWS:
+    row = ROW_WORDS * near
+    if place.aligned(contiguous, row) < row or (near != 2 and contiguous != low.dim):
         return None
     return Matrices(1 - contiguous, contiguous, contiguous != low.dim, warps)
 
@@ -65,19 +81,22 @@ def matrices_of(place: Place, registers: Registers) -> Matrices | None:
 def load_matrices(lowering: NvvmLowering, place: Place, type_: mma.FragmentType) -> list[SSAValue] | None:
     """The words of a fragment by ldmatrix; None if it cannot load them."""
     registers = registers_of(type_.layout.data)
-    if element_bits(type_.element_type) != 16 or packing(type_) != 2:
+    near = WORD_BITS // element_bits(type_.element_type)
+    if near not in (1, 2, 4) or packing(type_) != near:
         return None
-    matrices = matrices_of(place, registers)
+    matrices = matrices_of(place, registers, near)
     if matrices is None:
         return None
-    starts = [registers.starts[number] for number in range(0, len(registers.starts), 2)]
-    if any(at % ROWS for start in starts for at in start):
+    starts = [registers.starts[number] for number in range(0, len(registers.starts), near)]
+    sides = (ROW_WORDS * near, ROWS) if matrices.columns == 0 else (ROWS, ROW_WORDS * near)
+    if any(at % side for start in starts for at, side in zip(start, sides, strict=True)):
         return None
     words: list[SSAValue] = []
     while len(words) < len(starts):
         count, steps = _together(starts[len(words) :])
         words += _load(lowering, place, matrices, starts[len(words)], count, steps)
-    return words
+    wanted = word_types(type_)[0]
+    return [word if word.type == wanted else lowering.insert(llvm.BitcastOp(word, wanted)).result for word in words]
 
 
 Start = tuple[int, ...]

@@ -139,12 +139,17 @@ def _along_k(axes: KernelAxes, roles: ContractionRoles) -> bool:
 
 
 def _instructions(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[MmaIntrinsic]:
-    """The instructions for the product's types of the fastest kind; they differ in n."""
-    wanted = (*roles.factors, str(roles.element))
-    rows = [row for row in machine.intrinsics if (row.lhs.element, row.rhs.element, row.accumulator.element) == wanted]
-    if not _along_k(axes, roles):
-        rows = [row for row in rows if Home.REGISTER in row.rhs.homes or ELEMENT_BITS[row.rhs.element] == 16]
-    rows = [row for row in rows if row.k * ELEMENT_BITS[row.lhs.element] <= 8 * MOST_INSTRUCTION_BYTES]
+    """The instructions of the fastest kind for the best types that the program allows; they differ in n."""
+    rows: list[MmaIntrinsic] = []
+    along_k = _along_k(axes, roles)
+    for wanted in roles.instruction_types:
+        rows = rows or [
+            row
+            for row in machine.intrinsics
+            if (row.lhs.element, row.rhs.element, row.accumulator.element) == wanted
+            and (along_k or Home.REGISTER in row.rhs.homes or ELEMENT_BITS[row.rhs.element] == 16)
+            and row.k * ELEMENT_BITS[row.lhs.element] <= 8 * MOST_INSTRUCTION_BYTES
+        ]
     best = max((row.operations * row.rate for row in rows), default=0.0)
     return [row for row in rows if row.operations * row.rate >= best * 0.99]
 

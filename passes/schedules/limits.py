@@ -15,6 +15,7 @@ from crosstile.dialects.nest.axes import Axis, KernelAxes, axes_among
 from crosstile.dialects.nest.contraction_roles import ContractionRoles, contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.schedule import Schedule
+from crosstile.dialects.precision import TF32
 from crosstile.ir.diagnostics import CrosstileError, op_error
 from crosstile.passes.schedules.register_tiles import bits
 from crosstile.targets.model import Machine, MmaIntrinsic
@@ -32,6 +33,10 @@ def check_schedules(kernel: KernelOp, machine: Machine) -> None:
     for guarded in kernel.schedules:
         schedule = guarded.schedule.data
         row = next((row for row in machine.intrinsics if row.name == schedule.intrinsic), None)
+        if row is not None and row.lhs.element == TF32 and roles.nest.precision is None:
+            raise _error(
+                kernel, f"{row.name} cuts factors off to tf32, which the product does not allow: precision tf32"
+            )
         if row is None or schedule.grid or schedule.lane != roles.n.name:
             continue
         problem = _registers(schedule, roles, row, machine) or _scratch(axes, schedule, roles, machine)

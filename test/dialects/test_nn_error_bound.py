@@ -184,6 +184,31 @@ def test_float64_programs_have_bounds_of_their_own():
     assert not check(module, inputs, (in_single.astype(np.float64),))[0].right
 
 
+@pytest.mark.parametrize(
+    "op",
+    ["nn.matmul %a, %b accumulate f32{}", "nn.contract [m, n, k] %a (m, k), %b (k, n) -> (m, n) accumulate f32{}"],
+)
+@pytest.mark.parametrize("size", [1, 7, 101])
+def test_tf32_may_cut_factors_off_where_the_program_says_so(op: str, size: int):
+    def product(precision: str) -> ModuleOp:
+        types = "tensor<?x?xf32>, tensor<?x?xf32>"
+        return parse(f"""func.func @f(%a: tensor<?x?xf32>, %b: tensor<?x?xf32>) -> tensor<?x?xf32> {{
+          %0 = {op.format(precision)} : {types}
+          func.return %0 : tensor<?x?xf32>
+        }}""")
+
+    def cut(array: Array, digits: int) -> Array:
+        return (array.view(np.uint32) & np.uint32(-1 << (23 - digits) & 0xFFFFFFFF)).view(np.float32)
+
+    generator = np.random.default_rng(size)
+    inputs = [generator.standard_normal((size, size)).astype(np.float32) for _ in range(2)]
+    in_tf32, in_bf16 = ((cut(inputs[0], digits) @ cut(inputs[1], digits)).astype(np.float32) for digits in (10, 7))
+    allowed = product(" precision tf32")
+    assert check(allowed, inputs, (in_tf32,))[0].right
+    assert not check(product(""), inputs, (in_tf32,))[0].right
+    assert not check(allowed, inputs, (in_bf16,))[0].right
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
 @pytest.mark.parametrize("name", OPERATORS)
 def test_empty_arrays_have_empty_or_exact_bounds(name: str, shape: tuple[int, int]):

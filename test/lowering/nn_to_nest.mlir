@@ -49,6 +49,16 @@ func.func @functions(%x: tensor<f32>) -> tensor<f32> {
   func.return %5 : tensor<f32>
 }
 
+// What a product may lose stays with it.
+
+// CHECK-LABEL: func.func @precision
+// CHECK-NEXT:    nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32 precision tf32
+func.func @precision(%a: tensor<?x4xf32>, %b: tensor<8x?xf32>) -> tensor<4x8xf32> {
+  %c = nn.contract [m, n, k] %a (k, m), %b (n, k) -> (m, n) accumulate f32 precision tf32
+      : tensor<?x4xf32>, tensor<8x?xf32> -> tensor<4x8xf32>
+  func.return %c : tensor<4x8xf32>
+}
+
 // A contraction keeps its maps; operands are widened to the accumulator type first, and what is narrower than that is
 // rounded in a nest of its own, which becomes an epilogue.
 

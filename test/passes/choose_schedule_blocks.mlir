@@ -66,3 +66,25 @@ func.func @queries(%q: tensor<2x8x?x64xbf16>, %k: tensor<2x8x?x64xbf16>, %v: ten
       : tensor<2x8x?x64xbf16>, tensor<2x8x?x64xbf16>, tensor<2x8x?x64xbf16>
   func.return %y : tensor<2x8x?x64xbf16>
 }
+
+// A product that allows tf32 has its instructions; those of warp groups where k is contiguous in both factors.
+
+// CHECK-LABEL: nest.kernel @matmul
+// CHECK-SAME:  #nest.schedule<loops = [m : 128, n : 128, k : 16], {{.*}}intrinsic = "nvidia.mma.m16n8k8.f32.tf32"
+// SM90-LABEL:  nest.kernel @matmul
+// SM90-SAME:   #nest.schedule<loops = [m : 128, n : 256, k : 32], {{.*}}intrinsic = "nvidia.wgmma.m64n256k8.f32.tf32"
+func.func @tf32(%a: tensor<512x512xf32>, %b: tensor<512x512xf32>) -> tensor<512x512xf32> {
+  %c = nn.matmul %a, %b {transpose_b} accumulate f32 precision tf32 : tensor<512x512xf32>, tensor<512x512xf32>
+  func.return %c : tensor<512x512xf32>
+}
+
+// Without the permission f32 stays f32.
+
+// CHECK-LABEL: nest.kernel @matmul
+// CHECK-SAME:  intrinsic = "nvidia.fma.1x1x1.f32"
+// SM90-LABEL:  nest.kernel @matmul
+// SM90-SAME:   intrinsic = "nvidia.fma_sm90.1x1x1.f32"
+func.func @single(%a: tensor<512x512xf32>, %b: tensor<512x512xf32>) -> tensor<512x512xf32> {
+  %c = nn.matmul %a, %b {transpose_b} accumulate f32 : tensor<512x512xf32>, tensor<512x512xf32>
+  func.return %c : tensor<512x512xf32>
+}

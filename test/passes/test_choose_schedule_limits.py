@@ -70,3 +70,11 @@ def test_a_tile_that_does_not_fill_the_lanes_is_refused(columns: int, nearest: s
     message = rf"p.mlir:2:3: .* does not fill vector registers of 16 lanes: .* the nearest legal size is {nearest}"
     with pytest.raises(CrosstileError, match=message):
         Program.of_text("p.mlir", text, "x86-64-avx512", "nest").at("mma")
+
+
+def test_tf32_needs_permission():
+    text = PROGRAM.format(loops="m : 128, n : 128, k : 16", intrinsic="nvidia.mma.m16n8k8.f32.tf32")
+    with pytest.raises(CrosstileError) as caught:
+        Program.of_text("p.mlir", text, "nvidia-sm_80", "nest").at("tile")
+    message = "nvidia.mma.m16n8k8.f32.tf32 cuts factors off to tf32, which the product does not allow: precision tf32"
+    assert str(caught.value).splitlines()[0] == PREFIX + message

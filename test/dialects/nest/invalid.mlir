@@ -427,3 +427,15 @@ func.func @held_rows_may_be_longer(%x: tensor<2x?xf32>) {
 
 // expected-error @+1 {{hold 64 holds whole rows: expects a grid, and a loop over the lane iterator whose step is as large, got 32}}
 "test.op"() {s = #nest.schedule<loops = [i : 1, j : 32], grid = [i], lane = j, hold = 64>} : () -> ()
+
+// -----
+
+func.func @precision_of_a_maximum(%x: tensor<4x4xf32>) {
+  // expected-error @+1 {{precision says what a sum of products may lose, got combiner 'max'}}
+  %y = nest.generic [i : parallel, j : reduction] combiner<max> accumulate f32 precision tf32
+      ins(%x (i, j) : tensor<4x4xf32>) -> (i) : tensor<4xf32> {
+  ^bb0(%p: f32):
+    nest.yield %p : f32
+  }
+  func.return
+}

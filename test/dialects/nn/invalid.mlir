@@ -400,3 +400,19 @@ func.func @causal_rank(%x: tensor<4xf32>) {
   %y = nn.causal_mask %x : tensor<4xf32>
   func.return
 }
+
+// -----
+
+func.func @precision_of_bytes(%x: tensor<4x4xbf16>) {
+  // expected-error @+1 {{precision tf32 is for factors of f32 that are summed in f32; these are of bf16, summed in f32}}
+  %y = nn.matmul %x, %x accumulate f32 precision tf32 : tensor<4x4xbf16>, tensor<4x4xbf16>
+  func.return
+}
+
+// -----
+
+func.func @unknown_precision(%x: tensor<4x4xf32>) {
+  // expected-error @+1 {{expected precision tf32, found 'bf8'}}
+  %y = nn.matmul %x, %x accumulate f32 precision bf8 : tensor<4x4xf32>, tensor<4x4xf32>
+  func.return
+}

