@@ -229,6 +229,7 @@ class _Split:
             nest.combiner,
             nest.accumulator_type,
             nest.fastmath,
+            precision=nest.precision,
         )
         parts.attributes |= nest.attributes
         parts.results[0].name_hint = "parts"
