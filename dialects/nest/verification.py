@@ -94,11 +94,12 @@ def _verify_combiner(op: GenericOp, combiner: CombinerAttr) -> None:
         raise VerifyException(f"combiner '{combiner.data}' needs a reduction or scan iterator to fold along")
     if op.accumulator_type is None:
         raise VerifyException(f"combiner '{combiner.data}' needs an accumulator type, for example accumulate f32")
+    accumulator: Attribute = op.accumulator_type
     if not isinstance(op.accumulator_type, AnyFloat | IntegerType | IndexType):
         raise VerifyException(f"the accumulator type must be a float or integer type, got {op.accumulator_type}")
     if op.precision is not None and combiner.data != "add":
         raise VerifyException(f"precision says what a sum of products may lose, got combiner '{combiner.data}'")
-    verify_precision(op.precision, [argument.type for argument in op.body.block.args[:2]], op.accumulator_type)
+    verify_precision(op.precision, [argument.type for argument in op.body.block.args[:2]], accumulator)
     if op.positions(IteratorKind.REDUCTION) and op.positions(IteratorKind.SCAN):
         raise VerifyException("a nest either reduces or scans: reduction and scan iterators cannot be mixed")
     row = combiner.row
