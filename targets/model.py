@@ -18,7 +18,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from typing import TypeVar
@@ -359,6 +359,11 @@ class Machine:
             if not all(_holds(accumulator, factor) for factor in (lhs, rhs)):
                 raise
             return self.choose(accumulator, accumulator, accumulator)
+
+    def without_tile_registers(self) -> Machine:
+        """The same machine with the instructions on vector registers only: for products of a single row, which would
+        leave all rows of a tile register but one empty."""
+        return replace(self, intrinsics=tuple(row for row in self.intrinsics if not row.in_tiles))
 
     def peak(self, row: MmaIntrinsic) -> float:
         """Operations per second of the whole machine running nothing but ``row``."""

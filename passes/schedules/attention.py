@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xdsl.dialects.builtin import f32
+from xdsl.ir.affine import AffineExpr
 
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.attention_roles import AttentionRoles
@@ -28,7 +29,7 @@ from crosstile.dialects.nest.schedule import (
     Schedule,
     ScheduleAttr,
 )
-from crosstile.passes.schedules.few_queries import QueryBlock, few_query_blocks
+from crosstile.passes.schedules.few_queries import MOST_ROWS, QueryBlock, few_query_blocks
 from crosstile.passes.schedules.register_tiles import round_up
 from crosstile.targets.model import Machine, MmaIntrinsic, UnknownNameError
 
@@ -62,8 +63,8 @@ keys are in the second cache, 2 % less."""
 def attention_schedules(roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
     """The guarded schedules of an attention on ``machine``, by the number of its queries."""
     element = str(element_type(roles.scores.inputs[roles.query]))
-    if roles.m is None:  # a tile register's rows would hold one query
-        machine = replace(machine, intrinsics=tuple(row for row in machine.intrinsics if not row.in_tiles))
+    if roles.m is None or (roles.m.size is not None and roles.m.size <= MOST_ROWS):
+        machine = machine.without_tile_registers()
     try:
         intrinsic = machine.choose_widening(element, element, "f32")
         lanes = intrinsic.n
@@ -110,6 +111,12 @@ def _head(axis: Axis, multiple: int) -> int:
     return HEAD_BLOCK if axis.size is None else min(round_up(axis.size, multiple), HEAD_BLOCK)
 
 
+def _lies_along_keys(roles: AttentionRoles) -> bool:
+    """Whether the keys' memory has neighbours in n next to each other, so that it is read in place across lanes."""
+    n = roles.scores.iterator_names.index(roles.n.name)
+    return roles.scores.input_maps[roles.key].results[-1] == AffineExpr.dimension(n)
+
+
 def _schedule(
     roles: AttentionRoles, block: QueryBlock, intrinsic: MmaIntrinsic | None, fetched: int | None
 ) -> Schedule:
@@ -136,14 +143,14 @@ def _schedule(
     # A grid has an axis at least.
     grid = (*roles.outer, *(() if is_whole else (roles.e,)), *queries) or (roles.e,)
     as_it_is = intrinsic is None or (depth == 1 and element_type(roles.scores.inputs[roles.key]) == f32)
-    packed = (roles.query if block.in_lanes else roles.key,)
+    packed = (roles.query,) if block.in_lanes else () if _lies_along_keys(roles) else (roles.key,)
     lane = block.along if block.in_lanes and block.along is not None else roles.n
     return Schedule(
         loops=tuple(loops),
         grid=tuple(axis.name for axis in grid),
         lane=lane.name,
         ordered=not block.in_lanes,
-        stage=packed if as_it_is else (0, 1, VALUES),
+        stage=packed if as_it_is or not block.in_lanes else (0, 1, VALUES),
         intrinsic=None if intrinsic is None else intrinsic.name,
         unroll=None if fetched is None and block.in_lanes else FETCHING_STEPS,
         prefetch=fetched,

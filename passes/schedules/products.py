@@ -68,7 +68,12 @@ COLUMN_BLOCK = 4096
 
 
 def contraction_schedules(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
-    """Guarded schedules for a matrix product: narrow results, a single row, few rows, and the general case."""
+    """Guarded schedules for a matrix product: narrow results, a single row, few rows, and the general case.
+
+    Raises UnknownNameError if no instruction of the machine multiplies these types.
+    """
+    if roles.m is None:
+        machine = machine.without_tile_registers()
     intrinsic = machine.choose_widening(*roles.factors, str(roles.element))
     if intrinsic.in_tiles:
         return tile_unit_schedules(axes, roles, machine, intrinsic)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import crosstile
+from crosstile.targets.host import host_features, resolve_machine
 from crosstile.tools.api import CompiledFunction
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -55,14 +56,19 @@ def reference(q: Array, k: Array, v: Array, is_causal: bool) -> Array:
     return weights / np.maximum(weights.sum(-1, keepdims=True), 1e-30) @ v
 
 
+def on(target: str, element: str) -> Any:
+    """A case for processors that have all features of ``target``."""
+    here = set(resolve_machine(target).features) <= host_features()
+    return pytest.param(target, element, marks=pytest.mark.skipif(not here, reason=f"no {target} here"))
+
+
 @pytest.mark.parametrize(
     ("target", "element"),
     [
-        ("x86-64-avx512", "f32"),
-        ("x86-64-avx2", "f32"),
-        ("x86-64-avx512-bf16", "bf16"),
-        ("x86-64-avx512", "f16"),
-        ("x86-64-avx2", "bf16"),
+        on("x86-64-avx512", "f32"),
+        on("x86-64-avx2", "f32"),
+        on("x86-64-avx512-bf16", "bf16"),
+        on("x86-64-avx2", "f16"),
     ],
 )
 @pytest.mark.parametrize("heads", HEADS, ids=str)
@@ -82,16 +88,43 @@ def test_few_queries_have_the_bits_that_they_have_among_many(
         np.testing.assert_array_equal(alone(np.ascontiguousarray(q[:, :, :1]), k, v, threads=1), whole[:, :, :1])
 
 
-@pytest.mark.parametrize("target", ["x86-64-avx512", "x86-64-avx2"])
+@pytest.mark.parametrize(("target", "element"), [on("x86-64-avx512", "f32"), on("x86-64-avx2", "f32")])
 @pytest.mark.parametrize("queries", [1, 3, 5, 8, "?"])
-def test_few_queries_see_the_keys_before_them(target: str, queries: int | str):
+def test_few_queries_see_the_keys_before_them(target: str, element: str, queries: int | str):
     """Of fewer keys than queries the first see none."""
     heads = (4, 2, 16, 16)
     for count in (queries,) if isinstance(queries, int) else (1, 4, 5):
         for keys in (0, 1, 3, 64, 70, 131):
-            q, k, v = (random("f32", 1, *shape) for shape in ((4, count, 16), (2, keys, 16), (2, keys, 16)))
-            result = compiled(target, "f32", heads, queries, "causal")(q, k, v)
+            q, k, v = (random(element, 1, *shape) for shape in ((4, count, 16), (2, keys, 16), (2, keys, 16)))
+            result = compiled(target, element, heads, queries, "causal")(q, k, v)
             np.testing.assert_allclose(result, reference(q, k, v, True), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("element", DTYPES)
+@pytest.mark.parametrize("queries", [1, 3, "?"])
+def test_keys_that_lie_along_each_other_are_read_in_place(element: str, queries: int | str):
+    """Keys kept as a matrix of heads by keys give the bits of keys by heads, which are packed."""
+    q, y = (f"tensor<3x{queries}x{size}x{element}>" for size in (20, 9))
+    v, s, w = f"tensor<3x?x9x{element}>", f"tensor<3x{queries}x?xf32>", f"tensor<3x{queries}x?x{element}>"
+    cast = "" if element == "f32" else f"%r = nn.cast %w : {s} -> {w}"
+
+    def attend(k: str, along: str) -> CompiledFunction:
+        return crosstile.compile(f"""func.func @main(%q : {q}, %k : {k}, %v : {v}) -> {y} {{
+          %s = nn.contract [h, m, n, d] %q (h, m, d), %k ({along}) -> (h, m, n) accumulate f32 : {q}, {k} -> {s}
+          %w = nn.softmax %s dim 2 : {s}
+          {cast}
+          %y = nn.contract [h, m, e, n] {"%r" if cast else "%w"} (h, m, n), %v (h, n, e) -> (h, m, e) accumulate f32
+              : {w}, {v} -> {y}
+          func.return %y : {y}
+        }}""")
+
+    packed = attend(f"tensor<3x?x20x{element}>", "h, n, d")
+    in_place = attend(f"tensor<3x20x?x{element}>", "h, d, n")
+    for count in (queries,) if isinstance(queries, int) else (1, 4, 9):
+        for keys in (1, 64, 131):
+            arrays = [random(element, 3, *shape) for shape in ((count, 20), (keys, 20), (keys, 9))]
+            columns = np.ascontiguousarray(arrays[1].swapaxes(1, 2))
+            np.testing.assert_array_equal(packed(*arrays), in_place(arrays[0], columns, arrays[2]))
 
 
 def test_one_query_without_heads():

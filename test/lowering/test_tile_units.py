@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cpu_kernels import check_kernel, host_features, lowered
 
+import crosstile
 from crosstile.dialects.nn.error_bound import bound_program, compare
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.x86.emit import emit
@@ -201,6 +202,21 @@ def test_matmul_of_the_nn_level_with_an_epilogue_is_inside_its_bound_and_rows_do
             (alone,) = results = function.new_outputs(first)
             function(first, results)
             np.testing.assert_array_equal(alone, found[:1])
+
+
+@pytest.mark.skipif(not set(resolve_machine(TARGET).features) <= host_features(), reason="no tile registers here")
+@pytest.mark.parametrize(("element", "total", "dtype"), [("bf16", "f32", ml_dtypes.bfloat16), ("i8", "i32", np.int8)])
+def test_products_of_a_single_row_are_left_to_vector_registers(element: str, total: str, dtype: Any) -> None:
+    text = f"""func.func @main(%q: tensor<3x65x{element}>, %k: tensor<3x?x65x{element}>) -> tensor<3x?x{total}> {{
+      %y = nn.contract [h, n, d] %q (h, d), %k (h, n, d) -> (h, n) accumulate {total}
+          : tensor<3x65x{element}>, tensor<3x?x65x{element}> -> tensor<3x?x{total}>
+      func.return %y : tensor<3x?x{total}>
+    }}"""
+    function, random = crosstile.compile(text, target=TARGET), np.random.default_rng(0)
+    for rows in (0, 1, 17, 133):
+        q, k = ((9 * random.standard_normal(shape)).astype(dtype) for shape in ((3, 65), (3, rows, 65)))
+        expected = np.einsum("hd,hnd->hn", q.astype(float), k.astype(float))
+        np.testing.assert_allclose(function(q, k), expected, rtol=1e-4, atol=1e-3)
 
 
 INTEGERS = """

@@ -294,3 +294,65 @@ func.func @columns(%x : tensor<?x?xf32>) -> tensor<?xf32> {
   }
   func.return %y : tensor<?xf32>
 }
+
+// One query of each head, keys by heads: they are packed, and values read in place, also where tile registers would leave
+// 15 of 16 rows empty. Keys that lie along each other are read in place as well.
+
+// CHECK-LABEL: func.func @one_query
+// CHECK:         schedules [#nest.schedule<loops = [h : 1, n : 64, k : 64, e : 64], grid = [h], lane = n ordered, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2>]
+// BF16-LABEL:  func.func @one_query
+// BF16:          schedules [#nest.schedule<loops = [h : 1, n : 64, k : 64, e : 64], grid = [h], lane = n ordered, stage = [1], intrinsic = "x86.avx512.vdpbf16ps.1x16x2.f32.bf16", unroll = 2>]
+func.func @one_query(%q : tensor<8x64xbf16>, %k : tensor<8x?x64xbf16>, %v : tensor<8x?x64xbf16>) -> tensor<8x64xf32> {
+  %y = nest.kernel @one_query (%a = %q : tensor<8x64xbf16>, %b = %k : tensor<8x?x64xbf16>, %c = %v : tensor<8x?x64xbf16>)
+      -> (tensor<8x64xf32>) {
+    %s = nest.generic [h : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (h, k), %b (h, n, k) : tensor<8x64xbf16>, tensor<8x?x64xbf16>) -> (h, n) : tensor<8x?xf32> {
+    ^bb0(%p : bf16, %q1 : bf16):
+      %p1 = arith.extf %p : bf16 to f32
+      %q2 = arith.extf %q1 : bf16 to f32
+      %t = arith.mulf %p1, %q2 : f32
+      nest.yield %t : f32
+    }
+    %x, %l, %w = nest.generic [h : parallel, e : payload, n : reduction] combiner<softmax_weighted_sum>
+        accumulate f32 fastmath<reassoc> ins(%s (h, n), %c (h, n, e) : tensor<8x?xf32>, tensor<8x?x64xbf16>)
+        -> (h) : tensor<8xf32>, (h) : tensor<8xf32>, (h, e) : tensor<8x64xf32> {
+    ^bb0(%p : f32, %q1 : bf16):
+      nest.yield %p, %q1 : f32, bf16
+    }
+    %o = nest.generic [h : parallel, e : parallel] ins(%w (h, e), %l (h) : tensor<8x64xf32>, tensor<8xf32>)
+        -> (h, e) : tensor<8x64xf32> {
+    ^bb0(%p : f32, %q1 : f32):
+      %t = arith.divf %p, %q1 : f32
+      nest.yield %t : f32
+    }
+    nest.yield %o : tensor<8x64xf32>
+  }
+  func.return %y : tensor<8x64xf32>
+}
+
+// CHECK-LABEL: func.func @keys_along_each_other
+// CHECK:         lane = n ordered, intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2>]
+func.func @keys_along_each_other(%q : tensor<64xf32>, %k : tensor<64x?xf32>, %v : tensor<?x64xf32>) -> tensor<64xf32> {
+  %y = nest.kernel @keys_along (%a = %q : tensor<64xf32>, %b = %k : tensor<64x?xf32>, %c = %v : tensor<?x64xf32>)
+      -> (tensor<64xf32>) {
+    %s = nest.generic [n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (k), %b (k, n) : tensor<64xf32>, tensor<64x?xf32>) -> (n) : tensor<?xf32> {
+    ^bb0(%p : f32, %q1 : f32):
+      %t = arith.mulf %p, %q1 : f32
+      nest.yield %t : f32
+    }
+    %x, %l, %w = nest.generic [e : payload, n : reduction] combiner<softmax_weighted_sum>
+        accumulate f32 fastmath<reassoc> ins(%s (n), %c (n, e) : tensor<?xf32>, tensor<?x64xf32>)
+        -> () : tensor<f32>, () : tensor<f32>, (e) : tensor<64xf32> {
+    ^bb0(%p : f32, %q1 : f32):
+      nest.yield %p, %q1 : f32, f32
+    }
+    %o = nest.generic [e : parallel] ins(%w (e), %l () : tensor<64xf32>, tensor<f32>) -> (e) : tensor<64xf32> {
+    ^bb0(%p : f32, %q1 : f32):
+      %t = arith.divf %p, %q1 : f32
+      nest.yield %t : f32
+    }
+    nest.yield %o : tensor<64xf32>
+  }
+  func.return %y : tensor<64xf32>
+}
