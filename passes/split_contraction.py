@@ -53,8 +53,7 @@ from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.kernel_names import KernelNames
 from crosstile.dialects.nest.schedule import GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
 from crosstile.ir.diagnostics import op_error
-from crosstile.passes.schedules.parts import legal_parts, parts_for
-from crosstile.passes.schedules.register_tiles import bits
+from crosstile.passes.schedules.parts import factor_bits, legal_parts, parts_for
 from crosstile.targets.host import default_target, resolve_machine
 from crosstile.targets.model import UnknownNameError
 
@@ -161,17 +160,13 @@ def _problem(roles: ContractionRoles, parts: int) -> str | None:
     size = roles.k.size
     if size is None:
         return f"the size of '{roles.k}' is only known at run time: expects it in the type"
-    if parts in (legal := legal_parts(size, _element_bits(roles))):
+    if parts in (legal := legal_parts(size, factor_bits(roles))):
         return None
     nearest = min(legal, key=lambda each: (abs(each - parts), each))
     return (
         f"'{roles.k}' has {size} steps, which are no such number of equal parts of whole 16 bytes: the nearest number "
         f"that is legal is {nearest}"
     )
-
-
-def _element_bits(roles: ContractionRoles) -> int:
-    return bits(element_type(roles.nest.inputs[roles.lhs]))
 
 
 class _Split:

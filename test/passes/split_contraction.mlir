@@ -53,6 +53,18 @@ func.func @exact(%a: tensor<64x16384xi8>, %b: tensor<64x16384xi8>) -> tensor<64x
 
 // -----
 
+// A vector has no blocks: warps read columns, and there are more of them in parts.
+
+// CHECK-LABEL: func.func @vector
+// CHECK:         nest.kernel @matmul_parts
+// CHECK:           nest.generic [part : parallel, n : parallel, k : reduction] {{.*}} -> (part, 0, n)
+func.func @vector(%a: tensor<1x8192xbf16>, %b: tensor<8192x64xbf16>) -> tensor<1x64xf32> {
+  %c = nn.matmul %a, %b accumulate f32 fastmath<reassoc> : tensor<1x8192xbf16>, tensor<8192x64xbf16> -> tensor<1x64xf32>
+  func.return %c : tensor<1x64xf32>
+}
+
+// -----
+
 // Blocks enough, a short k, a k that nothing divides, a size that is not known: one kernel.
 
 // CHECK-LABEL: func.func @whole

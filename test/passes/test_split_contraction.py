@@ -106,6 +106,35 @@ def test_gpus_split_by_themselves_and_are_right(target: str, factors: tuple[str,
 
 
 @pytest.mark.parametrize("target", GPUS)
+def test_a_vector_times_a_matrix_is_split_where_its_columns_are_read(target: str) -> None:
+    x, y = "tensor<1x2048xbf16>", "tensor<1x40xf32>"
+    text = f"""func.func @main(%a: {x}, %b: tensor<BxCxbf16>) -> {y} {{
+  %c = nn.matmul %a, %b FLAGSaccumulate f32 fastmath<reassoc> : {x}, tensor<BxCxbf16> -> {y}
+  func.return %c : {y}
+}}"""
+    a, b = numbers((1, 2048), "bf16"), numbers((2048, 40), "bf16", 1)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    columns = compile(text.replace("BxC", "2048x40").replace("FLAGS", ""), target=target)  # pyright: ignore[reportCallIssue]
+    np.testing.assert_allclose(columns(a, b), expected, rtol=1e-4, atol=2e-3)
+    assert columns.kernels == ["matmul_parts", "matmul"]
+    flags = text.replace("BxC", "40x2048").replace("FLAGS", "{transpose_b} ")
+    rows = compile(flags, target=target)  # pyright: ignore[reportCallIssue]
+    np.testing.assert_allclose(rows(a, np.ascontiguousarray(b.T)), expected, rtol=1e-4, atol=2e-3)
+    assert rows.kernels == ["matmul"], "lanes share a row"
+
+
+def test_a_vector_of_integers_times_a_matrix_is_exact() -> None:
+    text = """func.func @main(%a: tensor<1x4096xi32>, %b: tensor<4096x33xi32>) -> tensor<1x33xi32> {
+  %c = nn.matmul %a, %b accumulate i32 : tensor<1x4096xi32>, tensor<4096x33xi32> -> tensor<1x33xi32>
+  func.return %c : tensor<1x33xi32>
+}"""
+    function = compile(text, target="nvidia-sm_80")
+    a, b = numbers((1, 4096), "i8").astype(np.int32), numbers((4096, 33), "i8", 1).astype(np.int32)
+    np.testing.assert_array_equal(function(a, b), a @ b)
+    assert function.kernels == ["matmul_parts", "matmul"]
+
+
+@pytest.mark.parametrize("target", GPUS)
 def test_integers_are_exact_in_any_number_of_parts(target: str) -> None:
     text = product(None, ("20x8192", "12x8192"), "m, k", "n, k", "i8")
     function = compile(text, target=target, start="nest")  # pyright: ignore[reportCallIssue]
