@@ -7,13 +7,15 @@ product exact, whatever it passed through on the way::
 
     %c = nest.kernel @matmul (%a = %x : tensor<?x?xi8>, %b = %w : tensor<?x?xi8>)      signed by signed
     ==>
-    %u = nest.kernel @flip_signs (%x)       arith.xori %p, -128        as many bytes as the left factor has
     %s = nest.kernel @column_sums (%w)      sums over k                one pass over the right factor
-    %c = nest.kernel @matmul (%b = %w, %a = %u, %sums = %s) { product of unsigned by signed; nest of
+    %c = nest.kernel @matmul (%a = %x, %b = %w, %sums = %s) {
+      %u = arith.xori %a, -128              where the left factor is staged
+      product of %u, unsigned, by %b
       %t = arith.muli %sum, 128             an epilogue, while the product is in registers
       %r = arith.subi %product, %t }
 
-Kernels with a schedule of their own stay as they are, and so do products that read through windows: the padding of a
+A product whose left factor cannot be computed where it is staged has a kernel ``flip_signs`` before it. Kernels with a
+schedule of their own stay as they are, and so do products that read through windows: the padding of a
 convolution is zero before the signs are flipped.
 """
 
@@ -39,32 +41,23 @@ from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.kernel_names import KernelNames
 from crosstile.ir.diagnostics import op_error
+from crosstile.passes.schedules.byte_signs import taken_factors
+from crosstile.passes.schedules.computed import can_compute
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import Machine, UnknownNameError
 
 OFFSET = 1 << (BYTE - 1)
 """What flipping the sign bit of a byte adds to it, read as unsigned instead of signed."""
-FLIPPED = {"si8": "ui8", "ui8": "si8"}
 _Build = Callable[[SSAValue], GenericOp]
-
-
-def _has(machine: Machine, lhs: str, rhs: str, accumulator: str) -> bool:
-    try:
-        machine.choose(lhs, rhs, accumulator)
-    except UnknownNameError:
-        return False
-    return True
 
 
 def is_offset(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> bool:
     """Whether ``machine`` multiplies these bytes once the sign bits of the left factor are flipped, and not before."""
-    lhs, rhs = roles.factors
-    if lhs not in FLIPPED or rhs not in FLIPPED or _has(machine, lhs, rhs, str(roles.element)):
+    if taken_factors(roles, machine) in (None, roles.factors):
         return False
     along = [axes.of_operand(roles.nest, position) for position in (roles.lhs, roles.rhs)]
     plain = all(isinstance(entry, Axis) for entries in along for entry in entries)
-    plain = plain and all(isinstance(roles.nest.inputs[position], BlockArgument) for position in (roles.lhs, roles.rhs))
-    return plain and not roles.nest.clipped_inputs and _has(machine, FLIPPED[lhs], rhs, str(roles.element))
+    return plain and isinstance(roles.nest.inputs[roles.rhs], BlockArgument) and not roles.nest.clipped_inputs
 
 
 class _Rewriting:
@@ -73,11 +66,12 @@ class _Rewriting:
     def __init__(self, kernel: KernelOp, axes: KernelAxes, roles: ContractionRoles, names: KernelNames):
         self.kernel, self.axes, self.roles, self.names = kernel, axes, roles, names
 
-    def run(self) -> None:
-        """Rewrite in place."""
+    def run(self, staged: bool) -> None:
+        """Rewrite in place; ``staged``: the left factor's signs are flipped where it is staged, in the product's kernel."""
         signed = self.roles.factors[0] == "si8"
-        flipped, sums = self._flip(self._outer(self.roles.lhs)), self._column_sums(self._outer(self.roles.rhs))
-        self._exchange_factor(self._add_input(flipped), signed)
+        flipped = self._flip_staged() if staged else self._add_input(self._flip_before(self._outer(self.roles.lhs)))
+        sums = self._column_sums(self._outer(self.roles.rhs))
+        self._exchange_factor(flipped, signed)
         self._correct(self._add_input(sums), signed)
         self._drop_unused_inputs()
 
@@ -92,17 +86,19 @@ class _Rewriting:
 
     # Before the product
 
-    def _flip(self, value: SSAValue) -> SSAValue:
-        rank = len(shape_of(value))
-        body = Block(arg_types=[IntegerType(BYTE)])
-        bit = arith.ConstantOp(IntegerAttr(-OFFSET, IntegerType(BYTE)))
-        flipped = arith.XOrIOp(body.args[0], bit.result)
-        body.add_ops([bit, flipped, YieldOp(flipped.result)])
-        every = AffineMap.identity(rank)
-        names = [IteratorAttr.of(f"d{dim}", IteratorKind.PARALLEL) for dim in range(rank)]
-        return self._kernel_before(
-            "flip_signs", value, lambda source: _nest([source], names, [every, every], body, value)
-        )
+    def _flip_before(self, value: SSAValue) -> SSAValue:
+        names = [IteratorAttr.of(f"d{dim}", IteratorKind.PARALLEL) for dim in range(len(shape_of(value)))]
+        return self._kernel_before("flip_signs", value, lambda source: _flip(source, names))
+
+    def _flip_staged(self) -> SSAValue:
+        nest = self.roles.nest
+        along = self.axes.of_operand(nest, self.roles.lhs)
+        names = [IteratorAttr.of(axis.name, IteratorKind.PARALLEL) for axis in axes_among(along)]
+        flipped = _flip(self._factor(self.roles.lhs), names)
+        for op in (flipped, *flipped.body.walk()):
+            op.location = nest.location
+        Rewriter.insert_op(flipped, InsertPoint.before(nest))
+        return flipped.results[0]
 
     def _column_sums(self, value: SSAValue) -> SSAValue:
         along, reduced = self.axes.of_operand(self.roles.nest, self.roles.rhs), self.axes.reduced(self.roles.nest)
@@ -186,6 +182,16 @@ class _Rewriting:
             block.erase_arg(argument)
 
 
+def _flip(value: SSAValue, names: list[IteratorAttr]) -> GenericOp:
+    """The bytes of ``value`` with their sign bits flipped."""
+    body = Block(arg_types=[IntegerType(BYTE)])
+    bit = arith.ConstantOp(IntegerAttr(-OFFSET, IntegerType(BYTE)))
+    flipped = arith.XOrIOp(body.args[0], bit.result)
+    body.add_ops([bit, flipped, YieldOp(flipped.result)])
+    every = AffineMap.identity(len(names))
+    return _nest([value], names, [every, every], body, value)
+
+
 def _nest(
     inputs: list[SSAValue], names: list[IteratorAttr], maps: list[AffineMap], body: Block, like: SSAValue
 ) -> GenericOp:
@@ -216,4 +222,4 @@ class OffsetSignsPass(ModulePass):
             roles = contraction_roles(axes)
             if roles is not None and is_offset(axes, roles, machine):
                 names = names or KernelNames(op)
-                _Rewriting(kernel, axes, roles, names).run()
+                _Rewriting(kernel, axes, roles, names).run(staged=can_compute(axes, roles, machine))

@@ -32,8 +32,12 @@ from crosstile.lowering.nest_to_tile.places import Place, Span, TileShape
 from crosstile.lowering.nest_to_tile.row_values import compute_before
 from crosstile.lowering.nest_to_tile.sweeps import sweep_reduction
 from crosstile.passes.schedules.computed import axis_across, computing
-from crosstile.passes.schedules.register_tiles import round_up
+from crosstile.passes.schedules.register_tiles import bits, round_up
 from crosstile.passes.schedules.sweeps import SWEEP_VECTORS
+
+PITCH_PADDING = 64
+"""Bytes between the rows of a left factor, so that those of a register tile do not all lie in the same set of L1, as rows
+a multiple of 4096 bytes apart do. Measured with ``vpdpbusd`` on 20000x64x64: 0.38 ms instead of 0.66."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class ComputedFactor:
         builder = self.builder.of_shape(shape)
         room = [round_up(size, step) for size, step in zip(capacity, (shape.row_count, shape.lane_count), strict=True)]
         element = self._element
+        if lhs:
+            room[1] += PITCH_PADDING * 8 // bits(element)
         buffer = builder.lowering.insert(tile.AllocOp(tile.BufferType(room, element))).result
         value = self.roles.nest.inputs[self.position]
         along = builder.axes.of_operand(self.roles.nest, self.position)

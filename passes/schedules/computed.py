@@ -3,10 +3,13 @@
 Level: nest. In: a kernel whose root is a matrix product of which nests of the kernel compute a factor. Out: guarded
 schedules for narrow results, a single row, few rows and the general case. A computed factor is always staged::
 
-    loops = [k : 2048 balanced 8, m : 1020, n : 64, m : 6], stage = [0, 1]    left factor computed, 1020 x 2048
-    loops = [k : 2048 balanced 8, m : 2046, n : 64, m : 6], stage = [1]       right factor computed, 2048 x 64
+    left factor computed, 1020 x 2048:
+    loops = [k : 2048 balanced 8, m : 1020 balanced 6, n : 128, n : 64, m : 6], stage = [0, 1]
+    right factor computed, 2048 x 64:
+    loops = [k : 2048 balanced 8, m : 2046 balanced 6, n : 64, m : 6], stage = [1]
 
-The blocks are those of a product with factors in memory. A block of the left factor is computed before the panels of
+The blocks are those of a product with factors in memory, equal ones of rows: the right factor is staged again for each,
+which a few rows that are left over would not be worth. A block of the left factor is computed before the panels of
 the right one pass by, so each of its elements is computed once. A panel of the right one takes a quarter of L2, as a
 packed one does, and is computed once for every block of rows. Of a few rows of the left factor all of k is computed
 before the right one is read in place, some of its rows at a time; where those are computed, they wait in L2.
@@ -23,12 +26,14 @@ from crosstile.dialects.nest.contraction_roles import ContractionRoles
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
 from crosstile.dialects.packing import packed_layout
+from crosstile.passes.schedules.byte_signs import taken_factors
 from crosstile.passes.schedules.products import (
     COLUMN_BLOCK,
     FEW_ROWS,
     FEW_ROWS_BLOCK,
     FEW_ROWS_VECTORS,
     PANEL_SHARE,
+    PANELS,
     RESIDENT_SHARE,
     ROW_BLOCK,
     UNROLL,
@@ -40,11 +45,16 @@ from crosstile.passes.schedules.register_tiles import (
     register_tiles,
     round_up,
 )
-from crosstile.targets.model import Machine, MmaIntrinsic, UnknownNameError
+from crosstile.targets.model import Machine, MmaIntrinsic
 
 LEAST_ROWS = 1020
 """Rows of a staged left factor, even if they exceed L2: a panel of the right one is packed for each block of them.
 Measured on 1024^3: blocks of 510 rows and 512 of k, which stay in L2, are 5 % slower."""
+LEFT_TIMES = 4
+"""How often L2 a staged left factor may be as large, for the same reason: what is narrow has more rows."""
+BYTES_DEPTH = 2048
+"""Elements of k of a block of bytes, whose panels would leave a page between two rows of the left factor. Measured on
+1024^3: with 4096 a product by ``vpdpbusd`` is 9 % slower."""
 FEW_ROWS_DEPTH = 4096
 """Elements of k of which few rows are computed together: of 32 rows of f32 half a megabyte."""
 STREAM_BYTES = 1 << 15
@@ -71,18 +81,19 @@ def computing(axes: KernelAxes, roles: ContractionRoles, position: int) -> list[
 
 
 def can_compute(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> bool:
-    """Whether the kernel's computed factors can be staged: one sum of floats, folds along rows of the left."""
+    """Whether the kernel's computed factors can be staged: one sum, folds along rows of the left.
+
+    Bytes whose signs ``offset-signs`` is to flip count as what they will be.
+    """
     plain = [axis for at in (0, 1) for axis in axes.of_operand(roles.nest, at)]
     if axes.reduced(roles.nest) != [roles.k] or not all(isinstance(axis, Axis) for axis in plain):
         return False
-    if not isinstance(roles.element, AnyFloat):
-        return False
     if any(axis.size is None and axis.source is None for axis in axes.all()):
         return False
-    try:
-        intrinsic = machine.choose_widening(*roles.factors, str(roles.element))
-    except UnknownNameError:
+    factors = taken_factors(roles, machine)
+    if factors is None:
         return False
+    intrinsic = machine.choose_widening(*factors, str(roles.element))
     # Words of several k are packed from memory, and tile units pack both factors: measured on 1024^3 of bf16 on AMX, a
     # left one that is computed in the product's kernel takes 2.6 ms, in two kernels 1.6.
     if intrinsic.in_tiles or (intrinsic.k != 1 and roles.rhs in computed_positions(roles)):
@@ -206,8 +217,13 @@ class _Computed:
     def _many(self, tile: RegisterTile) -> Schedule:
         """Blocks for the caches: a panel of the right factor, and the rows of the left one that meet it."""
         roles, columns = self.roles, tile.vectors * self.intrinsic.n
-        k_step = self._k_step(self.machine.memory("L2").capacity // PANEL_SHARE // (columns * self.width))
-        loops = [Loop(roles.k.name, k_step, 8), *self._m_block(k_step, tile.rows), Loop(roles.n.name, columns)]
+        depth = self.machine.memory("L2").capacity // PANEL_SHARE // (columns * self.width)
+        k_step = self._k_step(min(depth, BYTES_DEPTH) if self.width == 1 else depth)
+        loops = [Loop(roles.k.name, k_step, 8), *self._m_block(k_step, tile.rows)]
+        from_memory = roles.rhs not in self.positions and not self._is_packed
+        if from_memory and tile.vectors > 1 and (roles.n.size is None or roles.n.size > columns):
+            loops.append(Loop(roles.n.name, PANELS * columns))
+        loops.append(Loop(roles.n.name, columns))
         loops += [] if roles.m is None else [Loop(roles.m.name, tile.rows)]
         parallel, grain = self._split(roles.m, tile.rows)
         stage = {*self._staged, *(() if self._is_packed else (roles.rhs,))}
@@ -220,10 +236,10 @@ class _Computed:
         row_bytes = k_step * self.width
         block = self.machine.memory("L3").capacity // RESIDENT_SHARE // row_bytes
         if self.roles.lhs in self._staged:
-            block = min(block, max(LEAST_ROWS, self.machine.memory("L2").capacity // RESIDENT_SHARE // row_bytes))
+            block = min(block, max(LEAST_ROWS, LEFT_TIMES * self.machine.memory("L2").capacity // row_bytes))
         if self.roles.m.size is not None:
             block = min(block, round_up(max(self.roles.m.size, 1), rows))
-        return [Loop(self.roles.m.name, max(1, block // rows) * rows)]
+        return [Loop(self.roles.m.name, max(1, block // rows) * rows, rows)]
 
     def _few(self, tile: RegisterTile, most: int) -> Schedule:
         """Up to ``most`` rows: some rows of the right factor at a time, in place or computed."""

@@ -2,6 +2,7 @@
 // RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-factors=target=x86-64-avx512 --choose-schedule=target=x86-64-avx512 --split-input-file | filecheck %s --check-prefix=SCHEDULE
 // RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-factors=target=x86-64-avx512-bf16 --split-input-file | filecheck %s --check-prefix=WORDS
 // RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-factors=target=x86-64-amx --split-input-file | filecheck %s --check-prefix=TILES
+// RUN: crosstile-opt %s --decompose --canonicalize --nn-to-nest --fuse --fuse-factors=target=x86-64-avx512-vnni --offset-signs=target=x86-64-avx512-vnni --split-input-file | filecheck %s --check-prefix=BYTES
 
 // An activation of the left factor moves into the product's kernel. Its blocks are staged before the panels of the right
 // factor; of few rows all of k is, and the right factor is read in place.
@@ -14,7 +15,7 @@
 // CHECK-NOT:     nest.kernel
 // SCHEDULE-LABEL: func.func @activation
 // SCHEDULE:      m <= 32 : #nest.schedule<loops = [m : 32, k : 4096 balanced 8, k : 16, n : 48, m : 8], parallel = n grain 48, lane = n, stage = [0],
-// SCHEDULE-SAME: #nest.schedule<loops = [k : 1024 balanced 8, m : 1020, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [0, 1],
+// SCHEDULE-SAME: #nest.schedule<loops = [k : 1024 balanced 8, m : 1020 balanced 6, n : 128, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [0, 1],
 func.func @activation(%x: tensor<?x?xf32>, %w: tensor<?x?xf32>) -> tensor<?x?xf32> {
   %a = nn.relu %x : tensor<?x?xf32>
   %y = nn.matmul %a, %w accumulate f32 : tensor<?x?xf32>, tensor<?x?xf32>
@@ -48,7 +49,7 @@ func.func @norm(%x: tensor<?x64xf32>, %g: tensor<64xf32>, %w: tensor<64x96xf32>,
 // CHECK:           nest.generic [m : parallel, n : parallel, k : reduction]
 // CHECK-NOT:     nest.kernel
 // SCHEDULE-LABEL: func.func @dequantised
-// SCHEDULE:      #nest.schedule<loops = [k : 1024 balanced 8, m : 2046, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1],
+// SCHEDULE:      #nest.schedule<loops = [k : 1024 balanced 8, m : 2046 balanced 6, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1],
 func.func @dequantised(%x: tensor<?x?xf32>, %w: tensor<?x?xi8>, %s: tensor<?x1xf32>) -> tensor<?x?xf32> {
   %c = nn.cast %w : tensor<?x?xi8> -> tensor<?x?xf32>
   %v = nn.mul %c, %s : tensor<?x?xf32>, tensor<?x1xf32>
@@ -147,4 +148,31 @@ func.func @right_words(%x: tensor<?x?xbf16>, %w: tensor<?x?xbf16>) -> tensor<?x?
   %a = nn.relu %w : tensor<?x?xbf16>
   %y = nn.matmul %x, %a accumulate f32 : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
   func.return %y : tensor<?x?xf32>
+}
+
+// -----
+
+// Numbers are rounded to bytes where these are staged, and if the instruction takes unsigned ones, their signs are flipped
+// there too. Without an instruction for bytes, and on tile registers, the kernels stay two.
+
+// BYTES-LABEL: func.func @quantised
+// BYTES:         nest.kernel @column_sums
+// BYTES:         nest.kernel @mul_matmul (
+// BYTES:           %[[A:.*]] = nest.generic [m : parallel, k : parallel]
+// BYTES:             arith.fptosi
+// BYTES:           %[[U:.*]] = nest.generic [m : parallel, k : parallel] ins(%[[A]] (m, k)
+// BYTES:             arith.xori
+// BYTES:           nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate i32 ins(%[[U]] (m, k)
+// BYTES-NOT:     nest.kernel
+// TILES-LABEL: func.func @quantised
+// TILES:         nest.kernel @mul (
+// TILES:         nest.kernel @matmul (
+// CHECK-LABEL: func.func @quantised
+// CHECK:         nest.kernel @mul (
+// CHECK:         nest.kernel @matmul (
+func.func @quantised(%x: tensor<?x?xf32>, %s: tensor<?xf32>, %w: tensor<?x?xi8>) -> tensor<?x?xi32> {
+  %p = nn.mul %x, %s : tensor<?x?xf32>, tensor<?xf32>
+  %a = nn.cast %p : tensor<?x?xf32> -> tensor<?x?xi8>
+  %y = nn.matmul %a, %w accumulate i32 : tensor<?x?xi8>, tensor<?x?xi8> -> tensor<?x?xi32>
+  func.return %y : tensor<?x?xi32>
 }

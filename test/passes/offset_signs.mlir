@@ -1,15 +1,15 @@
 // RUN: crosstile-opt %s --offset-signs=target=x86-64-avx512-vnni | filecheck %s
 // RUN: crosstile-opt %s --offset-signs=target=x86-64-amx | filecheck %s --check-prefix=AMX
 
-// Signed by signed: the left factor's signs are flipped, what that adds is subtracted after the product.
+// Signed by signed: the left factor's signs are flipped where it is staged, what that adds is subtracted after the product.
 
 // CHECK-LABEL: func.func @signed
-// CHECK:         %[[U:.*]] = nest.kernel @flip_signs (%{{.*}} = %x : tensor<?x?xi8>) -> (tensor<?x?xi8>) {
-// CHECK:           arith.xori
 // CHECK:         %[[S:.*]] = nest.kernel @column_sums (%{{.*}} = %w : tensor<?x?xi8>) -> (tensor<?xi32>) {
 // CHECK:           nest.generic [d0 : reduction, d1 : parallel] combiner<add> accumulate i32
 // CHECK:             arith.extsi
-// CHECK:         nest.kernel @product (%b = %w : tensor<?x?xi8>, %[[A:.*]] = %[[U]] : tensor<?x?xi8>, %[[C:.*]] = %[[S]] : tensor<?xi32>)
+// CHECK:         nest.kernel @product (%a = %x : tensor<?x?xi8>, %b = %w : tensor<?x?xi8>, %[[C:.*]] = %[[S]] : tensor<?xi32>)
+// CHECK:           %[[A:.*]] = nest.generic [m : parallel, k : parallel] ins(%a (m, k)
+// CHECK:             arith.xori
 // CHECK:           %[[P:.*]] = nest.generic [m : parallel, n : parallel, k : reduction] {{.*}} ins(%[[A]] (m, k), %b (k, n)
 // CHECK:             arith.extui
 // CHECK-NEXT:        arith.extsi
@@ -43,6 +43,28 @@ func.func @mixed(%x : tensor<?x?xi8>, %w : tensor<?x?xi8>) -> tensor<?x?xi32> {
         ins(%a (m, k), %b (k, n) : tensor<?x?xi8>, tensor<?x?xi8>) -> (m, n) : tensor<?x?xi32> {
     ^bb0(%p : i8, %q : i8):
       %f = arith.extui %p : i8 to i32
+      %g = arith.extsi %q : i8 to i32
+      %h = arith.muli %f, %g : i32
+      nest.yield %h : i32
+    }
+    nest.yield %c : tensor<?x?xi32>
+  }
+  func.return %y : tensor<?x?xi32>
+}
+
+// A factor is staged for a sum over one iterator. Before others the signs are flipped in a kernel of its own.
+
+// CHECK-LABEL: func.func @two_sums
+// CHECK:         %[[U:.*]] = nest.kernel @flip_signs (%{{.*}} = %x : tensor<?x?x?xi8>) -> (tensor<?x?x?xi8>) {
+// CHECK:           arith.xori
+// CHECK:         nest.kernel @column_sums
+// CHECK:         nest.kernel @two_sums ({{.*}} = %[[U]] : tensor<?x?x?xi8>
+func.func @two_sums(%x : tensor<?x?x?xi8>, %w : tensor<?x?x?xi8>) -> tensor<?x?xi32> {
+  %y = nest.kernel @two_sums (%a = %x : tensor<?x?x?xi8>, %b = %w : tensor<?x?x?xi8>) -> (tensor<?x?xi32>) {
+    %c = nest.generic [m : parallel, n : parallel, j : reduction, k : reduction] combiner<add> accumulate i32
+        ins(%a (m, j, k), %b (j, k, n) : tensor<?x?x?xi8>, tensor<?x?x?xi8>) -> (m, n) : tensor<?x?xi32> {
+    ^bb0(%p : i8, %q : i8):
+      %f = arith.extsi %p : i8 to i32
       %g = arith.extsi %q : i8 to i32
       %h = arith.muli %f, %g : i32
       nest.yield %h : i32
