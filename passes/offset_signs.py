@@ -67,7 +67,7 @@ class _Rewriting:
         self.kernel, self.axes, self.roles, self.names = kernel, axes, roles, names
 
     def run(self, staged: bool) -> None:
-        """Rewrite in place; ``staged``: the left factor's signs are flipped where it is staged, in the product's kernel."""
+        """Rewrite in place; ``staged``: the left factor's signs are flipped where it is staged."""
         signed = self.roles.factors[0] == "si8"
         flipped = self._flip_staged() if staged else self._add_input(self._flip_before(self._outer(self.roles.lhs)))
         sums = self._column_sums(self._outer(self.roles.rhs))
