@@ -151,14 +151,14 @@ func.func @attention(%q : tensor<?x?x20xf32>, %k : tensor<?x?x20xf32>, %v : tens
 }
 
 // In bf16: keys and values are widened as they are staged where products are of f32, and packed for tile registers, whose
-// instruction fills heads and blocks up; more queries share what is packed.
+// instruction fills heads and blocks up; more queries share what is packed, and more keys a pass over the sums.
 
 // CHECK-LABEL: func.func @narrow_attention
 // CHECK:         #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 40], grid = [h, m], lane = m, stage = [0, 1, 2], intrinsic = "x86.avx512.fma.1x16x1.f32",
 // BF16-LABEL:  func.func @narrow_attention
-// BF16:          schedules [m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 64, k : 32, e : 48],
-// BF16-SAME:       m <= 64 : #nest.schedule<loops = [h : 1, m : 64, n : 64,
-// BF16-SAME:       #nest.schedule<loops = [h : 1, m : 128, n : 64, k : 32, e : 48], grid = [h, m], lane = m, stage = [0, 1, 2], intrinsic = "x86.amx.tdpbf16ps.16x16x32.f32.bf16">]
+// BF16:          schedules [m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 192, k : 32, e : 48],
+// BF16-SAME:       m <= 64 : #nest.schedule<loops = [h : 1, m : 64, n : 192,
+// BF16-SAME:       #nest.schedule<loops = [h : 1, m : 128, n : 192, k : 32, e : 48], grid = [h, m], lane = m, stage = [0, 1, 2], intrinsic = "x86.amx.tdpbf16ps.16x16x32.f32.bf16">]
 func.func @narrow_attention(%q : tensor<?x?x20xbf16>, %k : tensor<?x?x20xbf16>, %v : tensor<?x?x33xbf16>) -> tensor<?x?x33xf32> {
   %y = nest.kernel @narrow (%a = %q : tensor<?x?x20xbf16>, %b = %k : tensor<?x?x20xbf16>, %c = %v : tensor<?x?x33xbf16>)
       -> (tensor<?x?x33xf32>) {
