@@ -78,6 +78,12 @@ DIALECTS: tuple[DialectRow, ...] = (
 PASSES: tuple[PassRow, ...] = (
     PassRow("decompose", "crosstile.passes.decompose:DecomposePass", "nn", "composite operators to primitives"),
     PassRow(
+        "widen-float8",
+        "crosstile.passes.widen_float8:WidenFloat8Pass",
+        "nn",
+        "products of 8-bit floats that a machine lacks as products of bf16",
+    ),
+    PassRow(
         "channels-last",
         "crosstile.passes.channels_last:ChannelsLastPass",
         "nn",

@@ -27,6 +27,7 @@ from xdsl.dialects.builtin import (
     TensorType,
     VectorType,
     f32,
+    i8,
     i16,
     i32,
     i64,
@@ -38,7 +39,7 @@ from crosstile.dialects import arith as our_arith
 from crosstile.dialects import llvm
 from crosstile.dialects.arith import element_type, with_element_type
 from crosstile.lowering.driver import Lowering, Rule
-from crosstile.lowering.llvm_types import literal, scalar_or_vector
+from crosstile.lowering.llvm_types import FLOAT8, literal, scalar_or_vector
 
 _OVERFLOW_BITS = {"nsw": 1, "nuw": 2}
 _NO_OVERFLOW = IntegerAttr(0, 32)
@@ -51,7 +52,12 @@ def fastmath(op: Any) -> xllvm.FastMathAttr:
 
 
 def convert_elements(value: Attribute) -> Attribute:
-    """A constant's value with ``index`` elements as ``i64`` and those of bf16 as their bits."""
+    """A constant's value with ``index`` elements as ``i64`` and those of bf16 and 8-bit floats as their bits."""
+    if isa(value, FloatAttr) and isinstance(value.type, FLOAT8):
+        return IntegerAttr(_byte(value.value.data, value.type), i8)
+    if isa(value, DenseIntOrFPElementsAttr) and isinstance(value.get_element_type(), FLOAT8):
+        bits = [_byte(number, value.get_element_type()) for number in value.get_values()]
+        return DenseIntOrFPElementsAttr.from_list(VectorType(i8, value.get_shape()), bits)
     if isa(value, FloatAttr) and isinstance(value.type, BFloat16Type):
         return IntegerAttr(int.from_bytes(value.type.pack((value.value.data,)), "little", signed=True), i16)
     if isa(value, DenseIntOrFPElementsAttr) and isinstance(value.get_element_type(), BFloat16Type):
@@ -65,6 +71,15 @@ def convert_elements(value: Attribute) -> Attribute:
         assert isa(vector_type, VectorType[IntegerType])
         return DenseIntOrFPElementsAttr(vector_type, value.data)
     return value
+
+
+def _byte(number: Any, type_: Attribute) -> int:
+    """The bits of an 8-bit float as a signed byte."""
+    import numpy as np
+
+    from crosstile.dialects.element_types import dtype_of
+
+    return int(np.array(number, dtype_of(type_)).view(np.int8))
 
 
 def splat(lowering: Lowering, value: int, type_: Attribute) -> SSAValue:

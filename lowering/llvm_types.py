@@ -1,9 +1,10 @@
 """What the values of upstream dialects become in the ``llvm`` dialect, and constants of the new types.
 
-``index`` becomes ``i64`` and bf16 the ``i16`` of its bits: without instructions for bf16, LLVM keeps one in a register
-as an f32 and rounds it again, with a function of a library that is not there. Integers, other floats and rank-1 vectors
-stay. A memref becomes several values: the pointer to its first element (a type's offset is already in it), one ``i64``
-per dynamic size, one ``i64`` per dynamic stride. A tile of x86 becomes ``!llvm.x86_amx``, whatever its shape::
+``index`` becomes ``i64``, an 8-bit float the ``i8`` of its bits and bf16 the ``i16``: without instructions for bf16,
+LLVM keeps one in a register as an f32 and rounds it again, with a function of a library that is not there. Integers,
+other floats and rank-1 vectors stay. A memref becomes several values: the pointer to its first element (a type's offset
+is already in it), one ``i64`` per dynamic size and stride. A tile of x86 becomes ``!llvm.x86_amx``, whatever
+its shape::
 
     memref<?x64xf32>                        -> !llvm.ptr, i64
     memref<?x?xf32, strided<[?, 1]>>        -> !llvm.ptr, i64, i64, i64
@@ -17,6 +18,8 @@ from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     AffineMapAttr,
     BFloat16Type,
+    Float8E4M3FNType,
+    Float8E5M2Type,
     Float16Type,
     Float32Type,
     Float64Type,
@@ -27,6 +30,7 @@ from xdsl.dialects.builtin import (
     NoneAttr,
     StridedLayoutAttr,
     VectorType,
+    i8,
     i16,
     i64,
 )
@@ -42,6 +46,8 @@ from crosstile.dialects.packing import packed_layout
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.lowering.driver import Lowering
 
+FLOAT8 = Float8E4M3FNType | Float8E5M2Type
+"""Floats of 8 bits, which are bits to LLVM."""
 _KEPT: tuple[type[Attribute], ...] = (
     IntegerType,
     Float16Type,
@@ -62,6 +68,8 @@ def scalar_or_vector(type_: Attribute) -> Attribute:
         return i64
     if isinstance(type_, BFloat16Type):
         return i16
+    if isinstance(type_, FLOAT8):
+        return i8
     if isa(type_, VectorType) and type_.get_num_dims() == 1 and not type_.get_num_scalable_dims():
         element = scalar_or_vector(type_.element_type)
         return type_ if element == type_.element_type else with_element_type(type_, element)
@@ -103,7 +111,7 @@ def element_bytes(type_: Attribute) -> int:
     """The bytes one element of a vector or memref occupies in memory: its width rounded up to whole bytes."""
     if isinstance(type_, IndexType):
         return 8
-    if isinstance(type_, IntegerType | BFloat16Type | Float16Type | Float32Type | Float64Type):
+    if isinstance(type_, IntegerType | BFloat16Type | Float16Type | Float32Type | Float64Type | FLOAT8):
         return (type_.bitwidth + 7) // 8
     raise CrosstileError(f"values of type {type_} have no size in memory")
 

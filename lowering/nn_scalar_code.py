@@ -11,12 +11,25 @@ from typing import cast
 
 from xdsl.dialects import arith, math
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import AnyFloat, FloatAttr, IndexType, IntegerAttr, IntegerType, f32, i64
+from xdsl.dialects.builtin import (
+    AnyFloat,
+    Float8E4M3FNType,
+    Float8E5M2Type,
+    FloatAttr,
+    IndexType,
+    IntegerAttr,
+    IntegerType,
+    bf16,
+    f32,
+    i32,
+    i64,
+)
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
+from crosstile.dialects.arith import CmpiOp, SelectOp
 from crosstile.dialects.nest.generic import YieldOp
 from crosstile.dialects.nn import elementwise
-from crosstile.dialects.nn.shapes import is_float
+from crosstile.dialects.nn.shapes import is_float, is_float8
 
 
 class ScalarBody:
@@ -96,6 +109,37 @@ SCALARS: dict[type[Operation], Scalar] = {
 """The scalar code of each elementwise operator."""
 
 
+_FLOAT8: dict[Attribute, tuple[int, float, int, int]] = {
+    Float8E4M3FNType(): (20, 2.0**120, 0x7F, 0x7FC00000),
+    Float8E5M2Type(): (21, 2.0**112, 0x7C, 0x7F800000),
+}
+"""How far bits move to where f32 has them, what that makes of the exponent, the first magnitude that is no number, and
+what is to be set in it: e4m3 has one NaN and no infinity, e5m2 those of f16."""
+
+
+def _from_float8(body: ScalarBody, value: SSAValue, target: AnyFloat) -> SSAValue:
+    """An 8-bit float as another one, exactly; a number that is subnormal becomes normal by a product."""
+    shift, scale, first, special = _FLOAT8[value.type]
+
+    def number(bits: int) -> SSAValue:
+        return body.constant(bits, i32)
+
+    bits = body.add(arith.ExtUIOp(body.add(arith.BitcastOp(value, IntegerType(8))), i32))
+    magnitude = body.add(arith.AndIOp(bits, number(0x7F)))
+    moved = body.add(arith.ShLIOp(magnitude, number(shift)))
+    scaled = body.add(arith.MulfOp(body.add(arith.BitcastOp(moved, f32)), body.constant(scale, f32)))
+    is_number = body.add(CmpiOp(magnitude, number(first), "ult"))
+    unsigned = body.add(
+        SelectOp(is_number, body.add(arith.BitcastOp(scaled, i32)), body.add(arith.OrIOp(moved, number(special))))
+    )
+    sign = body.add(arith.ShLIOp(body.add(arith.AndIOp(bits, number(0x80))), number(24)))
+    whole = body.add(arith.OrIOp(unsigned, sign))
+    if target == bf16:  # its lower half is zero
+        upper = body.add(arith.TruncIOp(body.add(arith.ShRUIOp(whole, number(16))), IntegerType(16)))
+        return body.add(arith.BitcastOp(upper, bf16))
+    return cast_scalar(body, body.add(arith.BitcastOp(whole, f32)), target)
+
+
 def cast_scalar(body: ScalarBody, value: SSAValue, target: Attribute) -> SSAValue:
     """``value`` as ``target``: rounded to nearest even, to integers toward zero; i1 is 0 or 1, and what is not zero."""
     source = value.type
@@ -111,6 +155,8 @@ def cast_scalar(body: ScalarBody, value: SSAValue, target: Attribute) -> SSAValu
         if isinstance(source, IndexType):
             return cast_scalar(body, body.add(arith.IndexCastOp(value, i64)), target)
         return body.add(arith.IndexCastOp(cast_scalar(body, value, i64), target))
+    if is_float8(source):
+        return _from_float8(body, value, cast(AnyFloat, target))
     if is_float(source) and is_float(target):
         return _cast_float(body, value, cast(AnyFloat, target))
     if is_float(source):

@@ -1,6 +1,7 @@
 """The explicit list of passes for CPUs, level by level; every CPU family shares it, their rows differ.
 
-nn --decompose, channels-last, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-factors, collapse-dimensions--> nest
+nn --decompose, widen-float8, channels-last, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-factors,
+   collapse-dimensions--> nest
    --split-contraction, offset-signs, pack-weights, choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
    --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math--> hardware
    --convert-scf-to-cf, convert-to-llvm--> llvm
@@ -14,6 +15,7 @@ LEVELS = ("nn", "nest", "tile", "mma", "hardware", "llvm")
 STEPS: dict[str, tuple[str, ...]] = {
     "nest": (
         "decompose",
+        "widen-float8{target=TARGET}",
         "channels-last",
         "canonicalize",
         "nn-to-nest",

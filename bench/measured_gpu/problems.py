@@ -29,8 +29,9 @@ NUMPY_NAMES = {
     "i8": "int8",
     "i32": "int32",
     "f8E4M3FN": "float8_e4m3fn",
+    "f8E5M2": "float8_e5m2",
 }
-BYTES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "i8": 1, "i32": 4, "f8E4M3FN": 1}
+BYTES = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "i8": 1, "i32": 4, "f8E4M3FN": 1, "f8E5M2": 1}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Problem:
     """A program with its arguments' types and shapes; ``answer`` computes the results in float64.
 
     ``operations`` and ``moved`` (bytes read and written at least once) are of one call. ``kind`` and ``sizes`` choose
-    the contenders. ``fill`` changes random arguments where they are compared with the answer.
+    the contenders. ``fill`` changes random arguments where they are compared with the answer; ``loses`` is the error,
+    of the largest number of the answer, that the program allows.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Problem:
     moved: int = 0
     entry: str = "main"
     fill: Callable[[list[Array]], None] | None = None
+    loses: float = 0.0
 
 
 def product(a: Array, b: Array) -> Array:
@@ -91,6 +94,13 @@ def transposed(element: str, m: int, n: int, k: int, a: bool, b: bool) -> Proble
 
     moved = (m * k + k * n) * BYTES[element] + 4 * m * n
     return Problem(f"{flags} {element} {m}x{n}x{k}", "matmul", text, shapes, answer, (m, n, k), 2 * m * n * k, moved)
+
+
+def fast_float8(element: str, m: int, n: int, k: int) -> Problem:
+    """A product of 8-bit floats, k contiguous in both factors, whose sums may keep 13 bits: what tensor cores do."""
+    plain = transposed(element, m, n, k, False, True)
+    text = plain.text.replace("accumulate f32", "accumulate f32 precision fast_accumulation")
+    return replace(plain, name=f"fast accumulation {element} {m}x{n}x{k}", text=text, loses=2.0**-8)
 
 
 def batch_matmul(element: str, batch: int, m: int, n: int, k: int) -> Problem:
@@ -291,6 +301,7 @@ def checks(tiny: bool) -> Sequence[Problem]:
     length = 20 if tiny else 300
     return [
         *(matmul(element, m, n, k) for element in ("bf16", "f16", "f8E4M3FN")),
+        *(fast_float8(element, m, n, k // 16 * 16) for element in ("f8E4M3FN", "f8E5M2")),
         matmul("f32", m, n, k),
         matmul("f64", m, n, k, "f64"),
         matmul("i8", m, n, k, "i32"),
@@ -326,7 +337,7 @@ def speeds(tiny: bool) -> Sequence[Problem]:
     if tiny:
         return [matmul("bf16", 16, 16, 16), rows("softmax", 2, 128), attention(1, 2, 2, 16, 64, False, "bf16")]
     found = [matmul("bf16", size, size, size) for size in (512, 1024, 2048, 4096, 8192, 16384)]
-    found += [matmul("f16", 4096, 4096, 4096), matmul("f8E4M3FN", 4096, 4096, 4096)]
+    found += [matmul("f16", 4096, 4096, 4096), fast_float8("f8E4M3FN", 4096, 4096, 4096)]
     found += [
         matmul("bf16", *sizes) for sizes in ((4000, 4104, 4040), (4001, 4103, 4099), (16, 4096, 4096), (4096, 16, 4096))
     ]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects.arith import ExtUIOp
-from xdsl.dialects.builtin import IntegerType
+from xdsl.dialects.builtin import IntegerType, StringAttr
 from xdsl.ir import Attribute, SSAValue
 
 from crosstile.dialects.nest.analysis import element_type, is_contraction
@@ -19,6 +19,8 @@ from crosstile.dialects.nest.axes import Axis, AxisOrUnit, AxisSum, KernelAxes, 
 from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.precision import TF32
 
+FLOAT8 = {"f8E4M3FN", "f8E5M2"}
+"""Products that lose more than a sum of f32 does, and are for programs that allow it."""
 BYTE = 8
 """Bits of the integers whose sign is part of an intrinsic's types."""
 
@@ -46,8 +48,13 @@ class ContractionRoles:
     def instruction_types(self) -> list[tuple[str, str, str]]:
         """The types of factors and sums that an instruction may have, the best first."""
         stated = (*self.factors, str(self.element))
-        allowed = [] if self.nest.precision is None else [(TF32, TF32, str(self.element))]
-        return [*allowed, stated]
+        match self.nest.precision:
+            case StringAttr(data="tf32"):
+                return [(TF32, TF32, str(self.element)), stated]
+            case None if set(self.factors) & FLOAT8:
+                return []
+            case _:
+                return [stated]
 
 
 def contraction_roles(axes: KernelAxes) -> ContractionRoles | None:

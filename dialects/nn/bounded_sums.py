@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -121,6 +121,16 @@ def cut_to_tf32(operand: Bounded) -> Bounded:
     loses = np.where(np.isfinite(operand.largest), operand.largest * _TF32_UNIT + _TF32_SMALLEST, 0.0)
     rounds_up = np.isfinite(operand.value) & (operand.largest >= _TF32_OVERFLOW)
     return Bounded(operand.value, np.where(rounds_up, np.inf, operand.error + loses), operand.overflowed)
+
+
+def cut_sums(accumulator: Format) -> Format:
+    """``accumulator`` where up to 32 products and the sum before are cut off 13 bits below the largest of them.
+
+    That loses at most 33 units of 2^-13 of the larger of the sum before and the largest product, and one of the sum. A
+    block of ``_chain`` counts 16 units of the sums before and after it and 17 of its magnitudes: of units twice as
+    large they are enough.
+    """
+    return replace(accumulator, roundoff=2.0**-12)
 
 
 def _any_uncertain(operand: Bounded) -> Bounded:

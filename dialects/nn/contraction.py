@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, StringAttr, TensorType, UnitAttr, i8, i16, i32, i64
+from xdsl.dialects.builtin import AffineMapAttr, ArrayAttr, StringAttr, TensorType, UnitAttr, f32, i8, i16, i32, i64
 from xdsl.ir import Attribute, Operation, SSAValue, TypeAttribute
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 from xdsl.irdl import base, irdl_op_definition, operand_def, opt_prop_def, prop_def, result_def, traits_def
@@ -27,6 +27,7 @@ from crosstile.dialects.nn.shapes import (
     AnyTensor,
     float_width,
     is_float,
+    is_float8,
     merge_sizes,
     require_rank,
     require_same_elements,
@@ -52,6 +53,13 @@ def result_element_type(element: Attribute, accumulator: Attribute, result: Attr
         if result not in (None, accumulator):
             raise VerifyException(f"expects a result of the accumulator type {accumulator}, got {result}")
         return accumulator
+    if is_float8(element):
+        if accumulator != f32 or result not in (None, f32):
+            raise VerifyException(
+                f"expects products of {element} to be summed in f32, with a result of f32, got {accumulator} and "
+                f"{result or f32}"
+            )
+        return f32
     if not is_float(accumulator) or float_width(accumulator) < float_width(element):
         raise VerifyException(
             f"expects an accumulator type at least as wide as the operands' {element}, got {accumulator}"
@@ -68,13 +76,16 @@ def result_element_type(element: Attribute, accumulator: Attribute, result: Attr
 
 def require_factor(what: str, type_: AnyTensor) -> None:
     """Raise unless elements of ``type_`` can be multiplied and summed: floats, or integers of some bytes."""
-    if not is_float(type_.element_type) and type_.element_type not in INTEGER_FACTORS:
-        raise VerifyException(f"expects {what} of f16, bf16, f32, f64, i8, i16 or i32 elements, got {type_}")
+    element = type_.element_type
+    if not is_float(element) and not is_float8(element) and element not in INTEGER_FACTORS:
+        raise VerifyException(
+            f"expects {what} of f8E4M3FN, f8E5M2, f16, bf16, f32, f64, i8, i16 or i32 elements, got {type_}"
+        )
 
 
 def verify_signs(element: Attribute, *unsigned: UnitAttr | None) -> None:
     """Raise if floats are said to have no sign."""
-    if is_float(element) and any(mark is not None for mark in unsigned):
+    if element not in INTEGER_FACTORS and any(mark is not None for mark in unsigned):
         raise VerifyException(f"unsigned_a and unsigned_b are for integers; the operands are of {element}")
 
 

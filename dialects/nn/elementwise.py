@@ -26,6 +26,7 @@ from crosstile.dialects.nn.shapes import (
     AnyTensor,
     broadcast_shapes,
     is_float,
+    is_float8,
     require_element,
     require_float,
     require_number,
@@ -350,7 +351,10 @@ class CastOp(NnOp):
         """The operand's shape with elements of type ``element``."""
         type_ = tensor_of(operand)
         result = TensorType(element, type_.get_shape())
-        require_element("an operand", type_)
+        if not is_float8(type_.element_type):
+            require_element("an operand", type_)
+        elif not is_float(element):
+            raise VerifyException(f"expects a result of f16, bf16, f32 or f64 elements from {type_}, got {element}")
         require_element("a result", result)
         return result
 

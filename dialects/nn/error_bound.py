@@ -47,7 +47,8 @@ from crosstile.dialects.nn.elementwise import (
 from crosstile.dialects.nn.meaning import broadcast_array, hidden, reference, reshaped_shape
 from crosstile.dialects.nn.reduction import LayerNormOp, ReduceOp, RmsNormOp, SoftmaxOp
 from crosstile.dialects.nn.reshaping import BroadcastOp, ReshapeOp, TransposeOp
-from crosstile.dialects.nn.shapes import computation_type, least_finite, tensor_of
+from crosstile.dialects.nn.shapes import computation_type, is_float8, least_finite, tensor_of
+from crosstile.dialects.precision import FAST_ACCUMULATION, TF32
 from crosstile.dialects.upstream_meaning import MEANINGS as UPSTREAM
 
 
@@ -321,7 +322,11 @@ def _contract(interpreter: Interpreter, op: MatrixProductOp | ContractOp, operan
         for operand, factor, mark in zip(operands, (op.lhs, op.rhs), signs, strict=True)
     ]
     operands, in_blocks = factors_for(op.precision, operands)
-    if tensor_of(op.lhs).element_type == bf16 and op.accumulator_type == f32:
+    if op.precision is not None and op.precision.data == FAST_ACCUMULATION:
+        accumulator = bounded_sums.cut_sums(accumulator)
+    if is_float8(tensor_of(op.lhs).element_type) or (
+        tensor_of(op.lhs).element_type == bf16 and op.accumulator_type == f32
+    ):
         # Dot-product instructions read subnormal numbers as zero and write none, whatever the processor's mode. Tile
         # registers sum 32 products in two chains of their own.
         operands = [bounded_sums.flushed(operand) for operand in operands]
@@ -334,7 +339,7 @@ def factors_for(precision: StringAttr | None, factors: Sequence[Bounded]) -> tup
     """The factors with what ``precision`` lets them lose, and whether their products may be summed in blocks."""
     if precision is None:
         return list(factors), False
-    return [bounded_sums.cut_to_tf32(factor) for factor in factors], True
+    return [bounded_sums.cut_to_tf32(factor) if precision.data == TF32 else factor for factor in factors], True
 
 
 @BOUNDS.of(Conv2dOp)

@@ -17,6 +17,8 @@ from typing import TypeAlias, cast
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     BFloat16Type,
+    Float8E4M3FNType,
+    Float8E5M2Type,
     Float16Type,
     Float32Type,
     Float64Type,
@@ -44,6 +46,11 @@ _INTEGER_WIDTHS = (1, 8, 16, 32, 64)
 def is_float(element: Attribute) -> bool:
     """Whether ``element`` is one of the floating-point types this level computes with."""
     return isinstance(element, _FLOATS)
+
+
+def is_float8(element: Attribute) -> bool:
+    """Whether ``element`` is an 8-bit float, which is multiplied and cast from, and nothing else."""
+    return isinstance(element, Float8E4M3FNType | Float8E5M2Type)
 
 
 def is_number(element: Attribute) -> bool:

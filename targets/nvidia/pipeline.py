@@ -1,6 +1,6 @@
 """The explicit list of passes for NVIDIA's GPUs, level by level.
 
-nn --decompose, canonicalize, nn-to-nest, fuse, fuse-attention--> nest
+nn --decompose, widen-float8, canonicalize, nn-to-nest, fuse, fuse-attention--> nest
    --split-contraction, choose-schedule, nest-to-tile--> tile --tile-to-mma, rotate-loads, peel-loops--> mma
    --mma-to-nvvm, arith-emulate-unsupported-floats, expand-math--> hardware --(emit)--> PTX
 
@@ -13,7 +13,14 @@ LEVELS = ("nn", "nest", "tile", "mma", "hardware")
 """The levels of a program for a GPU, from the highest to the lowest."""
 
 STEPS: dict[str, tuple[str, ...]] = {
-    "nest": ("decompose", "canonicalize", "nn-to-nest", "fuse", "fuse-attention{target=TARGET}"),
+    "nest": (
+        "decompose",
+        "widen-float8{target=TARGET}",
+        "canonicalize",
+        "nn-to-nest",
+        "fuse",
+        "fuse-attention{target=TARGET}",
+    ),
     "tile": ("split-contraction{target=TARGET}", "choose-schedule{target=TARGET}", "nest-to-tile"),
     "mma": ("tile-to-mma{target=TARGET}", "rotate-loads", "peel-loops"),
     "hardware": ("mma-to-nvvm", "arith-emulate-unsupported-floats", "expand-math{target=TARGET}"),

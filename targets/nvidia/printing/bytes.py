@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import VectorType, i8
+from xdsl.dialects.builtin import Float8E4M3FNType, Float8E5M2Type, VectorType, i8
 from xdsl.ir import Attribute
 from xdsl.utils.hints import isa
 
 from crosstile.targets.nvidia.printing.registers import Text
 
+BYTES = (i8, Float8E4M3FNType(), Float8E5M2Type())
+"""Types of 8 bits; floats are bits."""
+
 
 def is_bytes(type_: Attribute) -> bool:
-    """Whether ``type_`` is a vector of i8."""
-    return isa(type_, VectorType) and type_.element_type == i8
+    """Whether ``type_`` is a vector of a type of 8 bits."""
+    return isa(type_, VectorType) and type_.element_type in BYTES
 
 
 def split(words: Sequence[str], parts: Sequence[str], text: Text) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xdsl.dialects import llvm, vector
-from xdsl.dialects.builtin import VectorType, i8
+from xdsl.dialects.builtin import VectorType
 from xdsl.dialects.llvm import GEP_USE_SSA_VAL, LLVMPointerType, LLVMStructType
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.utils.hints import isa
@@ -14,7 +14,7 @@ from xdsl.utils.hints import isa
 from crosstile.dialects.nvvm import clusters, copies, matrices, synchronisation, warpgroup
 from crosstile.dialects.nvvm.special import SPECIAL
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.targets.nvidia.printing.bytes import is_bytes, join, split
+from crosstile.targets.nvidia.printing.bytes import BYTES, is_bytes, join, split
 from crosstile.targets.nvidia.printing.control import may_overwrite
 from crosstile.targets.nvidia.printing.registers import BITS, Text, members, register_class
 
@@ -71,7 +71,7 @@ def print_load(op: llvm.LoadOp, text: Text) -> None:
     count, kind = access_types(result.type)
     found = text.define(result)
     words = [text.register(kind) for _ in range(count)] if len(found) != count else list(found)
-    narrow = result.type == i8
+    narrow = result.type in BYTES
     name = ".b8" if narrow else access_name(count, kind)
     operand = group(words) if count > 1 else words[0]
     text.line(f"ld{space_of(op.ptr)}{name} {operand}, {text.address(op.ptr)}")
@@ -93,7 +93,7 @@ def print_store(op: llvm.StoreOp, text: Text) -> None:
         for number, word in enumerate(() if is_bytes(op.value.type) else words):
             text.line(f"mov.b32 {word}, {group(given[2 * number : 2 * number + 2])}")
         given = words
-    narrow = op.value.type == i8
+    narrow = op.value.type in BYTES
     name = ".b8" if narrow else access_name(count, kind)
     operand = group(given) if count > 1 else given[0]
     text.line(f"st{space_of(op.ptr)}{name} {text.address(op.ptr)}, {operand}")

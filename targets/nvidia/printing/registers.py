@@ -9,10 +9,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from math import copysign
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import (
     BFloat16Type,
+    Float8E4M3FNType,
+    Float8E5M2Type,
     Float16Type,
     Float32Type,
     Float64Type,
@@ -56,7 +59,7 @@ def register_class(type_: Attribute) -> str:
             return "f"
         case Float64Type():
             return "fd"
-        case BFloat16Type() | Float16Type():
+        case BFloat16Type() | Float16Type() | Float8E4M3FNType() | Float8E5M2Type():
             return "h"
         case IndexType():
             return "r"
@@ -93,6 +96,8 @@ def literal(value: FloatAttr | IntegerAttr) -> str:
             import numpy as np
 
             return f"0x{int(np.asarray(number, ml_dtypes.bfloat16).view(np.uint16)):04X}"
+        case Float8E4M3FNType() | Float8E5M2Type() if number == 0 and copysign(1.0, number) > 0:
+            return "0"
         case _:
             raise CrosstileError(f"there are no constants of type {value.type} in PTX")
 

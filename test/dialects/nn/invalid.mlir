@@ -412,7 +412,7 @@ func.func @precision_of_bytes(%x: tensor<4x4xbf16>) {
 // -----
 
 func.func @unknown_precision(%x: tensor<4x4xf32>) {
-  // expected-error @+1 {{expected precision tf32, found 'bf8'}}
+  // expected-error @+1 {{expected precision tf32 or fast_accumulation, found 'bf8'}}
   %y = nn.matmul %x, %x accumulate f32 precision bf8 : tensor<4x4xf32>, tensor<4x4xf32>
   func.return
 }

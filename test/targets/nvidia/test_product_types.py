@@ -24,6 +24,8 @@ TYPES = {
     "f16 sums": ("f16", "f16", "f16"),
     "f32": ("f32", "f32", "f32"),
     "tf32": ("f32", "f32", "f32"),
+    "e4m3": ("f8E4M3FN", "f32", "f32"),
+    "fast e5m2": ("f8E5M2", "f32", "f32"),
     "f64": ("f64", "f64", "f64"),
     "s8": ("i8", "i32", "i32"),
     "u8": ("i8", "i32", "i32"),
@@ -61,7 +63,7 @@ def program(types: str, transposed: tuple[bool, bool], batches: str = "") -> str
     marks = [("transpose_a", transposed[0]), ("transpose_b", transposed[1]), ("unsigned_a", types == "u8")]
     marked = ", ".join(mark for mark, wanted in marks if wanted)
     op = "nn.batch_matmul" if batches else "nn.matmul"
-    accumulator += " precision tf32" if types == "tf32" else ""
+    accumulator += {"tf32": " precision tf32", "fast e5m2": " precision fast_accumulation"}.get(types, "")
     factor, c = (f"tensor<{batches}?x?x{type_}>" for type_ in (element, result))
     return f"""
         func.func @main(%a: {factor} {{nn.dims = [{names[0]}]}}, %b: {factor} {{nn.dims = [{names[1]}]}}) -> {c} {{
@@ -97,6 +99,20 @@ def test_right(types: str, target: str, transposed: tuple[bool, bool], tmp_path:
     assert result.code == 0, result.out + result.err
 
 
+@pytest.mark.parametrize(("target", "instruction"), [("sm_80", "mma.sync"), ("sm_90a", "e5m2.e5m2")])
+def test_float8_is_multiplied_as_it_is_or_as_bf16(target: str, instruction: str) -> None:
+    """Hopper's instructions take factors of bytes with k contiguous, where the program allows their sums."""
+    for types, transposed, wanted in (
+        ("fast e5m2", (False, True), instruction),
+        ("fast e5m2", (False, False), "bf16.bf16"),
+        ("e4m3", (False, True), "bf16.bf16"),
+    ):
+        compiled = Program.of_text("product.mlir", program(types, transposed), f"nvidia-{target}")
+        kernels = [emit(compiled.lower_kernel(module)) for module in compiled.kernel_modules()[1].values()]
+        assert any(wanted in ptx for ptx in kernels)
+        assert ("e5m2.e5m2" in "".join(kernels)) == (wanted == "e5m2.e5m2")
+
+
 def test_tf32_with_k_contiguous_is_for_warp_groups() -> None:
     compiled = Program.of_text("product.mlir", program("tf32", (False, True)), "nvidia-sm_90a")
     kernels = [emit(compiled.lower_kernel(module)) for module in compiled.kernel_modules()[1].values()]
@@ -107,7 +123,7 @@ def test_tf32_with_k_contiguous_is_for_warp_groups() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("sizes", [("M=0", "N=8", "K=8"), ("M=8", "N=16", "K=0"), ("M=1", "N=1", "K=1")])
-@pytest.mark.parametrize("types", ["f16 sums", "tf32", "f64"])
+@pytest.mark.parametrize("types", ["f16 sums", "tf32", "fast e5m2", "f64"])
 def test_small_batches(types: str, sizes: tuple[str, ...], target: str, tmp_path: Path) -> None:
     path = tmp_path / "product.mlir"
     path.write_text(program(types, (False, True), "3x"))

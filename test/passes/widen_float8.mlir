@@ -1,0 +1,33 @@
+// RUN: crosstile-opt %s --decompose --widen-float8=target=nvidia-sm_90a | filecheck %s
+// RUN: crosstile-opt %s --decompose --widen-float8=target=nvidia-sm_80 | filecheck %s --check-prefix SM80
+// RUN: crosstile-opt %s --decompose --widen-float8=target=x86-64-avx2 | filecheck %s --check-prefix SM80
+
+// What the machine multiplies, and the program allows it to sum, stays.
+
+// CHECK-LABEL: @allowed
+// CHECK-NEXT:    nn.contract {{.*}} accumulate f32 precision fast_accumulation : tensor<?x?xf8E4M3FN>, tensor<?x?xf8E4M3FN>
+// SM80-LABEL:  @allowed
+// SM80-NEXT:     nn.cast %a : tensor<?x?xf8E4M3FN> -> tensor<?x?xbf16>
+// SM80-NEXT:     nn.cast %b : tensor<?x?xf8E4M3FN> -> tensor<?x?xbf16>
+// SM80-NEXT:     nn.contract {{.*}} accumulate f32 : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
+func.func @allowed(%a: tensor<?x?xf8E4M3FN>, %b: tensor<?x?xf8E4M3FN>) -> tensor<?x?xf32> {
+  %c = nn.matmul %a, %b {transpose_b} accumulate f32 precision fast_accumulation
+      : tensor<?x?xf8E4M3FN>, tensor<?x?xf8E4M3FN>
+  func.return %c : tensor<?x?xf32>
+}
+
+// Sums of f32, and factors that are not contiguous along k, are products of bf16, which holds every number of both types.
+
+// CHECK-LABEL: @exact
+// CHECK:         nn.contract {{.*}} accumulate f32 : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
+func.func @exact(%a: tensor<?x?xf8E5M2>, %b: tensor<?x?xf8E5M2>) -> tensor<?x?xf32> {
+  %c = nn.matmul %a, %b {transpose_b} accumulate f32 : tensor<?x?xf8E5M2>, tensor<?x?xf8E5M2>
+  func.return %c : tensor<?x?xf32>
+}
+
+// CHECK-LABEL: @columns
+// CHECK:         nn.contract {{.*}} accumulate f32 : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
+func.func @columns(%a: tensor<?x?xf8E5M2>, %b: tensor<?x?xf8E5M2>) -> tensor<?x?xf32> {
+  %c = nn.matmul %a, %b accumulate f32 precision fast_accumulation : tensor<?x?xf8E5M2>, tensor<?x?xf8E5M2>
+  func.return %c : tensor<?x?xf32>
+}
