@@ -24,7 +24,7 @@ from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.mma_to_nvvm.access import scratch_address
 from crosstile.lowering.mma_to_nvvm.fragments import Registers, memory_bytes, registers_of
 from crosstile.lowering.mma_to_nvvm.memory import read, write
-from crosstile.lowering.mma_to_nvvm.rings import meet, meet_before_again
+from crosstile.lowering.mma_to_nvvm.rings import may_run_again, meet, meet_in_warp
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
 BANK_BYTES = 4
@@ -145,7 +145,9 @@ def lower_relayout(op: mma.RelayoutOp, lowering: NvvmLowering) -> None:
         elements = lowering.elements(op.value)
         lowering.set_elements(op.result, [elements[source.holding(start)] for start in result.starts])
         return
-    _through_memory(op, lowering, lambda at: list(at))
+    warps = [{digit for digit in side.digits if digit.axis == "warp" and digit.size > 1} for side in (source, result)]
+    within_warps = warps[0] == warps[1] and all(digit.step for digit in warps[0])
+    _through_memory(op, lowering, lambda at: list(at), within_warps)
 
 
 def lower_transpose(op: mma.TransposeOp, lowering: NvvmLowering) -> None:
@@ -154,11 +156,15 @@ def lower_transpose(op: mma.TransposeOp, lowering: NvvmLowering) -> None:
 
 
 def _through_memory(
-    op: mma.RelayoutOp | mma.TransposeOp, lowering: NvvmLowering, turned: Callable[[Sequence[Linear]], list[Linear]]
+    op: mma.RelayoutOp | mma.TransposeOp,
+    lowering: NvvmLowering,
+    turned: Callable[[Sequence[Linear]], list[Linear]],
+    within_warps: bool = False,
 ) -> None:
     """Every thread stores what it holds, all meet, every thread loads what it is to hold, all meet again.
 
-    Rows are a bank apart, so that what lies in a column lies in different banks.
+    All are those of a warp if no element leaves its own (``within_warps``). Rows are a bank apart, so that what lies in
+    a column lies in different banks.
     """
     type_, element = op.result.type, op.result.type.element_type
     size = memory_bytes(element)
@@ -171,12 +177,13 @@ def _through_memory(
     for number, value in enumerate(lowering.elements(op.value)):
         at = turned(lowering.coordinates(source, number))
         write(lowering, lowering.shared_pointer(scratch_address(lowering, buffer, base, at)), value)
-    meet(lowering)
+    (meet_in_warp if within_warps else meet)(lowering)
     found: list[SSAValue] = []
     for number in range(len(result.starts)):
         at = lowering.coordinates(result, number)
         found.append(read(lowering, lowering.shared_pointer(scratch_address(lowering, buffer, base, at)), element))
-    meet_before_again(op, lowering)
+    if may_run_again(op):
+        (meet_in_warp if within_warps else meet)(lowering)  # nobody stores the next time before all have loaded
     lowering.set_elements(op.result, found)
 
 

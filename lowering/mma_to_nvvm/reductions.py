@@ -24,7 +24,7 @@ from crosstile.lowering.mma_to_nvvm.arithmetic import masked
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, memory_bytes, registers_of
 from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES
 from crosstile.lowering.mma_to_nvvm.memory import read, read_together, write
-from crosstile.lowering.mma_to_nvvm.rings import meet, meet_before_again
+from crosstile.lowering.mma_to_nvvm.rings import may_run_again, meet
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
 
@@ -135,7 +135,8 @@ def _across_warps(
                 if not mask & distance
             }
         result.append(parts[0])
-    meet_before_again(op, lowering)
+    if may_run_again(op):
+        meet(lowering)  # nobody stores the next time before all have loaded
     return result
 
 

@@ -344,20 +344,24 @@ def meet(lowering: NvvmLowering) -> None:
     if not program.barrier:
         lowering.insert(Barrier0Op())
     elif program.warps == 1:
-        lowering.insert(WarpSyncOp(lowering.integer(ALL_LANES)))
+        meet_in_warp(lowering)
     else:
         lowering.insert(BarrierOp(lowering.integer(program.barrier), lowering.integer(program.warps * LANES)))
 
 
-def meet_before_again(op: Operation, lowering: NvvmLowering) -> None:
-    """All meet, if ``op`` stands in a loop of its kernel, or in a grid whose instances run one after the other.
+def meet_in_warp(lowering: NvvmLowering) -> None:
+    """The lanes of a warp learn of what the others wrote and read."""
+    lowering.insert(WarpSyncOp(lowering.integer(ALL_LANES)))
 
-    Nobody then stores the next time before all have loaded.
-    """
-    parent = op.parent_op()
-    while parent is not None and not isinstance(parent, mma.KernelOp):
-        persistent = isinstance(parent, mma.ParallelOp) and parent.order.persistent is not None
-        if persistent or isinstance(parent, scf.ForOp | scf.WhileOp):
-            meet(lowering)
-            return
-        parent = parent.parent_op()
+
+def may_run_again(op: Operation) -> bool:
+    """Whether ``op`` runs again, in a loop or in the block's next instance, with no barrier of all warps between."""
+    inner, parent = op, op.parent_op()
+    while parent is not None and not isinstance(inner, mma.KernelOp):
+        if isinstance(parent, scf.ForOp | scf.WhileOp):
+            body = inner.parent
+            return body is None or not any(isinstance(other, mma.BarrierOp) for other in body.ops)
+        if isinstance(parent, mma.ParallelOp) and parent.order.persistent is not None:
+            return True
+        inner, parent = parent, parent.parent_op()
+    return False

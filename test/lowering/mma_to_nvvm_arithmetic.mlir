@@ -34,8 +34,8 @@ mma.kernel @elementwise(%X: memref<4x32xf32>, %P: memref<32xindex>, %n: index, %
 !same = !mma.fragment<4x32xf32, #mma.layout<tile(4, 32) register(2:32, 2:64) lane(32:1)>>
 !other = !mma.fragment<4x32xf32, #mma.layout<tile(4, 32) register(4:1) lane(4:32, 8:4)>>
 
-// Elements that stay in their lane are renamed. Others go through shared memory, with barriers before they are read and
-// before it is written again.
+// Elements that stay in their lane are renamed. Others go through shared memory; where they stay in their warp, its lanes
+// alone have to meet before they are read.
 // CHECK-LABEL: llvm.func @moved(
 // CHECK:         %[[A:.*]] = llvm.load
 // CHECK:         %[[B:.*]] = llvm.load
@@ -46,7 +46,8 @@ mma.kernel @elementwise(%X: memref<4x32xf32>, %P: memref<32xindex>, %n: index, %
 // CHECK-DAG:     llvm.store %[[C]], %{{.*}} : f32, !llvm.ptr<3>
 // CHECK-DAG:     llvm.store %[[B]], %{{.*}} : f32, !llvm.ptr<3>
 // CHECK-DAG:     llvm.store %[[D]], %{{.*}} : f32, !llvm.ptr<3>
-// CHECK:         nvvm.barrier0
+// CHECK-NOT:     nvvm.barrier0
+// CHECK:         nvvm.bar.warp.sync
 // CHECK:         llvm.load %{{.*}} : !llvm.ptr<3>
 mma.kernel @moved(%X: memref<4x32xf32>) target "sm_80" warps(1) {
   %c0 = arith.constant 0 : index

@@ -108,6 +108,7 @@ class Pipeline:
         trip.name_hint = "trip"
         self.slots = list(lowering.insert(mma.WaitOp(self.rings, self.depth - 2)).slots)
         lowering.insert(mma.BarrierOp())
+        lowering.begun_with_barrier.add(lowering.open_blocks[-1])
         with lowering.index.branches(), lowering.at(self.later):
             self._copy_trip(lowering.index.value(lowering.index.add(trip, self.depth - 1)))
         if len(self._products) < 2:

@@ -106,7 +106,7 @@ def lower_stage(op: tile.StageOp, lowering: WarpLowering) -> None:
     down = runs_down(window)
     place = place.transposed() if down else place
     buffer = new_buffer(place.shape, capacity_type(op.source).element_type, lowering)
-    if lowering.in_loop:
+    if lowering.scratch_may_be_read:
         lowering.insert(mma.BarrierOp())
     _fill(place, buffer, number(op.pad), lowering)
     if _is_read_ahead_of_barriers(op):
@@ -126,7 +126,7 @@ def store_to_scratch(fragment: SSAValue, lowering: WarpLowering) -> SSAValue:
     assert isinstance(fragment.type, mma.FragmentType)
     shape = fragment.type.get_shape()
     buffer = new_buffer(shape, fragment.type.get_element_type(), lowering)
-    if lowering.in_loop:
+    if lowering.scratch_may_be_read:
         lowering.insert(mma.BarrierOp())
     whole_place(buffer).store(lowering, fragment)
     lowering.insert(mma.BarrierOp())

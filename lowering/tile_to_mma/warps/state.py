@@ -63,6 +63,8 @@ class WarpLowering(TileLowering):
     """The dimensions of the grid along which blocks of a cluster copy a stage for each other."""
     held: list[list[SSAValue]]
     """Per body that is open the slots that are released at its end."""
+    begun_with_barrier: set[Block]
+    """The bodies of loops whose trips begin with a barrier of all warps."""
     has_roles: bool
     is_persistent: bool
     scratch_depth: int
@@ -81,7 +83,7 @@ class WarpLowering(TileLowering):
         if not contracts:
             self.warps = _warps_for(kernel, self.lanes_of_warp, whole)
         self.assignment = Assignment.of(kernel, self.warps, self.arrangement, self.rows, whole)
-        self.slots, self.rings, self.multicast, self.held = {}, {}, {}, []
+        self.slots, self.rings, self.multicast, self.held, self.begun_with_barrier = {}, {}, {}, [], set()
         self.has_roles = any(isinstance(op, tile.ForOp) and op.role is not None for op in kernel.walk())
         if self.has_roles and kernel.parallel is None:
             raise self.error("a loop has a role of its own for staging, but the kernel has no tile.parallel for roles")
@@ -233,6 +235,14 @@ class WarpLowering(TileLowering):
     def in_loop(self) -> bool:
         """Whether what is being built may run again on the same scratch: in this instance, or in the next one."""
         return self.is_persistent or len(self.open_blocks) - 1 > self.scratch_depth + self.has_roles
+
+    @property
+    def scratch_may_be_read(self) -> bool:
+        """Whether warps may still read what an earlier run of what is being built has left in scratch.
+
+        They do not in a trip that begins with a barrier of all.
+        """
+        return self.in_loop and self.open_blocks[-1] not in self.begun_with_barrier
 
     @contextmanager
     def holding(self) -> Generator[None]:

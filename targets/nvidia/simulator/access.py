@@ -22,7 +22,7 @@ from crosstile.targets.nvidia.simulator.gang import Gang
 from crosstile.targets.nvidia.simulator.global_memory import Allocation
 from crosstile.targets.nvidia.simulator.moves import WINDOWS, space_masks
 from crosstile.targets.nvidia.simulator.operands import Read, reader
-from crosstile.targets.nvidia.simulator.shared_memory import ATOMIC, GENERIC, RESERVED
+from crosstile.targets.nvidia.simulator.shared_memory import ALL_LANES, ATOMIC, GENERIC, RESERVED
 
 if TYPE_CHECKING:
     from crosstile.targets.nvidia.simulator.program import Program
@@ -45,6 +45,8 @@ class Access:
     count: int
     does: str
     strong: bool = False
+    collective: bool = False
+    """Whether a lane's address is for data of other lanes."""
 
     @property
     def width(self) -> int:
@@ -240,13 +242,16 @@ def _shared_part(gang: Gang, addresses: Lanes, lanes: Lanes | None, access: Acce
     warp, lane = (gang.warp, gang.lane) if lanes is None else (gang.warp[lanes], gang.lane[lanes])
     column = warp[:, np.newaxis]
     kind = ATOMIC if access.strong else GENERIC
+    own = None if access.strong or owner is not block else lane[:, np.newaxis]
+    if own is not None and access.collective:
+        own = np.full_like(own, ALL_LANES)
 
     def check_read() -> None:
         block.launch.counts.add_bytes("shared load", len(addresses) * access.width)
         block.launch.counts.add_shared(access.site, addresses, warp, lane, access.width)
         if access.strong:
             _acquire(gang, addresses)
-        shared.note_read(granules, column, access.site)
+        shared.note_read(granules, column, access.site, lane=own)
 
     def check_write(is_same: Callable[[], Lanes]) -> None:
         block.launch.counts.add_bytes("shared store", len(addresses) * access.width)
@@ -257,7 +262,7 @@ def _shared_part(gang: Gang, addresses: Lanes, lanes: Lanes | None, access: Acce
             ((addresses <= at) & (at < addresses + access.width)).any() for at in owner.mbarriers
         ):
             raise Trouble("barrier", "writes to an mbarrier object with an ordinary store")
-        shared.note_write(granules, column, access.site, kind=kind, is_same=same)
+        shared.note_write(granules, column, access.site, lane=own, kind=kind, is_same=same)
         if access.strong:
             _release(gang, addresses)
 

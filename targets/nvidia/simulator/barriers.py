@@ -80,11 +80,16 @@ def warps_ended(block: Block, warps: Sequence[int]) -> None:
         _finish_cluster_if_complete(block.cluster)
 
 
+def _warp_barrier(gang: Gang) -> None:
+    """bar.warp.sync: the lanes, which run together here, now also know of each other's accesses."""
+    gang.block.clocks.step[active_warps(gang)] += 1
+
+
 def _barrier(program: Program, instruction: Instruction, site: int) -> Execute:
     """bar.sync, bar.arrive, bar.red and their barrier.cta forms; bar.warp.sync and barrier.cluster."""
     modifiers = [one for one in instruction.modifiers if one not in ("cta", "aligned")]
     if modifiers[:1] == ["warp"]:
-        return lambda gang: None
+        return _warp_barrier
     if modifiers[:1] == ["cluster"]:
         return _cluster_barrier(program, instruction, site)
     action = modifiers[0]

@@ -28,6 +28,8 @@ class Clocks:
         self.agents = self.readers
         self.known: NDArray[np.int32] = np.zeros((warps, 3, self.readers + 32), np.int32)
         self.known[np.arange(warps), 0, np.arange(warps)] = 1
+        self.step: NDArray[np.int32] = np.zeros(warps, np.int32)
+        """How often the lanes of each warp have met, in a barrier of their own or in any other."""
 
     def new_agent(self) -> int:
         """The number of one more asynchronous engine."""
@@ -43,7 +45,8 @@ class Clocks:
         return given
 
     def acquire(self, warp: int, given: Knowledge) -> None:
-        """Warp ``warp`` knows what was handed on, too."""
+        """Warp ``warp`` knows what was handed on, too, and its lanes what the others did before."""
+        self.step[warp] += 1
         width = given.shape[1]
         own = self.known[warp, :, :width]
         np.maximum(own, given, out=own)

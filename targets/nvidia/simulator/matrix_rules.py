@@ -52,7 +52,7 @@ def _load_matrix(program: Program, instruction: Instruction, site: int) -> Execu
     count, transposed = len(registers), "trans" in instruction.modifiers
     where = address_reader(program, instruction, source)
     writes = [writer(program, instruction, one) for one in registers]
-    access = Access(site, 4, 4, "reads")
+    access = Access(site, 4, 4, "reads", collective=True)
 
     def run(gang: Gang) -> None:
         warps = whole_warps(gang)
@@ -80,7 +80,7 @@ def _store_matrix(program: Program, instruction: Instruction, site: int) -> Exec
     count, transposed = len(registers), "trans" in instruction.modifiers
     where = address_reader(program, instruction, target)
     reads = [reader(program, instruction, one, "b32") for one in registers]
-    access = Access(site, 4, 4, "writes")
+    access = Access(site, 4, 4, "writes", collective=True)
 
     def run(gang: Gang) -> None:
         warps = whole_warps(gang)

@@ -51,8 +51,6 @@ def synchronisation(instruction: Instruction) -> Literal["wait", "barrier", "arr
     """What sort of synchronisation an instruction is, None for all others."""
     opcode, modifiers = instruction.opcode, instruction.modifiers
     if opcode in ("bar", "barrier"):
-        if "warp" in modifiers:
-            return None
         return "arrive" if "arrive" in modifiers else "barrier"
     if opcode in ("fence", "membar") or (opcode == "wgmma" and modifiers[0] == "fence"):
         return "fence"

@@ -4,7 +4,9 @@ Level: the simulator. In: accesses of warps and of asynchronous engines, as gran
 a race, a byte that nobody wrote, or one that an unfinished copy may still write or an unfinished wgmma still read.
 
 An address is the byte's number in :attr:`SharedMemory.bytes`: the first 1024 belong to the system, as on the hardware.
-Races are found by happens-before (:mod:`~crosstile.targets.nvidia.simulator.clocks`), never by luck of the schedule.
+Races are found by happens-before (:mod:`~crosstile.targets.nvidia.simulator.clocks`), never by luck of the schedule;
+so are those of lanes of one warp, which know of each other's accesses once they have met, in bar.warp.sync or any other
+barrier, and not because they happen to run together.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ RESERVED = 1024
 capabilities, "Shared Memory")."""
 POISON = 0xDB
 GENERIC, ASYNCHRONOUS, ATOMIC = 0, 1, 2
+ALL_LANES = -1
+"""In place of a lane: an access of a whole warp, such as ldmatrix, whose data are other lanes' than its rows."""
+NEVER = -1
+"""In place of a step: no lane's own access, or one that every lane knows of."""
 
 
 class SharedMemory:
@@ -44,6 +50,10 @@ class SharedMemory:
         self.writer_clock: NDArray[np.int32] = np.zeros(count, np.int32)
         self.writer_site: NDArray[np.int32] = np.full(count, -1, np.int32)
         self.writer_kind: NDArray[np.uint8] = np.zeros(count, np.uint8)
+        self.writer_lane: NDArray[np.int8] = np.zeros(count, np.int8)
+        self.writer_step: NDArray[np.int32] = np.full(count, NEVER, np.int32)
+        self.reader_lane: NDArray[np.int8] = np.zeros((clocks.warps, count), np.int8)
+        self.reader_step: NDArray[np.int32] = np.full((clocks.warps, count), NEVER, np.int32)
         self.reader_clock: NDArray[np.int32] = np.zeros((clocks.readers, count), np.int32)
         self.reader_site: NDArray[np.int32] = np.full((clocks.readers, count), -1, np.int32)
         self.arriving: NDArray[np.int32] = np.full(count, -1, np.int32)
@@ -74,10 +84,12 @@ class SharedMemory:
         count = max(1, width // self.granule)
         return first[..., np.newaxis] + np.arange(count) if count > 1 else first[..., np.newaxis]
 
-    # Ordinary accesses: ``warp`` broadcasts against ``granules``.
+    # Ordinary accesses: ``warp`` and ``lane`` broadcast against ``granules``.
 
-    def note_read(self, granules: Indices, warp: Array, site: int, *, asynchronous: bool = False) -> None:
-        """A read by ``warp``, or an engine's on its behalf, which is noted when it ends.
+    def note_read(
+        self, granules: Indices, warp: Array, site: int, *, lane: Array | None = None, asynchronous: bool = False
+    ) -> None:
+        """A read by ``lane`` of ``warp``, or an engine's on its behalf, which is noted when it ends.
 
         Raises :class:`Trouble` if the bytes may be others.
         """
@@ -92,6 +104,8 @@ class SharedMemory:
         late = known[warp, 0, writer] < clock
         if late.any():
             raise self._race(granules, late, warp, "reads", "wrote", writer, self.writer_site)
+        if lane is not None:
+            self._check_lanes(granules, warp, lane, "reads")
         if asynchronous:
             unfenced = (self.writer_kind[granules] != ASYNCHRONOUS) & (known[warp, 1, writer] < clock)
             if unfenced.any():
@@ -105,6 +119,9 @@ class SharedMemory:
             return
         self.reader_clock[warp, granules] = known[warp, 0, warp]
         self.reader_site[warp, granules] = site
+        if lane is not None:
+            self.reader_lane[warp, granules] = lane
+            self.reader_step[warp, granules] = self.clocks.step[warp]
 
     def note_write(
         self,
@@ -112,16 +129,44 @@ class SharedMemory:
         warp: Array,
         site: int,
         *,
+        lane: Array | None = None,
         kind: int = GENERIC,
         is_same: Callable[[], Array] | None = None,
     ) -> None:
-        """A write by ``warp``, checked against everything before; ``is_same`` says where it would change nothing."""
+        """A write by ``lane`` of ``warp``, checked against everything before.
+
+        ``is_same`` says where it would change nothing.
+        """
         self.check_write(granules, warp, kind=kind, is_same=is_same)
+        if lane is not None:
+            self._check_lanes(granules, warp, lane, "writes", is_same)
         warps = np.broadcast_to(warp, granules.shape)
         self.writer[granules] = warps
         self.writer_clock[granules] = self.clocks.known[warps, 0, warps]
         self.writer_site[granules] = site
         self.writer_kind[granules] = kind
+        self.writer_lane[granules] = ALL_LANES if lane is None else lane
+        self.writer_step[granules] = NEVER if lane is None else self.clocks.step[warps]
+
+    def _check_lanes(
+        self, granules: Indices, warp: Array, lane: Array, does: str, is_same: Callable[[], Array] | None = None
+    ) -> None:
+        """Raises :class:`Trouble` if another lane of ``warp`` has accessed the bytes since the lanes last met."""
+        step = self.clocks.step[warp]
+        seen = [(self.writer[granules] == warp, self.writer_lane[granules], self.writer_step[granules], "wrote")]
+        if does == "writes":
+            seen.append((np.True_, self.reader_lane[warp, granules], self.reader_step[warp, granules], "read"))
+        for own, other, when, did in seen:
+            late = own & (when == step) & ((other != lane) | (lane == ALL_LANES))
+            if not late.any() or (is_same is not None and not (late & ~is_same()).any()):
+                continue
+            sites = self.writer_site[granules] if did == "wrote" else self.reader_site[warp, granules]
+            lanes = [int(np.broadcast_to(one, late.shape)[late][0]) for one in (lane, other)]
+            first, second = ("all lanes" if one == ALL_LANES else f"lane {one}" for one in lanes)
+            verb = does[:-1] if lanes[0] == ALL_LANES else does
+            message = f"data race: {first} of warp {int(np.broadcast_to(warp, late.shape)[late][0])} {verb} "
+            message += f"{self._where(granules, late)}, which {second} {did} without a bar.warp.sync between"
+            raise Trouble("race", message, int(np.broadcast_to(sites, late.shape)[late][0]))
 
     def check_write(
         self, granules: Indices, warp: Array, *, kind: int = GENERIC, is_same: Callable[[], Array] | None = None
@@ -164,6 +209,7 @@ class SharedMemory:
         self.writer_clock[granules] = clock
         self.writer_site[granules] = site
         self.writer_kind[granules] = kind
+        self.writer_step[granules] = NEVER
 
     def start_read(self, granules: Indices, warp: int, site: int) -> int:
         """An engine reads the granules on behalf of ``warp`` at some time from now on; the number of this read."""
