@@ -152,7 +152,7 @@ def sabotage(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, Callable[[M
 @pytest.mark.parametrize(
     ("level", "position", "wrong"),
     [
-        ("nest", 4, ["nest", "tile", "mma", "machine code"]),
+        ("nest", 5, ["nest", "tile", "mma", "machine code"]),
         ("tile", 2, ["tile", "mma", "machine code"]),
         ("mma", 1, ["mma", "machine code"]),
         ("hardware", 2, ["machine code"]),
