@@ -120,8 +120,15 @@ class SharedMemory:
         self.reader_clock[warp, granules] = known[warp, 0, warp]
         self.reader_site[warp, granules] = site
         if lane is not None:
+            step = self.clocks.step[warp]
+            others = (self.reader_step[warp, granules] == step) & (self.reader_lane[warp, granules] != lane)
             self.reader_lane[warp, granules] = lane
-            self.reader_step[warp, granules] = self.clocks.step[warp]
+            others |= self.reader_lane[warp, granules] != lane  # lanes of this very access, of which one was kept
+            if others.any():
+                warps, many = np.broadcast_arrays(warp, granules)
+                others = np.broadcast_to(others, many.shape)
+                self.reader_lane[warps[others], many[others]] = ALL_LANES
+            self.reader_step[warp, granules] = step
 
     def note_write(
         self,
