@@ -41,8 +41,8 @@ SURVIVORS: dict[tuple[str, str], dict[tuple[str, str], int]] = {
     },
 }
 SIZES = {"nvidia-sm_80": (64, 200), "nvidia-sm_90a": (128, 520)}
-DTYPES = {"bf16": ml_dtypes.bfloat16, "f32": np.float32}
 """One block of queries, and enough of keys to come back to a slot; the last are masked, in a loop of their own."""
+DTYPES = {"bf16": ml_dtypes.bfloat16, "f32": np.float32}
 
 
 @pytest.mark.parametrize(("element", "target"), SURVIVORS)
