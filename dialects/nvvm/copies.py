@@ -1,17 +1,20 @@
-"""Asynchronous copies from global to shared memory: of a few bytes a thread, or of a box of a tensor at once.
+"""Asynchronous copies between global and shared memory: of a few bytes a thread, or of a box of a tensor at once.
 
 nvvm.cp.async.shared.global %to, %from, 16, cache = cg, %valid : !llvm.ptr<3>, !llvm.ptr<1>, i32
 nvvm.cp.async.commit.group
 nvvm.cp.async.wait.group 2
 nvvm.cp.async.bulk.tensor.shared.cluster.global %to, %map, %bar, box[%x, %y] multicast_mask = %m predicate = %p
     : !llvm.ptr<3>, !llvm.ptr
+nvvm.cp.async.bulk.tensor.global.shared.cta %map, %from, box[%x, %y] predicate = %p : !llvm.ptr, !llvm.ptr<3>
+nvvm.cp.async.bulk.commit.group
+nvvm.cp.async.bulk.wait_group 0 {read}
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import I32, IntegerAttr, IntegerType, i1, i32
+from xdsl.dialects.builtin import I32, IntegerAttr, IntegerType, UnitAttr, i1, i32
 from xdsl.dialects.llvm import LLVMPointerType
 from xdsl.ir import Operation, SSAValue
 from xdsl.irdl import (
@@ -21,6 +24,7 @@ from xdsl.irdl import (
     irdl_op_definition,
     operand_def,
     opt_operand_def,
+    opt_prop_def,
     prop_def,
     var_operand_def,
 )
@@ -223,6 +227,110 @@ class TensorCopyOp(IRDLOperation):
 
 
 @irdl_op_definition
+class TensorStoreOp(IRDLOperation):
+    """``nvvm.cp.async.bulk.tensor.global.shared.cta %map, %from, box[%x, %y] predicate = %p``.
+
+    The box of the tensor that begins at these coordinates is written from shared memory, elements outside are not. The
+    copy belongs to this thread's next bulk group; it reads through the asynchronous proxy, which sees what ordinary
+    stores wrote after ``nvvm.fence.proxy``.
+    """
+
+    name = "nvvm.cp.async.bulk.tensor.global.shared.cta"
+
+    tma_descriptor = operand_def(LLVMPointerType)
+    src_mem = operand_def(LLVMPointerType)
+    coordinates = var_operand_def(i32)
+    predicate = opt_operand_def(i1)
+
+    irdl_options = (AttrSizedOperandSegments(as_property=True),)
+
+    def __init__(
+        self, descriptor: SSAValue, src: SSAValue, coordinates: Sequence[SSAValue], predicate: SSAValue | None = None
+    ):
+        super().__init__(operands=[descriptor, src, coordinates, predicate])
+
+    @classmethod
+    def parse(cls, parser: Parser) -> TensorStoreOp:
+        """Parse the custom syntax."""
+        operands = [parser.parse_unresolved_operand()]
+        parser.parse_punctuation(",")
+        operands.append(parser.parse_unresolved_operand())
+        parser.parse_punctuation(",")
+        parser.parse_keyword("box")
+        box = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parser.parse_operand(i32))
+        predicate: SSAValue | None = None
+        if parser.parse_optional_keyword("predicate") is not None:
+            parser.parse_punctuation("=")
+            predicate = parser.parse_operand(i1)
+        parser.parse_punctuation(":")
+        types = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_type)
+        descriptor, src = parser.resolve_operands(operands, types, parser.pos)
+        return cls(descriptor, src, box, predicate)
+
+    def print(self, printer: Printer) -> None:
+        """Print the custom syntax."""
+        printer.print_string(" ")
+        printer.print_list((self.tma_descriptor, self.src_mem), printer.print_ssa_value)
+        printer.print_string(", box[")
+        printer.print_list(self.coordinates, printer.print_ssa_value)
+        printer.print_string("]")
+        if self.predicate is not None:
+            printer.print_string(" predicate = ")
+            printer.print_ssa_value(self.predicate)
+        printer.print_string(" : ")
+        printer.print_list((self.tma_descriptor.type, self.src_mem.type), printer.print_attribute)
+
+    def verify_(self) -> None:
+        """PTX ISA, cp.async.bulk.tensor: 1 to 5 dimensions."""
+        if not 1 <= len(self.coordinates) <= 5:
+            raise VerifyException(f"copies a box of {len(self.coordinates)} dimensions; expects 1 to 5")
+
+
+@irdl_op_definition
+class BulkCommitGroupOp(IRDLOperation):
+    """``nvvm.cp.async.bulk.commit.group``: the bulk copies of this thread since the last group are one group."""
+
+    name = "nvvm.cp.async.bulk.commit.group"
+    assembly_format = "attr-dict"
+
+
+@irdl_op_definition
+class BulkWaitGroupOp(IRDLOperation):
+    """``nvvm.cp.async.bulk.wait_group 1 {read}``: waits until at most 1 of this thread's bulk groups is on its way.
+
+    With ``read`` until the others have read their sources, which may then be written again; without it until what they
+    wrote is visible to this thread.
+    """
+
+    name = "nvvm.cp.async.bulk.wait_group"
+
+    group = prop_def(IntegerAttr[I32])
+    read = opt_prop_def(UnitAttr)
+
+    def __init__(self, group: int, read: bool = False):
+        super().__init__(properties={"group": IntegerAttr(group, i32), "read": UnitAttr() if read else None})
+
+    @classmethod
+    def parse(cls, parser: Parser) -> BulkWaitGroupOp:
+        """Parse the number and ``{read}``."""
+        group = parser.parse_integer()
+        read = parser.parse_optional_punctuation("{") is not None
+        if read:
+            parser.parse_keyword("read")
+            parser.parse_punctuation("}")
+        return cls(group, read)
+
+    def print(self, printer: Printer) -> None:
+        """Print the number and ``{read}``."""
+        printer.print_string(f" {self.group.value.data}{' {read}' if self.read is not None else ''}")
+
+    def verify_(self) -> None:
+        """A number of groups is not negative."""
+        if self.group.value.data < 0:
+            raise VerifyException(f"waits for {self.group.value.data} groups; expects at least 0")
+
+
+@irdl_op_definition
 class PrefetchTensorMapOp(IRDLOperation):
     """``nvvm.prefetch.tensormap %map : !llvm.ptr``: fetches the descriptor of a tensor before it is needed."""
 
@@ -237,5 +345,5 @@ class PrefetchTensorMapOp(IRDLOperation):
 
 COPIES: tuple[type[Operation], ...] = (
     *(CpAsyncOp, CpAsyncCommitGroupOp, CpAsyncWaitGroupOp, CpAsyncMbarrierArriveOp),
-    *(TensorCopyOp, PrefetchTensorMapOp),
+    *(TensorCopyOp, TensorStoreOp, BulkCommitGroupOp, BulkWaitGroupOp, PrefetchTensorMapOp),
 )

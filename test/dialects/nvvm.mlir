@@ -77,6 +77,14 @@ llvm.func @copies(%to: !llvm.ptr<3>, %from: !llvm.ptr<1>, %map: !llvm.ptr, %n: i
   nvvm.prefetch.tensormap %map : !llvm.ptr
   // CHECK: nvvm.cp.async.bulk.tensor.shared.cluster.global %to, %map, %to, box[%n, %n] predicate = %p : !llvm.ptr<3>, !llvm.ptr
   nvvm.cp.async.bulk.tensor.shared.cluster.global %to, %map, %to, box[%n, %n] predicate = %p : !llvm.ptr<3>, !llvm.ptr
+  // CHECK: nvvm.cp.async.bulk.tensor.global.shared.cta %map, %to, box[%n, %n] predicate = %p : !llvm.ptr, !llvm.ptr<3>
+  nvvm.cp.async.bulk.tensor.global.shared.cta %map, %to, box[%n, %n] predicate = %p : !llvm.ptr, !llvm.ptr<3>
+  // CHECK: nvvm.cp.async.bulk.commit.group
+  nvvm.cp.async.bulk.commit.group
+  // CHECK: nvvm.cp.async.bulk.wait_group 1 {read}
+  nvvm.cp.async.bulk.wait_group 1 {read}
+  // CHECK: nvvm.cp.async.bulk.wait_group 0
+  nvvm.cp.async.bulk.wait_group 0
   llvm.return
 }
 

@@ -260,6 +260,21 @@ def print_tensor_copy(op: copies.TensorCopyOp, text: Text) -> None:
     )
 
 
+def print_tensor_store(op: copies.TensorStoreOp, text: Text) -> None:
+    """A box of a tensor, from shared memory."""
+    guard = predicate(op.predicate, text)
+    coordinates = group([text.get(value) for value in op.coordinates])
+    text.line(
+        f"{guard}cp.async.bulk.tensor.{len(op.coordinates)}d.global.shared::cta.bulk_group "
+        f"[{text.get(op.tma_descriptor)}, {coordinates}], {text.address(op.src_mem)}"
+    )
+
+
+def print_bulk_wait(op: copies.BulkWaitGroupOp, text: Text) -> None:
+    """A wait for bulk copies: for their reads, or for all of them."""
+    text.line(f"cp.async.bulk.wait_group{'' if op.read is None else '.read'} {op.group.value.data}")
+
+
 def print_copies_arrive(op: copies.CpAsyncMbarrierArriveOp, text: Text) -> None:
     """An arrival when copies have arrived."""
     kind = ".noinc" if op.noinc.value.data else ""
@@ -417,6 +432,9 @@ INSTRUCTIONS: Mapping[str, Rule] = {
     "nvvm.cp.async.wait.group": counted("cp.async.wait_group"),
     "nvvm.cp.async.mbarrier.arrive.shared": print_copies_arrive,
     "nvvm.cp.async.bulk.tensor.shared.cluster.global": print_tensor_copy,
+    "nvvm.cp.async.bulk.tensor.global.shared.cta": print_tensor_store,
+    "nvvm.cp.async.bulk.commit.group": fixed("cp.async.bulk.commit_group"),
+    "nvvm.cp.async.bulk.wait_group": print_bulk_wait,
     "nvvm.prefetch.tensormap": print_prefetch,
     "nvvm.mma.sync": print_mma,
     "nvvm.ldmatrix": print_ldmatrix,
