@@ -66,13 +66,13 @@ def matmul_tma(a, b, c, m, n, k, BM: tl.constexpr, BN: tl.constexpr, BK: tl.cons
 
 
 @triton.jit
-def softmax(x, y, stride, columns, BLOCK: tl.constexpr):
-    """Rows of up to BLOCK elements."""
+def softmax(x, y, stride, BLOCK: tl.constexpr):
+    """Rows of BLOCK elements."""
     row = tl.program_id(0)
     at = tl.arange(0, BLOCK)
-    values = tl.load(x + row * stride + at, mask=at < columns, other=-float("inf"))
+    values = tl.load(x + row * stride + at)
     weights = tl.exp(values - tl.max(values, axis=0))
-    tl.store(y + row * stride + at, weights / tl.sum(weights, axis=0), mask=at < columns)
+    tl.store(y + row * stride + at, weights / tl.sum(weights, axis=0))
 
 
 @triton.jit
@@ -124,7 +124,7 @@ def source(row: str) -> tuple[Any, dict[str, Any], int]:
             types |= {"c": "tensordesc<fp32[128, 256]>", **sizes}
             return _of(matmul_tma, types, {"BM": 128, "BN": 256, "BK": 64}), {"num_warps": 8, "num_stages": 3}, 90
         case "softmax-sm80" | "softmax-sm90":
-            types = {"x": "*fp32", "y": "*fp32", "stride": "i32", "columns": "i32"}
+            types = {"x": "*fp32", "y": "*fp32", "stride": "i32"}
             return _of(softmax, types, {"BLOCK": 4096}), {"num_warps": 8}, int(row[-2:])
         case "attention-sm80" | "attention-sm90":
             types = {**dict.fromkeys("qkv", "*bf16"), "o": "*fp32", "length": "i32", "scale": "fp32"}
@@ -178,7 +178,7 @@ def _run(row: str, ptx: str, name: str, threads: int, shared: int) -> Report:
                 arguments += [map_, *one.shape, *one.strides]
             arguments += [m, n, k]
         case "softmax-sm80" | "softmax-sm90":
-            arguments, grid = [*addresses, n, n], (m,)
+            arguments, grid = [*addresses, n], (m,)
         case _:
             arguments, grid = [*addresses, m, 0.18], (m // 128, given[0].shape[1])
     return simulate(ptx, name, grid, (threads,), [*arguments, 0, 0], memory, shared)
