@@ -155,14 +155,14 @@ class AttentionBuilder(PrimitiveBuilder):
 
     def __init__(self, rewriter: PatternRewriter, op: AttentionOp):
         super().__init__(rewriter, op, tensor_of(op.query).element_type, op.accumulator_type, op.fastmath)
-        self._accumulator = op.accumulator_type
 
     def contract(self, lhs: SSAValue, rhs: SSAValue, positions: Sequence[Sequence[int]], over_keys: bool) -> SSAValue:
         """``nn.contract``."""
         count = max(max(iterators) for iterators in positions) + 1
         maps = [AffineMap(count, 0, tuple(map(AffineDimExpr, iterators))) for iterators in positions]
-        result = self._operands if over_keys else self._accumulator
-        return self._insert(ContractOp(lhs, rhs, maps, self._accumulator, self._of_elements, result), "product")
+        result = self._operands if over_keys else self._element
+        accumulator = cast(AnyFloat, self._element)
+        return self._insert(ContractOp(lhs, rhs, maps, accumulator, self._of_elements, result), "product")
 
     def reshape(self, x: SSAValue, shape: Sequence[composites.Size]) -> SSAValue:
         """``nn.reshape``; dynamic sizes are read with ``tensor.dim`` unless a single one can be inferred."""

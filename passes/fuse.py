@@ -124,12 +124,8 @@ class _Merger:
         contraction = is_contraction(nest)
         if contraction and not _plain(nest):
             return False
-        if _sinks(nest) and not moves_only(producer):
+        if not moves_only(producer) and not self._joins(nest, producer):
             return False
-        if not moves_only(producer) and (contraction or not _sinks(producer)):
-            alone = _users(producer) == {nest}
-            if contraction or not alone or not reads_every_point_once(nest, producer):
-                return False
         merged = merge_producer(nest, producer)
         if merged is None:
             return False
@@ -139,6 +135,12 @@ class _Merger:
         self.names.merge(merged, producer, nest)
         self._replace(nest, merged, nest.results)
         return True
+
+    def _joins(self, nest: GenericOp, producer: GenericOp) -> bool:
+        """Whether a producer that computes may become part of ``nest``: nothing is repeated but widening."""
+        if is_contraction(nest) or _sinks(nest):
+            return False
+        return _sinks(producer) or (_users(producer) == {nest} and reads_every_point_once(nest, producer))
 
     def _permute(self, nest: GenericOp, producer: GenericOp) -> bool:
         """Let the producer of a transposition write its result transposed."""

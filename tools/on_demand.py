@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -98,10 +99,8 @@ class ProgramOnDemand:
             return find_out()
         key = part_key(self._key, what)
         if (found := self._cache.load(key)) is not None:
-            try:
+            with suppress(KeyError, TypeError, ValueError):  # what this version cannot use is found out again
                 return from_json(found[0])
-            except (KeyError, TypeError, ValueError):
-                pass  # what this version cannot use is found out again
         fact = find_out()
         self._cache.store(key, to_json(fact), b"")
         return fact

@@ -102,6 +102,11 @@ class CpAsyncCommitGroupOp(IRDLOperation):
     assembly_format = "attr-dict"
 
 
+def _verify_groups(count: IntegerAttr[I32]) -> None:
+    if count.value.data < 0:
+        raise VerifyException(f"waits for {count.value.data} groups; expects at least 0")
+
+
 class CountOp(IRDLOperation):
     """An operation with one number."""
 
@@ -121,8 +126,7 @@ class CountOp(IRDLOperation):
 
     def verify_(self) -> None:
         """A number of groups is not negative."""
-        if self.n.value.data < 0:
-            raise VerifyException(f"waits for {self.n.value.data} groups; expects at least 0")
+        _verify_groups(self.n)
 
 
 @irdl_op_definition
@@ -146,6 +150,38 @@ class CpAsyncMbarrierArriveOp(IRDLOperation):
 
     def __init__(self, addr: SSAValue, noinc: bool = True):
         super().__init__(operands=[addr], properties={"noinc": IntegerAttr(int(noinc), i1)})
+
+
+def _parse_box(parser: Parser) -> list[SSAValue]:
+    """``, box[%x, %y]``."""
+    parser.parse_punctuation(",")
+    parser.parse_keyword("box")
+    return parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parser.parse_operand(i32))
+
+
+def _parse_named(parser: Parser, name: str, type_: IntegerType) -> SSAValue | None:
+    """``name = %value``, which may be missing."""
+    if parser.parse_optional_keyword(name) is None:
+        return None
+    parser.parse_punctuation("=")
+    return parser.parse_operand(type_)
+
+
+def _print_box(printer: Printer, coordinates: Sequence[SSAValue], **named: SSAValue | None) -> None:
+    """``, box[%x, %y] name = %value`` for what of ``named`` there is."""
+    printer.print_string(", box[")
+    printer.print_list(coordinates, printer.print_ssa_value)
+    printer.print_string("]")
+    for name, value in named.items():
+        if value is not None:
+            printer.print_string(f" {name} = ")
+            printer.print_ssa_value(value)
+
+
+def _verify_box(coordinates: Sequence[SSAValue]) -> None:
+    """PTX ISA, cp.async.bulk.tensor: 1 to 5 dimensions."""
+    if not 1 <= len(coordinates) <= 5:
+        raise VerifyException(f"copies a box of {len(coordinates)} dimensions; expects 1 to 5")
 
 
 @irdl_op_definition
@@ -186,17 +222,9 @@ class TensorCopyOp(IRDLOperation):
         for _ in range(2):
             parser.parse_punctuation(",")
             operands.append(parser.parse_unresolved_operand())
-        parser.parse_punctuation(",")
-        parser.parse_keyword("box")
-        box = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parser.parse_operand(i32))
-        mask: SSAValue | None = None
-        if parser.parse_optional_keyword("multicast_mask") is not None:
-            parser.parse_punctuation("=")
-            mask = parser.parse_operand(i16)
-        predicate: SSAValue | None = None
-        if parser.parse_optional_keyword("predicate") is not None:
-            parser.parse_punctuation("=")
-            predicate = parser.parse_operand(i1)
+        box = _parse_box(parser)
+        mask = _parse_named(parser, "multicast_mask", i16)
+        predicate = _parse_named(parser, "predicate", i1)
         parser.parse_punctuation(":")
         to = parser.parse_type()
         parser.parse_punctuation(",")
@@ -208,22 +236,13 @@ class TensorCopyOp(IRDLOperation):
         """Print the custom syntax."""
         printer.print_string(" ")
         printer.print_list((self.dst_mem, self.tma_descriptor, self.mbar), printer.print_ssa_value)
-        printer.print_string(", box[")
-        printer.print_list(self.coordinates, printer.print_ssa_value)
-        printer.print_string("]")
-        if self.multicast_mask is not None:
-            printer.print_string(" multicast_mask = ")
-            printer.print_ssa_value(self.multicast_mask)
-        if self.predicate is not None:
-            printer.print_string(" predicate = ")
-            printer.print_ssa_value(self.predicate)
+        _print_box(printer, self.coordinates, multicast_mask=self.multicast_mask, predicate=self.predicate)
         printer.print_string(" : ")
         printer.print_list((self.dst_mem.type, self.tma_descriptor.type), printer.print_attribute)
 
     def verify_(self) -> None:
-        """PTX ISA, cp.async.bulk.tensor: 1 to 5 dimensions."""
-        if not 1 <= len(self.coordinates) <= 5:
-            raise VerifyException(f"copies a box of {len(self.coordinates)} dimensions; expects 1 to 5")
+        """A box has a legal number of dimensions."""
+        _verify_box(self.coordinates)
 
 
 @irdl_op_definition
@@ -255,13 +274,8 @@ class TensorStoreOp(IRDLOperation):
         operands = [parser.parse_unresolved_operand()]
         parser.parse_punctuation(",")
         operands.append(parser.parse_unresolved_operand())
-        parser.parse_punctuation(",")
-        parser.parse_keyword("box")
-        box = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parser.parse_operand(i32))
-        predicate: SSAValue | None = None
-        if parser.parse_optional_keyword("predicate") is not None:
-            parser.parse_punctuation("=")
-            predicate = parser.parse_operand(i1)
+        box = _parse_box(parser)
+        predicate = _parse_named(parser, "predicate", i1)
         parser.parse_punctuation(":")
         types = parser.parse_comma_separated_list(parser.Delimiter.NONE, parser.parse_type)
         descriptor, src = parser.resolve_operands(operands, types, parser.pos)
@@ -271,19 +285,13 @@ class TensorStoreOp(IRDLOperation):
         """Print the custom syntax."""
         printer.print_string(" ")
         printer.print_list((self.tma_descriptor, self.src_mem), printer.print_ssa_value)
-        printer.print_string(", box[")
-        printer.print_list(self.coordinates, printer.print_ssa_value)
-        printer.print_string("]")
-        if self.predicate is not None:
-            printer.print_string(" predicate = ")
-            printer.print_ssa_value(self.predicate)
+        _print_box(printer, self.coordinates, predicate=self.predicate)
         printer.print_string(" : ")
         printer.print_list((self.tma_descriptor.type, self.src_mem.type), printer.print_attribute)
 
     def verify_(self) -> None:
-        """PTX ISA, cp.async.bulk.tensor: 1 to 5 dimensions."""
-        if not 1 <= len(self.coordinates) <= 5:
-            raise VerifyException(f"copies a box of {len(self.coordinates)} dimensions; expects 1 to 5")
+        """A box has a legal number of dimensions."""
+        _verify_box(self.coordinates)
 
 
 @irdl_op_definition
@@ -326,8 +334,7 @@ class BulkWaitGroupOp(IRDLOperation):
 
     def verify_(self) -> None:
         """A number of groups is not negative."""
-        if self.group.value.data < 0:
-            raise VerifyException(f"waits for {self.group.value.data} groups; expects at least 0")
+        _verify_groups(self.group)
 
 
 @irdl_op_definition

@@ -32,14 +32,6 @@ func.func @main(%x: tensor<?x4xf32>, %y: tensor<?x4xf32>) -> (tensor<?x4xf32>, t
 
 
 @pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    found = FakeCuda(processors=3)
-    device = CudaDevice(library=found)
-    monkeypatch.setattr("crosstile.tools.device.gpu", lambda: device)
-    return found
-
-
-@pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise CrosstileError("no NVIDIA driver")

@@ -15,7 +15,6 @@ from fake_torch import FakeTorch, Stream, Tensor
 import crosstile
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.arrays import given_array
-from crosstile.targets.nvidia.driver import CudaDevice
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 SCALED = """
@@ -34,14 +33,6 @@ func.func @main(%x: tensor<16x64xbf16>, %w: tensor<64x64xbf16>) -> tensor<16x64x
 }
 """
 WAITING = ("cuMemAlloc", "cuMemFree", "Synchronize", "cuModuleLoad", "cuMemcpyHtoD", "cuMemcpyDtoH")
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    found = FakeCuda(processors=3)
-    device = CudaDevice(library=found)
-    monkeypatch.setattr("crosstile.tools.device.gpu", lambda: device)
-    return found
 
 
 @pytest.fixture
