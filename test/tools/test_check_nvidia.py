@@ -89,3 +89,25 @@ def test_empty_and_thin_results(dims: tuple[str, ...]):
     flags = [flag for dim in dims for flag in ("--dim", dim)]
     result = call(main, EXAMPLES / "matmul_bf16.mlir", *flags, "--target", "nvidia-sm_90a")
     assert result.code == 0, result.out + result.err
+
+
+NARROW_ROWS = """
+func.func @main(%x: tensor<?x?xbf16> {nn.dims = ["M", "N"]}, %g: tensor<?xbf16> {nn.dims = ["N"]},
+    %b: tensor<?xbf16> {nn.dims = ["N"]}) -> tensor<?x?xbf16> {
+  %n = nn.layer_norm %x, %g, %b epsilon 1.0e-5 : tensor<?x?xbf16>, tensor<?xbf16>, tensor<?xbf16>
+  %s = nn.softmax %n dim 1 : tensor<?x?xbf16>
+  %y = nn.gelu %s : tensor<?x?xbf16>
+  func.return %y : tensor<?x?xbf16>
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["host", "nvidia-sm_80", "nvidia-sm_90a"])
+@pytest.mark.parametrize("dims", [("M=0", "N=5"), ("M=3", "N=0"), ("M=1", "N=1"), ("M=7", "N=13")])
+def test_rows_of_narrow_floats_are_computed_in_f32(dims: tuple[str, ...], target: str, tmp_path: Path):
+    """Composites widen once, round once, and what widens joins its readers, on every machine alike."""
+    path = tmp_path / "rows.mlir"
+    path.write_text(NARROW_ROWS)
+    flags = [flag for dim in dims for flag in ("--dim", dim)]
+    result = call(main, path, *flags, "--target", target)
+    assert result.code == 0, result.out + result.err
