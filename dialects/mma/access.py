@@ -3,6 +3,7 @@
     %f = mma.load %A[%i, %k] extent [%mr, _] pad 0.0 : memref<?x?xf32> -> !mma.fragment<8x1xf32, ...>
     %c = mma.load %C[%i, %j] extent [%mr, %nr] if %more else 0.0 : memref<?x?xf32> -> !mma.fragment<8x64xf32, ...>
     mma.store %c, %C[%i, %j] extent [%mr, %nr] : !mma.fragment<8x64xf32, ...>, memref<?x?xf32>
+    mma.store %c, %C[%i, %j] through %piece : !mma.fragment<128x256xf32, ...>, memref<?x?xf32>, !mma.buffer<128x64xf32>
     %t = mma.view %k by affine_map<(d0, d1) -> (d1, d0)> : !mma.slot<read 8x4xbf16> -> !mma.slot<read 4x8xbf16, ...>
 
 The text of a place is explained in ``place.py``. An element is *valid* if it is inside the extents, with
@@ -22,6 +23,7 @@ from xdsl.dialects.builtin import (
     UnitAttr,
     i1,
 )
+from xdsl.dialects.memref import DimOp
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -228,6 +230,10 @@ class StoreOp(IRDLOperation):
     Where several places of a fragment are the same place in memory (an index that stands still, two equal indices of
     a scatter) which element is written is undefined. ``nontemporal if %large`` asks to write past the caches where the
     condition holds; it changes no value.
+
+    ``through %buffer`` names scratch that the fragment goes through in pieces of the buffer's shape, from where the
+    machine copies whole blocks to global memory by itself. What the buffer holds is lost, and the copies end when the
+    kernel does: nothing else in the kernel may touch the memref.
     """
 
     name = "mma.store"
@@ -237,6 +243,7 @@ class StoreOp(IRDLOperation):
     indices = var_operand_def()
     extents = var_operand_def(IndexType)
     nontemporal = opt_operand_def(i1)
+    through = opt_operand_def(BufferType)
     map = opt_prop_def(AffineMapAttr)
     extent_dims = opt_prop_def(DenseArrayBase)
     clip = opt_prop_def(UnitAttr)
@@ -252,9 +259,10 @@ class StoreOp(IRDLOperation):
         map: AffineMapAttr | None = None,
         clip: bool = False,
         nontemporal: SSAValue | None = None,
+        through: SSAValue | None = None,
     ):
         given, dims = given_extents(extents)
-        operands = [value, destination, indices, given, nontemporal]
+        operands = [value, destination, indices, given, nontemporal, through]
         super().__init__(operands=operands, properties=place_properties(map, dims, clip))
 
     @classmethod
@@ -264,12 +272,17 @@ class StoreOp(IRDLOperation):
         parser.parse_punctuation(",")
         place = parse_place(parser)
         nontemporal = parse_nontemporal(parser)
+        through = None if parser.parse_optional_keyword("through") is None else parser.parse_unresolved_operand()
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
         fragment = parser.resolve_operand(value, parse_fragment_type(parser))
         parser.parse_punctuation(",")
         destination = parser.resolve_operand(place.source, parser.parse_type())
-        op = cls(fragment, destination, place.indices, place.extents, place.map, place.clip, nontemporal)
+        buffer = None
+        if through is not None:
+            parser.parse_punctuation(",")
+            buffer = parser.resolve_operand(through, parser.parse_type())
+        op = cls(fragment, destination, place.indices, place.extents, place.map, place.clip, nontemporal, buffer)
         op.attributes.update(attributes)
         return op
 
@@ -281,11 +294,13 @@ class StoreOp(IRDLOperation):
         extents = listed_extents(self.extents, self.extent_dims, self.value_type.get_num_dims())
         print_place(printer, self.destination, self.map, self.indices, extents, self.clip is not None)
         print_nontemporal(printer, self.nontemporal)
+        if self.through is not None:
+            printer.print_string(" through ")
+            printer.print_ssa_value(self.through)
         printer.print_op_attributes(self.attributes)
         printer.print_string(" : ")
-        printer.print_attribute(self.value.type)
-        printer.print_string(", ")
-        printer.print_attribute(self.destination.type)
+        types = [self.value.type, self.destination.type, *([] if self.through is None else [self.through.type])]
+        printer.print_list(types, printer.print_attribute)
 
     @property
     def value_type(self) -> FragmentType:
@@ -300,6 +315,23 @@ class StoreOp(IRDLOperation):
             raise VerifyException(f"stores a fragment of {self.value_type.get_element_type()} to memory of {element}")
         shape = self.value_type.get_shape()
         verify_place(self.destination.type, self.map, self.indices, self.extents, self.extent_dims, shape)
+        if self.through is not None:
+            self._verify_through(self.through, shape)
+
+    def _verify_through(self, through: SSAValue, shape: Sequence[int]) -> None:
+        """The buffer is a piece of the fragment; nobody looks at the memref before the copies have ended."""
+        type_ = type_of(through, BufferType)
+        if not isinstance(self.destination.type, MemRefType) or self.nontemporal is not None:
+            raise VerifyException("'through' is for stores to a memref, and not together with 'nontemporal'")
+        if type_.get_element_type() != self.value_type.get_element_type():
+            raise VerifyException(f"{self.value_type.get_element_type()} goes through {type_}, of another element type")
+        pieces = type_.get_shape()
+        if len(pieces) != len(shape) or any(size % piece for size, piece in zip(shape, pieces, strict=True)):
+            raise VerifyException(f"a fragment of {list(shape)} is not made up of pieces of {list(pieces)}")
+        if any(use.operation is not self and not isinstance(use.operation, DimOp) for use in self.destination.uses):
+            raise VerifyException(
+                "other operations of the kernel use the memref: what goes 'through' a buffer is there when it ends"
+            )
 
 
 @irdl_op_definition

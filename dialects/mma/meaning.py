@@ -18,7 +18,7 @@ import numpy as np
 from xdsl.ir import Operation
 
 from crosstile.dialects.assembly import number_of
-from crosstile.dialects.element_types import Array, dtype_of, poisoned
+from crosstile.dialects.element_types import Array, dtype_of, poison, poisoned
 from crosstile.dialects.interpreter import Interpreter, Meanings
 from crosstile.dialects.mma import access, fragments, kernel, products, rearrangement
 from crosstile.dialects.mma.asynchrony import Machine
@@ -115,10 +115,12 @@ def load(interpreter: Interpreter, op: access.LoadOp, operands: Sequence[Any]) -
 
 @MEANINGS.of(access.StoreOp)
 def store(interpreter: Interpreter, op: access.StoreOp, operands: Sequence[Any]) -> Sequence[Any]:
-    """The valid elements are written."""
+    """The valid elements are written; what they go through is poison afterwards."""
     value, destination = operands[:2]
     place = interpreter.state(Accesses).of(op, value.shape).place(destination, operands[2:])
     located_write(destination, place, value)
+    if op.through is not None:
+        poison(operands[-1])
     return ()
 
 

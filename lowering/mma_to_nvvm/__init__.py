@@ -10,7 +10,7 @@ per kernel, with ``scf`` loops, ``arith``, ``llvm`` and ``nvvm``, which ``target
 
 Files: ``fragments`` (registers and digits of a layout), ``kernel_state`` and ``state`` (what rules share), ``access``
 (addresses, masks), ``structs``, ``tensor_maps``, and rules by subject: ``kernel``, ``grid``, ``roles``, ``loops``,
-``scalars``, ``rings``, ``copies``, ``memory``, ``matrices``, ``product``, ``arithmetic``.
+``scalars``, ``rings``, ``copies``, ``memory``, ``box_stores``, ``matrices``, ``product``, ``arithmetic``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from crosstile.dialects.arith import Arith
 from crosstile.lowering.driver import Lowering, LoweringPass, Rule
 from crosstile.lowering.mma_to_nvvm import (
     arithmetic,
+    box_stores,
     copies,
     grid,
     kernel,
@@ -64,7 +65,7 @@ RULES: Mapping[type[Operation], Rule] = {
     mma.BarrierOp: rings.lower_barrier,
     mma.CopyAsyncOp: copies.lower_copy,
     mma.LoadOp: memory.lower_load,
-    mma.StoreOp: memory.lower_store,
+    mma.StoreOp: box_stores.lower_any_store,
     mma.MmaOp: product.lower_product,
     mma.MmaAsyncOp: product.lower_mma_async,
     mma.AwaitOp: product.lower_await,

@@ -22,6 +22,7 @@ from crosstile.ir.index_math import Index
 from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.mma_to_nvvm.access import scratch_address
+from crosstile.lowering.mma_to_nvvm.box_stores import only_goes_through
 from crosstile.lowering.mma_to_nvvm.fragments import Registers, memory_bytes, registers_of
 from crosstile.lowering.mma_to_nvvm.memory import read, write
 from crosstile.lowering.mma_to_nvvm.rings import may_run_again, meet, meet_in_warp
@@ -193,7 +194,9 @@ def lower_view(op: mma.ViewOp, lowering: NvvmLowering) -> None:
 
 
 def lower_alloc(op: mma.AllocOp, lowering: NvvmLowering) -> None:
-    """The next bytes of shared memory."""
+    """The next bytes of shared memory; none for scratch that stores would go through, and cannot."""
+    if only_goes_through(op) and not any(use.operation in lowering.kernel.tensor_copies for use in op.result.uses):
+        return
     type_ = op.result.type
     size = memory_bytes(type_.element_type)
     for length in type_.storage_shape():

@@ -34,7 +34,7 @@ from crosstile.lowering.mma_to_nvvm.memory import all_or_none, read
 from crosstile.lowering.mma_to_nvvm.rings import slot_bytes_of
 from crosstile.lowering.mma_to_nvvm.slots import address_of, barrier_of
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
-from crosstile.lowering.mma_to_nvvm.tensor_maps import panels_of, parts_of, tensor_map_recipe, valid_end
+from crosstile.lowering.mma_to_nvvm.tensor_maps import copy_recipe, panels_of, parts_of, valid_end
 
 MOST_BYTES = 16
 """The largest cp.async (PTX ISA, "cp.async")."""
@@ -221,7 +221,7 @@ def _copy_element(
 
 def _copy_boxes(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> None:
     """One thread announces the bytes of the slot and starts one copy per panel."""
-    recipe, panels = tensor_map_recipe(op, lowering), panels_of(op.slot_type)
+    recipe, panels = copy_recipe(op, lowering), panels_of(op.slot_type)
     assert recipe is not None and panels is not None
     descriptor = lowering.kernel.tensor_maps[recipe]
     address = address_of(lowering, op.slot)

@@ -35,6 +35,7 @@ from crosstile.dialects.mma.kernel import integer_list
 from crosstile.dialects.mma.types import GROUPS
 from crosstile.dialects.tile.launch import ALIGNMENT
 from crosstile.ir.index_math import Index
+from crosstile.lowering.mma_to_nvvm.box_stores import finish_box_stores, only_goes_through, plan_box_stores
 from crosstile.lowering.mma_to_nvvm.fragments import LANES
 from crosstile.lowering.mma_to_nvvm.kernel_state import GENERIC, GLOBAL, GlobalMemory, KernelState
 from crosstile.lowering.mma_to_nvvm.rings import plan_rings
@@ -68,7 +69,8 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
     lowering.alignment = aligned.value.data if isinstance(aligned, IntegerAttr) else lowering.usual_alignment
     inner = list(op.walk())
     written = any(
-        isinstance(one, mma.AllocOp) or (isinstance(one, mma.RingOp) and one.result.type.protocol.data == GROUPS)
+        (isinstance(one, mma.AllocOp) and not only_goes_through(one))
+        or (isinstance(one, mma.RingOp) and one.result.type.protocol.data == GROUPS)
         for one in inner
     )
     kernel.shows_writes = written and any(isinstance(one, mma.MmaAsyncOp) for one in inner)
@@ -86,6 +88,7 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
         for number, argument in enumerate(arguments):
             _open(argument, number, parameters[argument], lowering)
         plan_rings(op, lowering)
+        plan_box_stores(op, lowering)
         maps = _tensor_map_arguments(block, lowering)
         lowering.lower_ops(op.body.block)
     function = llvm.FuncOp(
@@ -187,6 +190,7 @@ def lower_host(op: func.FuncOp, lowering: NvvmLowering) -> None:
 
 def lower_return(op: mma.ReturnOp, lowering: NvvmLowering) -> None:
     """The end of the function."""
+    finish_box_stores(lowering)
     lowering.insert(llvm.ReturnOp())
 
 

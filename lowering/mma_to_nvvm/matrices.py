@@ -1,5 +1,7 @@
 """8x8 matrices between shared memory and registers: which fragments ldmatrix can load, and the addresses it takes.
 
+stmatrix writes them back the same way.
+
 Of each matrix lane l holds the word at row l div 4, column l mod 4: two elements of 16 bits (PTX ISA, "ldmatrix").
 So a fragment qualifies if its lanes are an 8-digit of single steps along one dimension and a 4-digit of steps of a
 word along the other, in which the registers of a word are neighbours: one of 32 bits, two of 16 or four of 8. Where
@@ -14,14 +16,14 @@ each worth a step of the fragment's registers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import llvm
 from xdsl.ir import SSAValue
 
 from crosstile.dialects import mma
-from crosstile.dialects.nvvm.matrices import LdmatrixOp
+from crosstile.dialects.nvvm.matrices import LdmatrixOp, StmatrixOp
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.mma_to_nvvm.access import Place
 from crosstile.lowering.mma_to_nvvm.fragments import (
@@ -94,7 +96,8 @@ def load_matrices(lowering: NvvmLowering, place: Place, type_: mma.FragmentType)
     words: list[SSAValue] = []
     while len(words) < len(starts):
         count, steps = _together(starts[len(words) :])
-        words += _load(lowering, place, matrices, starts[len(words)], count, steps)
+        at = _row_of_lane(lowering, matrices.rows, matrices.warps, starts[len(words)], steps)
+        words += _load(lowering, place.pointer(at), matrices, count)
     wanted = word_types(type_)[0]
     return [word if word.type == wanted else lowering.insert(llvm.BitcastOp(word, wanted)).result for word in words]
 
@@ -118,20 +121,40 @@ def _minus(lhs: Start, rhs: Start) -> Start:
     return tuple(a - b for a, b in zip(lhs, rhs, strict=True))
 
 
-def _load(
-    lowering: NvvmLowering, place: Place, matrices: Matrices, start: Start, count: int, steps: Sequence[Start]
-) -> list[SSAValue]:
+def _row_of_lane(
+    lowering: NvvmLowering, rows: int, warps: Sequence[Digit], start: Start, steps: Sequence[Start]
+) -> list[Linear]:
+    """Where the row begins that each lane names: row l mod 8 of matrix l div 8, the first of which is at ``start``."""
     at = [Linear(coordinate) for coordinate in start]
-    row = lowering.digit(Digit("lane", 1, ROWS, matrices.rows, 1))
-    at[matrices.rows] += Linear(0, (Term(row, 1, 1),))
+    row = lowering.digit(Digit("lane", 1, ROWS, rows, 1))
+    at[rows] += Linear(0, (Term(row, 1, 1),))
     for number, step in enumerate(steps):
         digit = lowering.digit(Digit("lane", ROWS << number, 2, 0, 1))
         for dim, distance in enumerate(step):
             if distance:
                 at[dim] += Linear(0, (Term(digit, distance, 1),))
-    for digit in matrices.warps:
+    for digit in warps:
         if digit.step:
             at[digit.dim] += Linear(0, (Term(lowering.digit(digit), digit.step, 1),))
-    pointer = place.pointer(at)
+    return at
+
+
+def _load(lowering: NvvmLowering, pointer: SSAValue, matrices: Matrices, count: int) -> list[SSAValue]:
     loaded = lowering.insert(LdmatrixOp(pointer, count, "col" if matrices.transposed else "row")).res
     return [loaded] if count == 1 else [extract(lowering, loaded, number) for number in range(count)]
+
+
+def store_matrices(
+    lowering: NvvmLowering,
+    address: Callable[[Sequence[Linear]], Linear],
+    warps: Sequence[Digit],
+    words: Sequence[SSAValue],
+    starts: Sequence[Start],
+) -> None:
+    """Write words, of which each lane holds those of an 8x8 matrix of 16 bits that begins at its start."""
+    rest, places = list(words), list(starts)
+    while rest:
+        count, steps = _together(places)
+        pointer = lowering.shared_pointer(address(_row_of_lane(lowering, 0, warps, places[0], steps)))
+        lowering.insert(StmatrixOp(pointer, rest[:count], "row"))
+        rest, places = rest[count:], places[count:]

@@ -11,6 +11,7 @@ Neighbouring registers that are neighbours in memory move together as far as ali
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from xdsl.dialects import arith, llvm, scf, vector
 from xdsl.dialects.builtin import IndexType, VectorType, i32, i64
@@ -212,7 +213,7 @@ def _store(op: mma.StoreOp, lowering: NvvmLowering) -> None:
         elements = elements or lowering.elements(op.value)
         at = lowering.coordinates(registers, number)
         valid = lowering.both(first, place.valid(at))
-        run_if(lowering, valid, lambda: _write(lowering, place, at, [elements[number]]))
+        run_if(lowering, valid, lambda: _write_at(lowering, place, at, [elements[number]]))
 
     for run in runs(registers, place):
         places = [lowering.coordinates(registers, number) for number in run]
@@ -226,12 +227,12 @@ def _store(op: mma.StoreOp, lowering: NvvmLowering) -> None:
             elements = elements or lowering.elements(op.value)
             values = [elements[number] for number in run]
         if whole is True or whole is False or all_or_none(place, dim, len(run)):
-            run_if(lowering, whole, lambda at=places[0], values=values: _write(lowering, place, at, values))
+            run_if(lowering, whole, partial(_write_at, lowering, place, places[0], values))
             continue
         blocks = Block(), Block()
         with lowering.index.branches():
             with lowering.at(blocks[0]):
-                _write(lowering, place, places[0], values)
+                _write_at(lowering, place, places[0], values)
                 lowering.insert(scf.YieldOp())
             with lowering.at(blocks[1]):
                 for number in run:
@@ -246,8 +247,12 @@ def all_or_none(place: Place, dim: int | None, width: int) -> bool:
     return not place.clip and (extent is None or place.lowering.multiple(extent) % width == 0)
 
 
-def _write(lowering: NvvmLowering, place: Place, at: Sequence[Linear], values: Sequence[SSAValue]) -> None:
-    pointer = place.pointer(at)
+def _write_at(lowering: NvvmLowering, place: Place, at: Sequence[Linear], values: Sequence[SSAValue]) -> None:
+    write_together(lowering, place.pointer(at), values)
+
+
+def write_together(lowering: NvvmLowering, pointer: SSAValue, values: Sequence[SSAValue]) -> None:
+    """Store neighbours, by one access unless they are indices."""
     if isinstance(values[0].type, IndexType):
         for number, value in enumerate(values):
             wide = lowering.insert(arith.IndexCastOp(value, i64)).result

@@ -37,7 +37,7 @@ from crosstile.lowering.mma_to_nvvm.fragments import LANES, memory_bytes
 from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES, BARRIER_BYTES, SLOT_BARRIERS, Cursor, Ring
 from crosstile.lowering.mma_to_nvvm.slots import barrier_of, ring_of, ring_state
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
-from crosstile.lowering.mma_to_nvvm.tensor_maps import tensor_map_recipe
+from crosstile.lowering.mma_to_nvvm.tensor_maps import copy_recipe
 
 ACQUIRE, WAIT = "acquire", "wait"
 TICKS = 0x989680
@@ -78,7 +78,7 @@ def plan_rings(kernel: mma.KernelOp, lowering: NvvmLowering) -> None:
         if isinstance(op, mma.LoadOp) and isinstance(op.source.type, mma.SlotType):
             lowering.kernel.reads_by_lanes = True
         if isinstance(op, mma.CopyAsyncOp) and _may_be_tensor_copy(op, lowering):
-            recipe = tensor_map_recipe(op, lowering)
+            recipe = copy_recipe(op, lowering)
             if recipe is not None:
                 lowering.kernel.tensor_copies.add(op)
     rings = [op for op in kernel.walk() if isinstance(op, mma.RingOp)]
@@ -89,7 +89,7 @@ def plan_rings(kernel: mma.KernelOp, lowering: NvvmLowering) -> None:
             lowering.kernel.tensor_copies.difference_update(copies)
     for op in kernel.walk():
         if op in lowering.kernel.tensor_copies and isinstance(op, mma.CopyAsyncOp):
-            recipe = tensor_map_recipe(op, lowering)
+            recipe = copy_recipe(op, lowering)
             assert recipe is not None
             lowering.kernel.tensor_maps[recipe] = op.source
 

@@ -5,10 +5,13 @@ what is valid is what lies inside the tensor. The extent says where that ends, w
 
     mma.copy_async %B[%k, %j] extent [%kc, %nc] to %b     %kc = min(%K - %k, 64), %nc the extent of the grid's tile
     ==> {argument = 1, sizes = [[0, 1], [1, 1]], box = [64, 64], swizzle = 128}      K is dimension 1 of argument 0
+
+A store through scratch is one of boxes by the same rules: what lies outside is not written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -152,23 +155,42 @@ def valid_end(start: SSAValue, extent: SSAValue, capacity: int) -> SSAValue | No
     return None
 
 
-def tensor_map_recipe(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> Attribute | None:
+def copy_recipe(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> Attribute | None:
     """What the host encodes for ``op``; None if it is not a copy of boxes."""
-    type_, slot = op.source.type, op.slot_type
-    panels = panels_of(slot)
-    if not isa(type_, MemRefType) or not isinstance(op.source.owner, Block) or panels is None:
+    panels = panels_of(op.slot_type)
+    if panels is None or (shape := op.slot_type.get_shape())[0] > MOST_BOX:
         return None
-    rank, shape = type_.get_num_dims(), slot.get_shape()
+    return _recipe(op, op.source, shape, op.slot_type.swizzle, panels, shape[0] // parts_of(op, panels, lowering).rows)
+
+
+def store_recipe(op: mma.StoreOp, through: mma.BufferType, panels: Panels, rows: int) -> Attribute | None:
+    """What the host encodes for a store of boxes of ``rows`` rows of a panel; None if it is not one of boxes."""
+    return _recipe(op, op.destination, op.value_type.get_shape(), through.swizzle, panels, rows)
+
+
+def _recipe(
+    op: mma.CopyAsyncOp | mma.StoreOp,
+    memory: SSAValue,
+    shape: Sequence[int],
+    swizzled: Attribute,
+    panels: Panels,
+    rows: int,
+) -> Attribute | None:
+    """``op`` moves a tile of ``shape`` between ``memory`` and panels; a box is ``rows`` rows of one of them."""
+    type_ = memory.type
+    if not isa(type_, MemRefType) or not isinstance(memory.owner, Block):
+        return None
+    rank = type_.get_num_dims()
     if op.map is not None or op.clip is not None or rank > 5 or any(index.type != INDEX for index in op.indices):
         return None
     if isinstance(type_.layout, StridedLayoutAttr) and (type_.get_strides() or (0,))[-1] != 1:
         return None
-    if panels.inner != 1 or panels.width > MOST_BOX or shape[0] > MOST_BOX:
+    if panels.inner != 1 or panels.width > MOST_BOX:
         return None
-    swizzle = slot.swizzle.data if isinstance(slot.swizzle, mma.SwizzleAttr) else 0
+    swizzle = swizzled.data if isinstance(swizzled, mma.SwizzleAttr) else 0
     if panels.row_bytes % 16 or (swizzle and panels.row_bytes != swizzle):
         return None
-    argument = op.source.owner.args.index(op.source)
+    argument = memory.owner.args.index(memory)
     sizes: list[Attribute] = [_pair(argument, dim) for dim in range(rank)]
     extents = listed_extents(op.extents, op.extent_dims, len(shape))
     for dim, extent in enumerate(extents):
@@ -180,7 +202,7 @@ def tensor_map_recipe(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> Attribute 
         if recipe is None:
             return None
         sizes[at] = recipe
-    box = [1] * (rank - 2) + [shape[0] // parts_of(op, panels, lowering).rows, panels.width]
+    box = [1] * (rank - 2) + [rows, panels.width]
     element = type_.get_element_type()
     assert isinstance(element, TypeAttribute)
     return DictionaryAttr(

@@ -163,11 +163,17 @@ class Place:
             load.attributes[NONTEMPORAL] = UnitAttr()
         return lowering.insert(load).result
 
-    def store(self, lowering: TileLowering, value: SSAValue, nontemporal: SSAValue | None = None) -> None:
-        """Write the valid elements, past the caches where ``nontemporal`` holds."""
+    def store(
+        self,
+        lowering: TileLowering,
+        value: SSAValue,
+        nontemporal: SSAValue | None = None,
+        through: SSAValue | None = None,
+    ) -> None:
+        """Write the valid elements, past the caches where ``nontemporal`` holds, or ``through`` scratch."""
         indices, by = self.operands(lowering)
         extents = self.extent_values(lowering)
-        lowering.insert(mma.StoreOp(value, self.source, indices, extents, by, self.clip, nontemporal))
+        lowering.insert(mma.StoreOp(value, self.source, indices, extents, by, self.clip, nontemporal, through))
 
 
 def window_of(value: SSAValue, lowering: TileLowering) -> tile.WindowOp:

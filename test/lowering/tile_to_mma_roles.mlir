@@ -1,12 +1,13 @@
 // RUN: crosstile-opt %s --tile-to-mma=target=sm_90a | filecheck %s
 
 // One role copies both factors, the other multiplies and keeps one product in flight. B lies along k in memory: it is
-// copied as it lies and read transposed. Both blocks of a cluster read the same of B, and copy it for each other.
+// copied as it lies and read transposed. The result goes through scratch, from where it is copied in blocks. Both blocks of a cluster read the same of B, and copy it for each other.
 // CHECK-LABEL: mma.kernel @gemm(
 // CHECK-SAME:    target "sm_90a" warps(12)
 // CHECK:         mma.parallel {{.*}} step (128, 128) raster 4 cluster [2, 1] persistent 1 {
 // CHECK-DAG:     %[[A:.*]] = mma.ring : !mma.ring<4 x 128x64xbf16, #mma.swizzle<128>>
 // CHECK-DAG:     %[[B:.*]] = mma.ring : !mma.ring<4 x 128x64xbf16, #mma.swizzle<128>>
+// CHECK-DAG:     %[[PIECE:.*]] = mma.alloc : !mma.buffer<128x64xf32, #{{.*}}, #mma.swizzle<128>>
 // CHECK:         role @load warps(4) registers(40)
 // CHECK:           scf.for %k
 // CHECK:             mma.copy_async %A[%i, %k] extent [%mc, %kc]
@@ -23,7 +24,7 @@
 // CHECK-NEXT:        mma.release %[[AB]], %[[BB]]
 // CHECK:           mma.await
 // CHECK-NEXT:      mma.release
-// CHECK-NEXT:      mma.store
+// CHECK-NEXT:      mma.store {{.*}}, %C[%i, %j] extent [%mc, %nc] through %[[PIECE]] :
 tile.kernel @gemm(%A : memref<?x?xbf16>, %B : memref<?x?xbf16>, %C : memref<?x?xf32>) {
   %zero = arith.constant 0 : index
   %f0 = arith.constant 0.0 : f32

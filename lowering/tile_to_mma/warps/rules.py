@@ -23,6 +23,7 @@ from crosstile.lowering.tile_to_mma.places import number, place_of_window, windo
 from crosstile.lowering.tile_to_mma.state import INDEX
 from crosstile.lowering.tile_to_mma.warps.contract import lower_contract
 from crosstile.lowering.tile_to_mma.warps.layouts import memory_layout
+from crosstile.lowering.tile_to_mma.warps.outgoing import piece_for
 from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, Pipeline
 from crosstile.lowering.tile_to_mma.warps.roles import lower_parallel, lower_product_loop, release_held, wait_for
 from crosstile.lowering.tile_to_mma.warps.stages import lower_stage, runs_down, store_to_scratch
@@ -173,13 +174,15 @@ def lower_store(op: tile.StoreOp, lowering: WarpLowering) -> None:
     window = window_of(op.window, lowering)
     place, value = place_of_window(window, lowering), lowering.value(op.value)
     nontemporal = None if op.nontemporal is None else lowering.value(op.nontemporal)
-    in_scratch = isinstance(window.source.type, tile.BufferType)
+    in_scratch, through = isinstance(window.source.type, tile.BufferType), None
     if in_scratch:
         lowering.insert(mma.BarrierOp())
     elif _lies_across(window, lowering):
         assert isinstance(value.type, mma.FragmentType)
         value, place = lowering.insert(mma.TransposeOp(value, _turned(value.type, lowering))).result, place.transposed()
-    place.store(lowering, value, nontemporal)
+    else:
+        through = piece_for(op, window, value, lowering)
+    place.store(lowering, value, nontemporal, through)
     if in_scratch:
         lowering.insert(mma.BarrierOp())
 

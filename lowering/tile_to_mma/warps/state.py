@@ -61,6 +61,8 @@ class WarpLowering(TileLowering):
     """The rings of stages that a role of its own fills."""
     multicast: dict[tile.StageOp, list[int]]
     """The dimensions of the grid along which blocks of a cluster copy a stage for each other."""
+    pieces: dict[tuple[tuple[int, int], Attribute], SSAValue]
+    """Scratch that stores go through, by its shape and element type."""
     held: list[list[SSAValue]]
     """Per body that is open the slots that are released at its end."""
     begun_with_barrier: set[Block]
@@ -84,6 +86,7 @@ class WarpLowering(TileLowering):
             self.warps = _warps_for(kernel, self.lanes_of_warp, whole)
         self.assignment = Assignment.of(kernel, self.warps, self.arrangement, self.rows, whole)
         self.slots, self.rings, self.multicast, self.held, self.begun_with_barrier = {}, {}, {}, [], set()
+        self.pieces = {}
         self.has_roles = any(isinstance(op, tile.ForOp) and op.role is not None for op in kernel.walk())
         if self.has_roles and kernel.parallel is None:
             raise self.error("a loop has a role of its own for staging, but the kernel has no tile.parallel for roles")

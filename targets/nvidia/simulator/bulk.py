@@ -191,9 +191,9 @@ def _start_store(
     memory = block.shared
     memory.check_bounds(np.array([sources.min()]), 1, "copies from")
     memory.check_bounds(np.array([sources.max()]), 1, "copies from")
-    warp = int(gang.warp[lane])
+    warp, own = int(gang.warp[lane]), int(gang.lane[lane])
     granules = np.unique(memory.granules(sources[:, 0], element))
-    number = memory.start_read(granules, warp, site)
+    number = memory.start_read(granules, warp, site, own)
     data = memory.bytes[sources][inside]
     launch = block.launch
     launch.counts.add_bytes("shared to global, asynchronous", len(targets) * element)
@@ -202,7 +202,7 @@ def _start_store(
     def finish_read() -> None:
         if not store.has_read:
             store.has_read = True
-            memory.finish_read(granules, warp, int(block.clocks.known[warp, 0, warp]), number)
+            memory.finish_read(granules, warp, int(block.clocks.known[warp, 0, warp]), number, own)
 
     def finish() -> None:
         if allocation is None:

@@ -52,8 +52,9 @@ class Clocks:
         np.maximum(own, given, out=own)
 
     def fence_proxy(self, warp: int) -> None:
-        """What ``warp`` knows of ordinary writes may now be read asynchronously."""
+        """What ``warp`` knows of ordinary writes may now be read asynchronously; what it writes later is newer."""
         np.maximum(self.known[warp, 1], self.known[warp, 0], out=self.known[warp, 1])
+        self.known[warp, 0, warp] += 1
 
     def fence_ready(self, warp: int) -> None:
         """The mbarriers that ``warp`` has initialised so far are shown to whoever hears of it at all."""

@@ -218,20 +218,30 @@ class SharedMemory:
         self.writer_kind[granules] = kind
         self.writer_step[granules] = NEVER
 
-    def start_read(self, granules: Indices, warp: int, site: int) -> int:
-        """An engine reads the granules on behalf of ``warp`` at some time from now on; the number of this read."""
-        self.note_read(granules, np.asarray(warp), site, asynchronous=True)
+    def start_read(self, granules: Indices, warp: int, site: int, lane: int | None = None) -> int:
+        """An engine reads the granules on behalf of ``warp`` at some time from now on; the number of this read.
+
+        ``lane`` is the one that asked for it, None if the whole warp did.
+        """
+        by = None if lane is None else np.asarray(lane)
+        self.note_read(granules, np.asarray(warp), site, lane=by, asynchronous=True)
         self.reads.append(site)
         self.leaving[granules] = len(self.reads) - 1
         self.reads_under_way += 1
         return len(self.reads) - 1
 
-    def finish_read(self, granules: Indices, reader: int, clock: int, read: int) -> None:
-        """The engine has read, in the name of ``reader`` (a warp or a warpgroup's agent) at ``clock``."""
+    def finish_read(self, granules: Indices, reader: int, clock: int, read: int, lane: int | None = None) -> None:
+        """The engine has read, in the name of ``reader`` (a warp or a warpgroup's agent) at ``clock``.
+
+        ``lane`` of the warp knows of it, and the others when they have met it; None if all do.
+        """
         self.leaving[granules[self.leaving[granules] == read]] = -1
         self.reads_under_way -= 1
         self.reader_clock[reader, granules] = clock
         self.reader_site[reader, granules] = self.reads[read]
+        if lane is not None:
+            self.reader_lane[reader, granules] = lane
+            self.reader_step[reader, granules] = self.clocks.step[reader]
 
     # Messages.
 

@@ -521,3 +521,34 @@ mma.kernel @f() warps(8) {
     role @two warps(4) { %s = mma.wait %ring : !mma.ring<4 x 64x64xbf16, groups> }
   }
 }
+
+// -----
+
+#tile = #mma.layout<tile(64, 16) warp(4:256) register(2:8, 2:128, 2:1) lane(8:16, 4:2)>
+mma.kernel @f(%A: memref<?x?xf32>, %i: index, %s: f32) {
+  %a = mma.splat %s : f32 -> !mma.fragment<64x16xf32, #tile>
+  %p = mma.alloc : !mma.buffer<64x12xf32>
+  // expected-error @+1 {{a fragment of [64, 16] is not made up of pieces of [64, 12]}}
+  mma.store %a, %A[%i, %i] through %p : !mma.fragment<64x16xf32, #tile>, memref<?x?xf32>, !mma.buffer<64x12xf32>
+}
+
+// -----
+
+#tile = #mma.layout<tile(64, 16) warp(4:256) register(2:8, 2:128, 2:1) lane(8:16, 4:2)>
+mma.kernel @f(%A: memref<?x?xf32>, %i: index, %s: f32) {
+  %a = mma.splat %s : f32 -> !mma.fragment<64x16xf32, #tile>
+  %p = mma.alloc : !mma.buffer<64x8xbf16>
+  // expected-error @+1 {{f32 goes through !mma.buffer<64x8xbf16>, of another element type}}
+  mma.store %a, %A[%i, %i] through %p : !mma.fragment<64x16xf32, #tile>, memref<?x?xf32>, !mma.buffer<64x8xbf16>
+}
+
+// -----
+
+#tile = #mma.layout<tile(64, 16) warp(4:256) register(2:8, 2:128, 2:1) lane(8:16, 4:2)>
+mma.kernel @f(%A: memref<?x?xf32>, %i: index, %s: f32) {
+  %a = mma.splat %s : f32 -> !mma.fragment<64x16xf32, #tile>
+  %p = mma.alloc : !mma.buffer<64x8xf32>
+  // expected-error @+1 {{other operations of the kernel use the memref: what goes 'through' a buffer is there when it ends}}
+  mma.store %a, %A[%i, %i] through %p : !mma.fragment<64x16xf32, #tile>, memref<?x?xf32>, !mma.buffer<64x8xf32>
+  %b = mma.load %A[%i, %i] : memref<?x?xf32> -> !mma.fragment<64x16xf32, #tile>
+}

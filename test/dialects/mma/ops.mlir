@@ -61,7 +61,7 @@ mma.kernel @grid(%M: index, %N: index, %B: memref<?x64xbf16>) target "sm_90a" wa
 }
 
 // CHECK-LABEL: mma.kernel @memory(
-mma.kernel @memory(%A: memref<?x?xf32>, %x: memref<?xf32>, %rows: memref<?xindex>, %i: index, %n: index, %more: i1) {
+mma.kernel @memory(%A: memref<?x?xf32>, %C: memref<?x?xf32>, %x: memref<?xf32>, %rows: memref<?xindex>, %i: index, %n: index, %more: i1) {
   // CHECK: %scratch = mma.alloc : !mma.buffer<8x64xf32>
   %scratch = mma.alloc : !mma.buffer<8x64xf32>
   // CHECK: mma.load %A[%i, %n] : memref<?x?xf32> -> !mma.fragment<8x64xf32,
@@ -77,6 +77,8 @@ mma.kernel @memory(%A: memref<?x?xf32>, %x: memref<?xf32>, %rows: memref<?xindex
   %rows_of_a = mma.load %A[%gathered : !rows, %n] : memref<?x?xf32> -> !a
   // CHECK: mma.store %all, %scratch[%i, %n] extent [_, %n] : !mma.fragment<8x64xf32, {{.*}}>, !mma.buffer<8x64xf32>
   mma.store %all, %scratch[%i, %n] extent [_, %n] : !c, !mma.buffer<8x64xf32>
+  // CHECK: mma.store %all, %C[%i, %n] extent [_, %n] through %scratch : !mma.fragment<8x64xf32, {{.*}}>, memref<?x?xf32>, !mma.buffer<8x64xf32>
+  mma.store %all, %C[%i, %n] extent [_, %n] through %scratch : !c, memref<?x?xf32>, !mma.buffer<8x64xf32>
   // CHECK: mma.view %scratch by affine_map<(d0, d1) -> (d1, d0)> : !mma.buffer<8x64xf32> ->
   // CHECK-SAME: !mma.buffer<64x8xf32, #[[SWAPPED]]>
   %t = mma.view %scratch by affine_map<(n, m) -> (m, n)>

@@ -37,7 +37,7 @@ class Changed(SimulatedDevice):
 CASES: dict[tuple[str, str], tuple[list[tuple[tuple[int, ...], Any]], dict[tuple[str, str], int]]] = {
     ("matmul_bf16", "sm_80"): ([((72, 136), BF16), ((136, 72), BF16)], {}),
     ("matmul_bf16", "sm_90a"): (  # four instances on three blocks: one block goes on from the first to the last
-        [((400, 328), BF16), ((328, 72), BF16)],
+        [((400, 328), BF16), ((328, 248), BF16)],
         {
             # Within a block bar.sync orders initialisation: blocks of a cluster that arrive relaxed need the fence.
             ("fence", "fence.mbarrier_init.release.cluster"): 1,
