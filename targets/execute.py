@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from crosstile.targets.fma import flush, fma_chain, fma_flushing
 from crosstile.targets.model import MmaIntrinsic, Operand
 from crosstile.targets.numerics import EvenOddChains, IntegerDot, MultiplyThenAdd, SequentialFma, TruncatedSum
-from crosstile.targets.truncated_sum import truncated_sum
+from crosstile.targets.truncated_sum import round_to_tf32, truncated_sum
 
 Array = NDArray[Any]
 
@@ -47,10 +47,11 @@ def execute(intrinsic: MmaIntrinsic, lhs: Array, rhs: Array, accumulator: Array)
     Shapes [..., m, k], [..., k, n] and [..., m, n], leading dimensions broadcast. k is a multiple of the intrinsic's
     and the instructions along k form one chain, the result of one being the accumulator of the next; m and n are any,
     since elements do not depend on each other. Element types are those of the row (bf16, f8: from ``ml_dtypes``);
-    an int8 array stands for ui8 too, as MLIR's i8 has no sign: its bits are read as unsigned.
+    an int8 array stands for ui8 too, as MLIR's i8 has no sign: its bits are read as unsigned. Factors that the row
+    says are rounded are.
     Returns a new array. Raises ``TypeError`` for other element types and ``ValueError`` for shapes that do not fit.
     """
-    lhs, rhs = (_as_signed_by(operand, array) for operand, array in ((intrinsic.lhs, lhs), (intrinsic.rhs, rhs)))
+    lhs, rhs = (_as_read_by(operand, array) for operand, array in ((intrinsic.lhs, lhs), (intrinsic.rhs, rhs)))
     _check(intrinsic, lhs, rhs, accumulator)
     leading = np.broadcast_shapes(lhs.shape[:-2], rhs.shape[:-2], accumulator.shape[:-2])
     m, n = accumulator.shape[-2:]
@@ -69,8 +70,10 @@ def execute(intrinsic: MmaIntrinsic, lhs: Array, rhs: Array, accumulator: Array)
     return result
 
 
-def _as_signed_by(operand: Operand, array: Array) -> Array:
-    """``array``, its bytes read with the sign that the row says."""
+def _as_read_by(operand: Operand, array: Array) -> Array:
+    """``array``, its bytes read with the sign that the row says, its numbers rounded if it says so."""
+    if operand.rounded and array.dtype == np.float32:
+        return round_to_tf32(array)
     return array.view(np.uint8) if operand.element == "ui8" and array.dtype == np.int8 else array
 
 

@@ -61,11 +61,16 @@ class Home(Enum):
 
 @dataclass(frozen=True)
 class Operand:
-    """One operand: its element type, its layout in registers (None if it never lives there) and its possible homes."""
+    """One operand: its element type, its layout in registers (None if it never lives there) and its possible homes.
+
+    ``rounded``: numbers of the type in which MLIR holds the element (f32 for tf32) are rounded to the nearest of it, ties
+    away from zero, before the instruction reads them; otherwise it cuts them off.
+    """
 
     element: str
     layout: Layout | None
     homes: tuple[Home, ...] = (Home.REGISTER,)
+    rounded: bool = False
 
     def __post_init__(self) -> None:
         if self.element not in ELEMENT_BITS:
@@ -74,6 +79,8 @@ class Operand:
             raise ModelError(f"an operand has one or more distinct homes, not {self.homes}")
         if (Home.REGISTER in self.homes) != (self.layout is not None):
             raise ModelError("an operand has a layout exactly if it may live in registers")
+        if self.rounded and (self.element != "tf32" or Home.SCRATCH in self.homes):
+            raise ModelError(f"{self.element} in {self.homes} is not rounded: only tf32 in registers is")
 
 
 _SHAPE = re.compile(r"(?:(\d+)x(\d+)x(\d+)|m(\d+)n(\d+)k(\d+))")

@@ -90,6 +90,16 @@ def _add(
     return rounded
 
 
+def round_to_tf32(values: Array) -> Array:
+    """Numbers of float32 whose upper 19 bits are those of ``values`` rounded to nearest, ties away from zero.
+
+    Half of tf32's last place is added, as kernels do; subnormal numbers have none and are cut off.
+    """
+    power = (np.ascontiguousarray(values).view(np.uint32) & np.uint32(0xFF800000)).view(np.float32)
+    with np.errstate(all="ignore"):
+        return (values.astype(np.float64) + power.astype(np.float64) * 2.0**-11).astype(np.float32)
+
+
 def decompose(values: Array, element: str) -> tuple[Float64, NDArray[np.int16]]:
     """Values in float64 and their exponents: subnormal numbers keep the smallest, zeros have one below all others."""
     if element == "tf32":

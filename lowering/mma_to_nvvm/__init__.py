@@ -10,7 +10,8 @@ per kernel, with ``scf`` loops, ``arith``, ``llvm`` and ``nvvm``, which ``target
 
 Files: ``fragments`` (registers and digits of a layout), ``kernel_state`` and ``state`` (what rules share), ``access``
 (addresses, masks), ``structs``, ``tensor_maps``, and rules by subject: ``kernel``, ``grid``, ``roles``, ``loops``,
-``scalars``, ``rings``, ``copies``, ``memory``, ``box_stores``, ``matrices``, ``product``, ``arithmetic``.
+``scalars``, ``rings``, ``copies``, ``memory``, ``box_stores``, ``matrices``, ``product``, ``rounding``,
+``arithmetic``.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ from crosstile.lowering.mma_to_nvvm.box_stores import finish_box_stores, only_go
 from crosstile.lowering.mma_to_nvvm.fragments import LANES
 from crosstile.lowering.mma_to_nvvm.kernel_state import GENERIC, GLOBAL, GlobalMemory, KernelState
 from crosstile.lowering.mma_to_nvvm.rings import plan_rings
+from crosstile.lowering.mma_to_nvvm.rounding import plan_rounding
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.mma_to_nvvm.tensor_maps import size_recipe
 from crosstile.targets.model import machine
@@ -89,6 +90,7 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
             _open(argument, number, parameters[argument], lowering)
         plan_rings(op, lowering)
         plan_box_stores(op, lowering)
+        plan_rounding(op, lowering)
         maps = _tensor_map_arguments(block, lowering)
         lowering.lower_ops(op.body.block)
     function = llvm.FuncOp(

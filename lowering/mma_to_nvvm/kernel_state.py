@@ -124,6 +124,7 @@ class KernelState:
     ``before``: where a side stood when it was asked last.
     ``cluster``: the blocks of a cluster along each dimension of the grid, none without clusters; ``sources``: of a ring
     that has barriers, the blocks that copy into its slots (``clusters``).
+    ``rounded``: fragments of f32 whose registers hold numbers of tf32, since they are factors and nothing else.
     ``joint``: of those, the ones that are also filled and released together, and so share their barriers.
     """
 
@@ -143,6 +144,7 @@ class KernelState:
     tensor_copies: set[Operation] = field(default_factory=set[Operation])
     reads_by_lanes: bool = False
     arrived: set[SSAValue] = field(default_factory=set[SSAValue])
+    rounded: set[SSAValue] = field(default_factory=set[SSAValue])
 
     def take(self, size: int, alignment: int = SHARED_ALIGNMENT) -> int:
         """The place of the next ``size`` bytes of shared memory."""

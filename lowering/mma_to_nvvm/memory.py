@@ -26,6 +26,7 @@ from crosstile.lowering.mma_to_nvvm.access import Place
 from crosstile.lowering.mma_to_nvvm.fragments import Registers, packing, registers_of
 from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX
 from crosstile.lowering.mma_to_nvvm.matrices import load_matrices
+from crosstile.lowering.mma_to_nvvm.rounding import round_word
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
 MOST_BYTES = 16
@@ -107,8 +108,18 @@ def lower_load(op: mma.LoadOp, lowering: NvvmLowering) -> None:
     place, type_ = place_of(op, lowering), op.result.type
     if op.condition is None:
         words = load_matrices(lowering, place, type_)
-        lowering.map_value(op.result, *(words if words is not None else _load_words(op, place, lowering)))
-        return
+        words = words if words is not None else _load_words(op, place, lowering)
+    else:
+        words = _load_if(op, place, lowering)
+    if op.result in lowering.kernel.rounded:
+        words = [round_word(lowering, word) for word in words]
+    lowering.map_value(op.result, *words)
+
+
+def _load_if(op: mma.LoadOp, place: Place, lowering: NvvmLowering) -> list[SSAValue]:
+    """What is loaded under a condition, and elements that are all alike otherwise."""
+    type_ = op.result.type
+    assert op.condition is not None
     assert op.otherwise is not None
     otherwise = lowering.constant(number_of(op.otherwise), type_.element_type)
     count = len(registers_of(type_.layout.data).starts)
@@ -118,7 +129,7 @@ def lower_load(op: mma.LoadOp, lowering: NvvmLowering) -> None:
         lambda: _load_words(op, place, lowering),
         lambda: lowering.pack([otherwise] * count, type_),
     )
-    lowering.map_value(op.result, *words)
+    return list(words)
 
 
 def _load_words(op: mma.LoadOp, place: Place, lowering: NvvmLowering) -> list[SSAValue]:

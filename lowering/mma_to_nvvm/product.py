@@ -32,6 +32,7 @@ from crosstile.lowering.mma_to_nvvm.fragments import (
     registers_of,
     word_types,
 )
+from crosstile.lowering.mma_to_nvvm.rounding import round_word
 from crosstile.lowering.mma_to_nvvm.slots import own_address_of
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 from crosstile.lowering.mma_to_nvvm.structs import extract, make_struct
@@ -100,8 +101,8 @@ def lower_product(op: mma.MmaOp, lowering: NvvmLowering) -> None:
     types = ptx_type(row.lhs.element), ptx_type(row.rhs.element)
     for k in range(0, op.lhs.type.get_shape()[1], row.k):
         for (i, j), numbers in accumulators.items():
-            a = _operands(lowering, words_of(lowering, op.lhs, lhs[i, k]), row.lhs.element)
-            b = _operands(lowering, words_of(lowering, op.rhs, rhs[k, j]), row.rhs.element)
+            a = _operands(lowering, op.lhs, lhs[i, k], row.lhs)
+            b = _operands(lowering, op.rhs, rhs[k, j], row.rhs)
             if row.m == row.n == row.k == 1:
                 values[numbers[0]] = lowering.insert(math.FmaOp(a[0], b[0], values[numbers[0]])).result
                 continue
@@ -128,9 +129,12 @@ def _untyped(lowering: NvvmLowering, struct: SSAValue, type_: mma.FragmentType) 
     return [part if part.type == wanted else lowering.insert(llvm.BitcastOp(part, wanted)).result for part in parts]
 
 
-def _operands(lowering: NvvmLowering, words: Sequence[SSAValue], element: str) -> list[SSAValue]:
-    """Words in the types that upstream's operation takes: pairs of f16, else i32."""
-    wanted = {"f16": VectorType(f16, [2]), "tf32": i32}.get(element)
+def _operands(lowering: NvvmLowering, old: SSAValue, numbers: Sequence[int], operand: Operand) -> list[SSAValue]:
+    """Words in the types that upstream's operation takes: pairs of f16, else i32; rounded if the row says so."""
+    words = words_of(lowering, old, numbers)
+    if operand.rounded and old not in lowering.kernel.rounded:
+        words = [lowering.index.once(("tf32", word), lambda word=word: round_word(lowering, word)) for word in words]
+    wanted = {"f16": VectorType(f16, [2]), "tf32": i32}.get(operand.element)
     if wanted is None:
         return list(words)
     return [lowering.index.build(llvm.BitcastOp(word, wanted)).result for word in words]

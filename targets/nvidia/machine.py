@@ -92,7 +92,10 @@ def _name(unit: str, shape: str, types: tuple[str, str, str]) -> str:
 
 
 def _mma(machine: str, types: tuple[str, str, str], shape: tuple[int, int, int], latency: int) -> MmaIntrinsic:
-    """One mma.sync; ``types`` are those of accumulator, lhs and rhs. A tensor core's rate is by bytes along k."""
+    """One mma.sync; ``types`` are those of accumulator, lhs and rhs. A tensor core's rate is by bytes along k.
+
+    The instruction itself cuts f32 off to tf32; factors are in registers, where they are rounded first.
+    """
     (accumulator, lhs, rhs), (m, n, k) = types, shape
     if lhs == "f64":
         rate = {_AMPERE: 64, _HOPPER: 128}[machine] / (m * n * k)
@@ -103,8 +106,8 @@ def _mma(machine: str, types: tuple[str, str, str], shape: tuple[int, int, int],
         m=m,
         n=n,
         k=k,
-        lhs=Operand(lhs, _lhs(lhs, m, k)),
-        rhs=Operand(rhs, _rhs(rhs, k, n)),
+        lhs=Operand(lhs, _lhs(lhs, m, k), rounded=lhs == "tf32"),
+        rhs=Operand(rhs, _rhs(rhs, k, n), rounded=rhs == "tf32"),
         accumulator=Operand(accumulator, _sums(m, n)),
         numerics=_numerics(machine, lhs, accumulator),
         rate=rate,

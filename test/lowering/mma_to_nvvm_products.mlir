@@ -52,3 +52,31 @@ mma.kernel @scalars(%A: memref<1x1xf32>, %B: memref<1x32xf32>, %C: memref<1x32xf
   %d = mma.mma %a, %b, %c {intrinsic = "nvidia.fma.1x1x1.f32"} : !same, !lane, !lane
   mma.store %d, %C[%c0, %c0] : !lane, memref<1x32xf32>
 }
+
+// -----
+
+!lhs = !mma.fragment<16x8xf32, #mma.layout<tile(16, 8) register(2:4, 2:64) lane(8:8, 4:1)>>
+!rhs = !mma.fragment<8x8xf32, #mma.layout<tile(8, 8) register(2:32) lane(8:1, 4:8)>>
+!sum = !mma.fragment<16x8xf32, #mma.layout<tile(16, 8) register(2:64, 2:1) lane(8:8, 4:2)>>
+
+// Factors of tf32 are rounded: one that products alone read, where it is loaded; one that is stored too, as it is multiplied.
+// CHECK-LABEL: llvm.func @rounded(
+// CHECK:         llvm.load
+// CHECK:         %[[BITS:.*]] = llvm.bitcast %[[X:.*]] : f32 to i32
+// CHECK:         %[[POWER:.*]] = arith.andi %[[BITS]], %{{.*}} : i32
+// CHECK:         %[[FLOAT:.*]] = llvm.bitcast %[[POWER]] : i32 to f32
+// CHECK:         math.fma %[[FLOAT]], %{{.*}}, %[[X]] : f32
+// CHECK:         llvm.store
+// CHECK-COUNT-2: math.fma
+// CHECK-NOT:     math.fma
+// CHECK:         nvvm.mma.sync
+mma.kernel @rounded(%A: memref<16x8xf32>, %B: memref<8x8xf32>, %C: memref<16x8xf32>) target "sm_80" warps(1) {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant 0.0 : f32
+  %start = mma.splat %zero : f32 -> !sum
+  %a = mma.load %A[%c0, %c0] : memref<16x8xf32> -> !lhs
+  %b = mma.load %B[%c0, %c0] : memref<8x8xf32> -> !rhs
+  mma.store %b, %B[%c0, %c0] : !rhs, memref<8x8xf32>
+  %c = mma.mma %a, %b, %start {intrinsic = "nvidia.mma.m16n8k8.f32.tf32"} : !lhs, !rhs, !sum
+  mma.store %c, %C[%c0, %c0] : !sum, memref<16x8xf32>
+}
