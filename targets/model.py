@@ -63,8 +63,8 @@ class Home(Enum):
 class Operand:
     """One operand: its element type, its layout in registers (None if it never lives there) and its possible homes.
 
-    ``rounded``: numbers of the type in which MLIR holds the element (f32 for tf32) are rounded to the nearest of it, ties
-    away from zero, before the instruction reads them; otherwise it cuts them off.
+    ``rounded``: numbers of the type in which MLIR holds the element (f32 for tf32) are rounded to the nearest of it,
+    ties away from zero, before the instruction reads them; otherwise it cuts them off.
     """
 
     element: str

@@ -6,8 +6,9 @@
 
 Sign and exponent alone are the power of two below x, and 2^-11 of that is half of tf32's last place: what is then cut
 off is rounded to nearest, ties away from zero. NaN and infinity stay what they are, and numbers below 2^-126 are cut
-off. That is two instructions without a predicate, where ptxas makes four of cvt.rna.tf32. They among the products of the step before, which take the tensor core's time and no other's. A
-factor that something else reads, or that comes from elsewhere, is rounded where it is multiplied.
+off. That is two instructions without a predicate, where ptxas makes four of cvt.rna.tf32. They then stand among the
+products of the step before, which take the tensor core's time and no other's. A factor that something else reads, or
+that comes from elsewhere, is rounded where it is multiplied.
 """
 
 from __future__ import annotations
