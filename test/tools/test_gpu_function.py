@@ -71,10 +71,10 @@ def test_tensor_maps_and_types_that_numpy_lacks(cuda: FakeCuda):
     a, b = (random.standard_normal(shape).astype(BF16) for shape in ((72, 40), (40, 48)))
     on_gpu = [f.to_device(one) for one in (a, b)]
     c = f(*on_gpu, stream=7)
-    assert c.stream == 7 and len(cuda.tensor_maps) == 2
+    assert c.stream == 7 and len(cuda.tensor_maps) == 3  # a, b and the result
     np.testing.assert_allclose(c.numpy(), a.astype(np.float64) @ b.astype(np.float64), atol=1e-4)
     f(*on_gpu, out=c)
-    assert len(cuda.tensor_maps) == 2
+    assert len(cuda.tensor_maps) == 3
     with pytest.raises(AttributeError, match="has no bfloat16; DLPack has"):
         on_gpu[0].__cuda_array_interface__  # noqa: B018
 
