@@ -43,7 +43,7 @@ values the next block of keys, if a block has no more bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from xdsl.dialects import arith, math, scf
@@ -217,7 +217,7 @@ class _QueryBlock:
         ]
 
         def keys(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
-            return self._fold(inside, query, carried)
+            return self._fold(self._up_to_the_last_key(inside), query, carried)
 
         step, pipeline, role = self._step(roles.n), self.schedule.pipeline, self.schedule.role
         bounds = scores.bounds(place, roles.n) if self._visible is None else self._visible.range(place)
@@ -229,6 +229,20 @@ class _QueryBlock:
         for output in self.outputs:
             along = self._axes.of_result(output)
             sums.store(place, sums.tile(place, output, along), output, along)
+
+    def _up_to_the_last_key(self, place: Place) -> Place:
+        """The block of keys at ``place`` with those that are hidden from all its queries, if a role copies blocks.
+
+        It copies boxes of memory where all blocks end with the keys themselves. The mask hides the others anyway.
+        """
+        keys, step = self.roles.n, self._step(self.roles.n)
+        if not self.schedule.role or self._visible is None or not self._visible.mask.bounds:
+            return place
+        span, size = place.spans[keys], self._scores.size(keys)
+        whole = isinstance(size, int) and size % step == 0
+        rest = self._index.sub(size, self._index.sum(span.starts))
+        extent = step if whole else self._index.minimum(step, rest)
+        return replace(place, spans={**place.spans, keys: Span(span.starts, extent)})
 
     # Factors
 
