@@ -1,15 +1,24 @@
-"""Mutants of a kernel: what happens without each wait, barrier, arrive and fence.
+"""Mutants of a kernel: what happens without each wait, commit, barrier, arrive and fence, or with a weaker one.
 
-Level: tests of synchronisation. In: a parsed kernel and a way to run it. Out: one :class:`Mutant` for every instruction
-that synchronises, with what its absence led to: a fault, a wrong result, or nothing. A kernel whose mutants are all
-caught has no synchronisation too much, and the simulator has seen the need for each::
+Level: tests of synchronisation. In: a parsed kernel and a way to run it. Out: one :class:`Mutant` for every change of
+an instruction that synchronises, with what it led to: a fault, a wrong result, or nothing. A kernel whose mutants are
+all caught has no synchronisation too much, and the simulator has seen the need for each::
 
     for mutant in mutants(module, "gemm", run):
         assert mutant.caught, mutant
 
 ``run`` takes a module, simulates it and gives its results as bytes, which are compared with those of the original.
-A wait_group that leaves groups in flight is mutated a second time to leave one more, and a barrier-and-arrive count is
-left alone: to take one away is a deadlock or an error of its own.
+
+| instruction | changes |
+|---|---|
+| barriers (``bar``, ``bar.warp.sync``, ``barrier.cluster``), fences, arrivals | left out |
+| ``commit_group`` of cp.async, bulk copies and wgmma | left out |
+| ``wait_group N`` of the same | left out; waiting until N + 1 are left |
+| ``mbarrier.try_wait`` | left out: it answers yes at once; by parity also for the other phase |
+| ``mbarrier.arrive.expect_tx`` | left out; arriving without the bytes |
+| ``mbarrier.init`` of N | for N - 1 and N + 1 arrivals |
+
+:func:`stricter` is the control: kernels that wait for more than they must do what they did.
 """
 
 from __future__ import annotations
@@ -19,12 +28,22 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from crosstile.ir.diagnostics import CrosstileError
-from crosstile.targets.nvidia.ptx.module import Immediate, Instruction, Kernel, Module
+from crosstile.targets.nvidia.ptx.module import Immediate, Instruction, Kernel, Module, Register
 from crosstile.targets.nvidia.simulator.faults import SimulatedFault
 
 Outcome = Literal["fault", "wrong", "same"]
+Kind = Literal["wait", "commit", "barrier", "arrive", "fence", "init"]
 
 WAITS = ("wait_group", "wait_all", "wait", "try_wait", "test_wait")
+MBARRIER_KINDS: dict[str, Kind] = {
+    "init": "init",
+    "arrive": "arrive",
+    "arrive_drop": "arrive",
+    "expect_tx": "arrive",
+    "try_wait": "wait",
+    "test_wait": "wait",
+}
+PARITY = "%parity_of_mutant"
 
 
 @dataclass(frozen=True)
@@ -33,7 +52,7 @@ class Mutant:
 
     instruction: Instruction
     change: str
-    kind: Literal["wait", "barrier", "arrive", "fence"]
+    kind: Kind
     outcome: Outcome
     fault: CrosstileError | None = None
 
@@ -47,22 +66,39 @@ class Mutant:
         return f"PTX line {self.instruction.line}: {self.instruction} {self.change} -> {self.outcome}{why}"
 
 
-def synchronisation(instruction: Instruction) -> Literal["wait", "barrier", "arrive", "fence"] | None:
+@dataclass(frozen=True)
+class Change:
+    """Instruction ``index`` of a kernel and what stands in its place."""
+
+    index: int
+    kind: Kind
+    what: str
+    instead: tuple[Instruction, ...]
+
+    def applied(self, kernel: Kernel) -> Kernel:
+        """``kernel`` with the change; its labels mark the instructions that they did."""
+        more = len(self.instead) - 1
+        labels = {name: at + more if at > self.index else at for name, at in kernel.labels.items()}
+        body = (*kernel.body[: self.index], *self.instead, *kernel.body[self.index + 1 :])
+        return replace(kernel, body=body, labels=labels, registers={**kernel.registers, PARITY: "b32"})
+
+
+def synchronisation(instruction: Instruction) -> Kind | None:
     """What sort of synchronisation an instruction is, None for all others."""
     opcode, modifiers = instruction.opcode, instruction.modifiers
     if opcode in ("bar", "barrier"):
         return "arrive" if "arrive" in modifiers else "barrier"
     if opcode in ("fence", "membar") or (opcode == "wgmma" and modifiers[0] == "fence"):
         return "fence"
-    if opcode == "mbarrier" and modifiers[0] in ("arrive", "arrive_drop"):
-        return "arrive"
-    if opcode == "mbarrier" and modifiers[0] in ("try_wait", "test_wait"):
+    if opcode == "mbarrier":
+        return MBARRIER_KINDS.get(modifiers[0])
+    if opcode not in ("cp", "wgmma"):
+        return None
+    if "commit_group" in modifiers:
+        return "commit"
+    if any(one in WAITS for one in modifiers):
         return "wait"
-    if opcode in ("cp", "wgmma") and any(one in WAITS for one in modifiers):
-        return "wait"
-    if opcode == "cp" and "mbarrier" in modifiers and "arrive" in modifiers:
-        return "arrive"
-    return None
+    return "arrive" if opcode == "cp" and "mbarrier" in modifiers and "arrive" in modifiers else None
 
 
 def mutants(
@@ -74,36 +110,80 @@ def mutants(
     """
     original = module.functions[kernel]
     expected = run(module)
+    for change in changes(original):
+        if skip is None or not skip(original.body[change.index]):
+            yield judged(module, kernel, change, run, expected)
+
+
+def stricter(module: Module, kernel: str, run: Callable[[Module], bytes]) -> Iterator[Mutant]:
+    """The controls of ``kernel``: each ``wait_group N`` that waits until fewer are left; none is to be caught."""
+    original = module.functions[kernel]
+    expected = run(module)
     for index, instruction in enumerate(original.body):
+        count = _groups_left(instruction)
+        if count is not None and count > 0:
+            fewer = replace(instruction, operands=(Immediate(count - 1),))
+            change = Change(index, "wait", f"waiting until {count - 1} are left", (fewer,))
+            yield judged(module, kernel, change, run, expected)
+
+
+def judged(
+    module: Module, kernel: str, change: Change, run: Callable[[Module], bytes], expected: bytes, *others: Change
+) -> Mutant:
+    """What ``change`` leads to, where ``others`` of other instructions are made as well."""
+    changed = original = module.functions[kernel]
+    for one in sorted((change, *others), key=lambda one: -one.index):
+        changed = one.applied(changed)
+    instruction = original.body[change.index]
+    try:
+        found = run(replace(module, functions={**module.functions, kernel: changed}))
+    except SimulatedFault as fault:
+        return Mutant(instruction, change.what, change.kind, "fault", fault)
+    return Mutant(instruction, change.what, change.kind, "same" if found == expected else "wrong")
+
+
+def changes(kernel: Kernel) -> Iterator[Change]:
+    """Everything that is changed in ``kernel``, one at a time, in the order of its instructions."""
+    for index, instruction in enumerate(kernel.body):
         kind = synchronisation(instruction)
-        if kind is None or (skip is not None and skip(instruction)):
-            continue
-        for change, body in _changes(original, index):
-            changed = replace(module, functions={**module.functions, kernel: replace(original, body=body)})
-            try:
-                found = run(changed)
-            except SimulatedFault as fault:
-                yield Mutant(instruction, change, kind, "fault", fault)
-            else:
-                yield Mutant(instruction, change, kind, "same" if found == expected else "wrong")
+        if kind is not None:
+            for what, *instead in _weakened(instruction, kind):
+                yield Change(index, kind, what, tuple(instead))
 
 
-def _changes(kernel: Kernel, index: int) -> Iterator[tuple[str, tuple[Instruction, ...]]]:
-    instruction = kernel.body[index]
+def _weakened(instruction: Instruction, kind: Kind) -> Iterator[tuple[str, *tuple[Instruction, ...]]]:
+    operands = instruction.operands
+    if kind == "init":
+        *place, count = operands
+        if isinstance(count, Immediate):
+            for number in (count.value - 1, count.value + 1):
+                if number:
+                    yield f"for {number} arrivals", replace(instruction, operands=(*place, Immediate(number)))
+        return
+    yield "left out", _nothing(instruction)
+    if (count := _groups_left(instruction)) is not None:
+        more = replace(instruction, operands=(Immediate(count + 1),))
+        yield f"waiting until {count + 1} are left", more
+    elif instruction.opcode == "mbarrier" and "parity" in instruction.modifiers:
+        target, place, parity, *rest = operands
+        other = replace(instruction, operands=(target, place, Register(PARITY), *rest))
+        flip = replace(instruction, opcode="xor", modifiers=("b32",), operands=(Register(PARITY), parity, Immediate(1)))
+        yield "for the other phase", flip, other
+    elif instruction.opcode == "mbarrier" and instruction.modifiers[:2] == ("arrive", "expect_tx"):
+        modifiers = tuple(one for one in instruction.modifiers if one != "expect_tx")
+        yield "without the bytes", replace(instruction, modifiers=modifiers, operands=operands[:-1])
 
-    def with_instead(*instead: Instruction) -> tuple[Instruction, ...]:
-        return (*kernel.body[:index], *instead, *kernel.body[index + 1 :])
 
-    yield "left out", with_instead(_nothing(instruction))
+def _groups_left(instruction: Instruction) -> int | None:
     if instruction.opcode in ("cp", "wgmma") and "wait_group" in instruction.modifiers:
         (count,) = instruction.operands
         if isinstance(count, Immediate):
-            more = replace(instruction, operands=(Immediate(count.value + 1),))
-            yield f"waiting until {count.value + 1} are left", with_instead(more)
+            return count.value
+    return None
 
 
 def _nothing(instruction: Instruction) -> Instruction:
-    """An instruction in its place, so that labels stay where they are: a wait on an mbarrier answers yes at once."""
+    """An instruction in its place: a wait on an mbarrier answers yes at once."""
     if instruction.opcode == "mbarrier" and instruction.modifiers[0] in ("try_wait", "test_wait"):
         yes = replace(instruction, opcode="setp", modifiers=("eq", "u32"))
         return replace(yes, operands=(instruction.operands[0], Immediate(0), Immediate(0)))

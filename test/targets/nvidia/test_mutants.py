@@ -15,7 +15,7 @@ from crosstile.targets.nvidia.ptx.module import Module
 from crosstile.targets.nvidia.ptx.parser import parse_ptx
 from crosstile.targets.nvidia.ptxas import assemble
 from crosstile.targets.nvidia.simulate import GlobalMemory, TensorMap, simulate
-from crosstile.targets.nvidia.simulator.mutants import mutants
+from crosstile.targets.nvidia.simulator.mutants import mutants, stricter
 from crosstile.targets.nvidia.simulator.report import Report
 
 PTX = Path(__file__).parent / "simulator" / "ptx"
@@ -84,11 +84,36 @@ def test_every_mutant_is_caught(name: str):
     file, run, block = KERNELS[name]
     a, b = matrices(64, 64, 6 * block)
     found = list(mutants(module(file), name, lambda changed: run(changed, a, b)[0].tobytes()))
-    assert {one.kind for one in found} >= {"wait", "barrier"}
+    assert {one.kind for one in found} >= {"wait", "commit", "barrier"}
     survivors = [str(one) for one in found if not one.caught]
     assert not survivors, "\n".join(survivors)
     # A fault says more than a wrong number.
     assert all(one.outcome == "fault" for one in found), "\n".join(map(str, found))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_waiting_for_more_changes_nothing(name: str):
+    file, run, block = KERNELS[name]
+    a, b = matrices(64, 64, 6 * block)
+    found = list(stricter(module(file), name, lambda changed: run(changed, a, b)[0].tobytes()))
+    assert found and not [str(one) for one in found if one.caught]
+
+
+def test_each_instruction_is_weakened_in_its_ways():
+    a, b = matrices(64, 64, 6 * 64)
+    found = mutants(module("roles_sm_90a"), "roles", lambda changed: roles(changed, a, b)[0].tobytes())
+    made = {(one.kind, one.change) for one in found}
+    assert made >= {
+        ("wait", "left out"),
+        ("wait", "for the other phase"),
+        ("wait", "waiting until 2 are left"),
+        ("commit", "left out"),
+        ("barrier", "left out"),
+        ("arrive", "left out"),
+        ("arrive", "without the bytes"),
+        ("fence", "left out"),
+        ("init", "for 2 arrivals"),
+    }, made
 
 
 @pytest.mark.parametrize(
