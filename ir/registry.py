@@ -168,6 +168,12 @@ PASSES: tuple[PassRow, ...] = (
         "factors loaded while the products before them run",
     ),
     PassRow(
+        "overlap-products",
+        "crosstile.passes.overlap_products:OverlapProductsPass",
+        "mma",
+        "products that run while the next trip computes their factors",
+    ),
+    PassRow(
         "peel-loops",
         "crosstile.passes.peel_loops:PeelLoopsPass",
         "mma",

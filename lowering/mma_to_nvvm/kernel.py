@@ -74,7 +74,8 @@ def lower_kernel(op: mma.KernelOp, lowering: NvvmLowering) -> None:
         or (isinstance(one, mma.RingOp) and one.result.type.protocol.data == GROUPS)
         for one in inner
     )
-    kernel.shows_writes = written and any(isinstance(one, mma.MmaAsyncOp) for one in inner)
+    kernel.has_products_in_flight = any(isinstance(one, mma.MmaAsyncOp) for one in inner)
+    kernel.shows_writes = written and kernel.has_products_in_flight
     block = Block()
     described: list[Attribute] = []
     arguments = list(op.body.block.args)

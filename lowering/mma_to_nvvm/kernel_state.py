@@ -118,6 +118,7 @@ class Program:
 class KernelState:
     """The kernel being lowered: its machine, shared memory taken so far, rings, tensor maps.
 
+    ``has_products_in_flight``: products are started and awaited, not executed by the warps themselves.
     ``shows_writes``: threads write scratch that products read through the asynchronous proxy (PTX ISA, "Async proxy").
 
     ``together``: rings of one depth that every wait names together stand at the same slot; each to the first of them.
@@ -140,6 +141,7 @@ class KernelState:
     sources: dict[SSAValue, list[tuple[int, ...]]] = field(default_factory=dict[SSAValue, list[tuple[int, ...]]])
     joint: dict[SSAValue, SSAValue] = field(default_factory=dict[SSAValue, SSAValue])
     tensor_maps: dict[Attribute, SSAValue] = field(default_factory=dict[Attribute, SSAValue])
+    has_products_in_flight: bool = False
     shows_writes: bool = False
     tensor_copies: set[Operation] = field(default_factory=set[Operation])
     reads_by_lanes: bool = False

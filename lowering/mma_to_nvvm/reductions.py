@@ -32,8 +32,9 @@ EXCHANGED = (Float32Type, IndexType)
 COMBINE: dict[str, Combine] = {**COMBINE_FLOATS, "maxnum": lambda a, b: [arith.MaxnumfOp(a, b)]}
 """One instruction each here: the maximum of PTX skips NaN (PTX ISA 8.7, Floating Point Instructions: max)."""
 EXTREMES = ("max", "min")
-"""Kinds of reductions whose order does not matter, and that are found in a tree. The largest of numbers (maxnum), which
-attention folds between products, is a chain: ptxas hides it there, and needs fewer registers."""
+"""Kinds of reductions whose order does not matter, and that are found in a tree. So is the largest of numbers (maxnum),
+which attention folds, where products run asynchronously. Between ``mma.sync`` it is a chain: ptxas hides it there, and
+needs fewer registers."""
 VECTOR_BYTES = 16
 """What one access of a thread moves at most."""
 
@@ -59,8 +60,8 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
     ]
     for value, start in zip(elements, source.starts, strict=True):
         together[result.holding([0 if dim in dims else at for dim, at in enumerate(start)])].append(value)
-    in_order = op.kind.data not in EXTREMES
-    reduced = [_folded(lowering, values, combine, in_order) for values in together]
+    in_tree = {*EXTREMES, *(["maxnum"] if lowering.kernel.has_products_in_flight else [])}
+    reduced = [_folded(lowering, values, combine, op.kind.data not in in_tree) for values in together]
     for distance in _distances(crossing, "lane", lowering):
         moved = _from_lane(lowering, reduced, distance, element)
         reduced = [combined(lowering, combine, a, b) for a, b in zip(reduced, moved, strict=True)]

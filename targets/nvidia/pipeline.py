@@ -1,7 +1,8 @@
 """The explicit list of passes for NVIDIA's GPUs, level by level.
 
 nn --decompose, widen-float8, canonicalize, nn-to-nest, fuse, fuse-attention--> nest
-   --split-contraction, choose-schedule, nest-to-tile--> tile --tile-to-mma, rotate-loads, peel-loops--> mma
+   --split-contraction, choose-schedule, nest-to-tile--> tile
+   --tile-to-mma, rotate-loads, overlap-products, peel-loops--> mma
    --mma-to-nvvm, arith-emulate-unsupported-floats, expand-math--> hardware --(emit)--> PTX
 
 Host functions stay as they are below ``tile``: what runs them is ``run.py``, launch by launch.
@@ -22,7 +23,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "fuse-attention{target=TARGET}",
     ),
     "tile": ("split-contraction{target=TARGET}", "choose-schedule{target=TARGET}", "nest-to-tile"),
-    "mma": ("tile-to-mma{target=TARGET}", "rotate-loads", "peel-loops"),
+    "mma": ("tile-to-mma{target=TARGET}", "rotate-loads", "overlap-products", "peel-loops"),
     "hardware": ("mma-to-nvvm", "arith-emulate-unsupported-floats", "expand-math{target=TARGET}"),
 }
 """The passes that lead to each level from the one above. ``TARGET`` stands for the machine's name."""
