@@ -32,11 +32,11 @@ from crosstile.passes.schedules.products import (
     FEW_ROWS,
     FEW_ROWS_BLOCK,
     FEW_ROWS_VECTORS,
-    PANEL_SHARE,
-    PANELS,
     RESIDENT_SHARE,
     ROW_BLOCK,
     UNROLL,
+    packed_together,
+    panel_depth,
 )
 from crosstile.passes.schedules.register_tiles import (
     RegisterTile,
@@ -217,12 +217,11 @@ class _Computed:
     def _many(self, tile: RegisterTile) -> Schedule:
         """Blocks for the caches: a panel of the right factor, and the rows of the left one that meet it."""
         roles, columns = self.roles, tile.vectors * self.intrinsic.n
-        depth = self.machine.memory("L2").capacity // PANEL_SHARE // (columns * self.width)
-        k_step = self._k_step(min(depth, BYTES_DEPTH) if self.width == 1 else depth)
-        loops = [Loop(roles.k.name, k_step, 8), *self._m_block(k_step, tile.rows)]
         from_memory = roles.rhs not in self.positions and not self._is_packed
-        if from_memory and tile.vectors > 1 and (roles.n.size is None or roles.n.size > columns):
-            loops.append(Loop(roles.n.name, PANELS * columns))
+        together = packed_together(roles, tile, columns) if from_memory else []
+        depth = panel_depth(self.machine, columns * self.width, bool(together))
+        k_step = self._k_step(min(depth, BYTES_DEPTH) if self.width == 1 else depth)
+        loops = [Loop(roles.k.name, k_step, 8), *self._m_block(k_step, tile.rows), *together]
         loops.append(Loop(roles.n.name, columns))
         loops += [] if roles.m is None else [Loop(roles.m.name, tile.rows)]
         parallel, grain = self._split(roles.m, tile.rows)

@@ -1,16 +1,17 @@
 """Schedules of matrix products: blocks for the caches around a register tile, by the shape of the result.
 
 Level: nest. In: a kernel whose root is a matrix product. Out: guarded schedules for narrow results, one row, few rows
-and the general case. The right-hand side is packed where enough rows reuse it, two panels at a time, right before they
-are used::
+and the general case. The right-hand side is packed where enough rows reuse it, three panels at a time, right before
+they are used::
 
-    loops = [k : 2048 balanced 8, n : 128, n : 64, m : 6], stage = [1]      pack 2048 x 128 of B; then every row of A
-                                                                            meets one half, and then the other
+    loops = [k : 1024 balanced 8, n : 192, m : 12, n : 64, m : 6], stage = [1]    pack 1024 x 192 of B; then twelve rows
+                                                                                  of A at a time meet its three panels
 
-A panel takes a quarter of L2, where it stays while all rows pass by, each register tile reading it once from end to
-end. Long blocks of k are worth more than short ones: a register tile is loaded and stored once for each, and lies far
-away in memory by then. With few rows the right-hand side is read where it lies, some of its rows at a time, each from
-end to end, as memory and its prefetchers like it; the few rows of results stay in the caches.
+The panels take three eighths of L2, where they stay while all rows pass by. A few rows at a time meet all of them:
+these come from L3 once for 192 columns, not for 64, and lie in L2 by then. Long blocks of k are worth more than short
+ones: a register tile is loaded and stored once for each, and lies far away in memory by then. With few rows the
+right-hand side is read where it lies, some of its rows at a time, each from end to end, as memory and its prefetchers
+like it; the few rows of results stay in the caches.
 """
 
 from __future__ import annotations
@@ -42,9 +43,16 @@ from crosstile.targets.model import Machine, MmaIntrinsic
 
 PANEL_SHARE = 4
 """A packed panel takes one part of so many of L2: beside it pass rows of the other factor and of the result."""
-PANELS = 2
-"""Panels that are packed together. Rows of B are pages apart, so that nothing prefetches them; twice as long a piece of
-each, while it is there, costs little more. Measured on 256 to 1024 cubed: two are 1 to 2 % faster than one or four."""
+PANELS_SHARE = 8
+"""The same for each of several panels that are packed together."""
+PANELS = 3
+"""Panels that are packed together, before any row meets them. Rows of B are pages apart, so that nothing prefetches
+them: a longer piece of each, while it is there, costs little more. And the fewer such blocks, the less often rows of A
+come from L3. Measured on 1000 to 4096 cubed: three of 1024 rows are 1 to 2 % faster than two of 1024 or 2048, four are
+slower."""
+TILES_BETWEEN = 2
+"""Register tiles' rows that meet all panels before the next: they lie in L2 then. Measured on 512 to 4096 cubed: 2 to
+5 % faster than all rows for each panel, which brings them from L3 once for 64 columns; four or eight are the same."""
 RESIDENT_SHARE = 2
 """The left-hand side, which passes by once for every panel, takes one part of so many of the last-level cache."""
 ROW_BLOCK = 8
@@ -120,9 +128,7 @@ def contraction_schedule(
     if in_place_block is not None:
         loops.append(Loop(roles.k.name, in_place_block))
     elif len(stage) == 1:
-        loops += _panel_blocks(roles, machine, columns, rows)
-        if tile.vectors > 1 and (roles.n.size is None or roles.n.size > columns):
-            loops.append(Loop(roles.n.name, PANELS * columns))
+        loops += _panel_blocks(roles, machine, columns, tile)
     else:
         loops += _resident_blocks(roles, machine, columns, rows, _staged_bytes(roles, intrinsic))
     loops += [Loop(roles.n.name, columns), *([] if roles.m is None else [Loop(roles.m.name, rows)])]
@@ -153,16 +159,32 @@ def _rest(axes: KernelAxes, roles: ContractionRoles, tile: RegisterTile, lanes: 
     return left if 0 < left < tile.vectors * lanes else None
 
 
-def _panel_blocks(roles: ContractionRoles, machine: Machine, columns: int, rows: int) -> list[Loop]:
-    """The loops around panels of the rhs that are packed together, right before all rows of a block of m meet them."""
+def _panel_blocks(roles: ContractionRoles, machine: Machine, columns: int, tile: RegisterTile) -> list[Loop]:
+    """The loops around a panel of the rhs: it is packed right before all rows of a block of m meet it."""
     width = bits(element_type(roles.nest.inputs[roles.rhs])) // 8
-    k_step = _reduction_step(roles, machine.memory("L2").capacity // PANEL_SHARE // (columns * width))
+    together = packed_together(roles, tile, columns)
+    k_step = _reduction_step(roles, panel_depth(machine, columns * width, bool(together)))
     loops = [Loop(roles.k.name, k_step, 8)]
     if roles.m is not None:
         loops.append(
-            Loop(roles.m.name, _rows_in(machine.memory("L3").capacity // RESIDENT_SHARE, k_step * width, rows))
+            Loop(roles.m.name, _rows_in(machine.memory("L3").capacity // RESIDENT_SHARE, k_step * width, tile.rows))
         )
-    return loops
+    return [*loops, *together]
+
+
+def panel_depth(machine: Machine, row_bytes: int, together: bool) -> int:
+    """How much of k a panel with rows of ``row_bytes`` holds, if it is packed ``together`` with others or alone."""
+    return machine.memory("L2").capacity // (PANELS_SHARE if together else PANEL_SHARE) // row_bytes
+
+
+def packed_together(roles: ContractionRoles, tile: RegisterTile, columns: int) -> list[Loop]:
+    """The loops over panels that are packed together and over the rows that meet them; none if a panel is all."""
+    if tile.vectors == 1 or (roles.n.size is not None and roles.n.size <= columns):
+        return []
+    panels = [Loop(roles.n.name, PANELS * columns)]
+    if roles.m is None or (roles.m.size is not None and roles.m.size <= tile.rows):
+        return panels
+    return [*panels, Loop(roles.m.name, TILES_BETWEEN * tile.rows)]
 
 
 def _resident_blocks(roles: ContractionRoles, machine: Machine, columns: int, rows: int, width: int) -> list[Loop]:
