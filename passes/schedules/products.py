@@ -4,7 +4,7 @@ Level: nest. In: a kernel whose root is a matrix product. Out: guarded schedules
 and the general case. The right-hand side is packed where enough rows reuse it, three panels at a time, right before
 they are used::
 
-    loops = [k : 1024 balanced 8, n : 192, m : 12, n : 64, m : 6], stage = [1]    pack 1024 x 192 of B; then twelve rows
+    loops = [k : 1024 balanced 8, n : 192, m : 24, n : 64, m : 6], stage = [1]    pack 1024 x 192 of B; then 24 rows
                                                                                   of A at a time meet its three panels
 
 The panels take three eighths of L2, where they stay while all rows pass by. A few rows at a time meet all of them:
@@ -50,9 +50,10 @@ PANELS = 3
 them: a longer piece of each, while it is there, costs little more. And the fewer such blocks, the less often rows of A
 come from L3. Measured on 1000 to 4096 cubed: three of 1024 rows are 1 to 2 % faster than two of 1024 or 2048, four are
 slower."""
-TILES_BETWEEN = 2
+TILES_BETWEEN = 4
 """Register tiles' rows that meet all panels before the next: they lie in L2 then. Measured on 512 to 4096 cubed: 2 to
-5 % faster than all rows for each panel, which brings them from L3 once for 64 columns; four or eight are the same."""
+5 % faster than all rows for each panel, which brings them from L3 once for 64 columns; two are the same but for 256 and
+512, where they cost 1 %."""
 RESIDENT_SHARE = 2
 """The left-hand side, which passes by once for every panel, takes one part of so many of the last-level cache."""
 ROW_BLOCK = 8

@@ -11,9 +11,9 @@
 // CHECK-SAME:      n <= 16 : #nest.schedule<loops = [k : 4096 balanced 8, m : 504, n : 16, m : 12], parallel = m grain 12, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">,
 // CHECK-SAME:      m <= 1 : #nest.schedule<loops = [k : 8, n : 64, m : 1], parallel = n grain 64, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
 // CHECK-SAME:      m <= 32 : #nest.schedule<loops = [k : 16, n : 48, m : 8], parallel = n grain 48, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
-// CHECK-SAME:      #nest.schedule<loops = [k : 512 balanced 8, m : 4092, n : 192, m : 12, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, rest = 48>]
+// CHECK-SAME:      #nest.schedule<loops = [k : 512 balanced 8, m : 4092, n : 192, m : 24, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, rest = 48>]
 // AVX2-LABEL:  func.func @product
-// AVX2:          {{.*}}n : 48, m : 12, n : 16, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx2.fma.1x8x1.f32", unroll = 2, rest = 8>]
+// AVX2:          {{.*}}n : 48, m : 24, n : 16, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx2.fma.1x8x1.f32", unroll = 2, rest = 8>]
 func.func @product(%x : tensor<?x?xf32>, %w : tensor<?x?xf32>) -> tensor<?x?xf32> {
   %y = nest.kernel @product (%a = %x : tensor<?x?xf32>, %b = %w : tensor<?x?xf32>) -> (tensor<?x?xf32>) {
     %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
