@@ -4,6 +4,8 @@
 
 - ``raster 16``: instances begin in groups of 16 rows, column by column within a group, so that those that run together
   share what they read. A row is one step of the last dimension but one; without it the last dimension goes fastest.
+- ``descending``: the last column of blocks begins first, and the first one last: where later blocks have more to do, as
+  with a causal mask, what is begun last is short, and multiprocessors end together.
 - ``cluster [2, 1]``: two instances that are neighbours along the first dimension run at the same time and copy for each
   other what both read. Where the grid is no multiple of that, instances beyond it help to copy and write nothing.
 - ``persistent 1``: no more than 1 block for each multiprocessor is launched; each runs one instance after the other, so
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import cast
 
-from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, IntegerType, i64
+from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, IntegerType, UnitAttr, i64
 from xdsl.ir import Attribute
 from xdsl.parser import AttrParser
 from xdsl.utils.exceptions import VerifyException
@@ -35,6 +37,7 @@ class GridOrder:
     raster: int | None = None
     cluster: tuple[int, ...] = ()
     persistent: int | None = None
+    descending: bool = False
 
     @classmethod
     def parse(cls, parser: AttrParser) -> GridOrder:
@@ -44,17 +47,19 @@ class GridOrder:
             return parser.parse_integer(allow_boolean=False)
 
         raster = number() if parser.parse_optional_keyword("raster") is not None else None
+        descending = parser.parse_optional_keyword("descending") is not None
         cluster: list[int] = []
         if parser.parse_optional_keyword("cluster") is not None:
             cluster = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, number)
         persistent = number() if parser.parse_optional_keyword("persistent") is not None else None
-        return cls(raster, tuple(cluster), persistent)
+        return cls(raster, tuple(cluster), persistent, descending)
 
     def __str__(self) -> str:
         """The parts, each after a blank."""
         raster = "" if self.raster is None else f" raster {self.raster}"
+        descending = " descending" if self.descending else ""
         cluster = f" cluster {list(self.cluster)}" if self.cluster else ""
-        return raster + cluster + ("" if self.persistent is None else f" persistent {self.persistent}")
+        return raster + descending + cluster + ("" if self.persistent is None else f" persistent {self.persistent}")
 
     @classmethod
     def of_properties(cls, properties: Mapping[str, Attribute]) -> GridOrder:
@@ -68,12 +73,13 @@ class GridOrder:
         blocks = ()
         if isinstance(cluster, DenseArrayBase):
             blocks = tuple(dense_values(cast("DenseArrayBase[IntegerType]", cluster)))
-        return cls(number("raster"), blocks, number("persistent"))
+        return cls(number("raster"), blocks, number("persistent"), "descending" in properties)
 
     def properties(self) -> dict[str, Attribute | None]:
         """The properties of an operation that say this; None for what is left out."""
         return {
             "raster": None if self.raster is None else IntegerAttr(self.raster, i64),
+            "descending": UnitAttr() if self.descending else None,
             "cluster": DenseArrayBase.from_list(i64, self.cluster) if self.cluster else None,
             "persistent": None if self.persistent is None else IntegerAttr(self.persistent, i64),
         }
@@ -90,6 +96,8 @@ class GridOrder:
                 f"a raster is a positive number of rows of a grid of 2 dimensions or more, found {self.raster} of a "
                 f"grid of {rank}"
             )
+        if self.descending and rank < 1:
+            raise VerifyException("blocks of a grid begin in descending order, but there is no grid")
         if self.persistent is not None and (rank < 1 or self.persistent < 1):
             raise VerifyException(
                 "persistent is a positive number of blocks for each multiprocessor, which run the instances of a grid, "

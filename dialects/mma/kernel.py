@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.dialects.builtin import DenseArrayBase, IndexType, IntegerAttr, StringAttr, i64
+from xdsl.dialects.builtin import DenseArrayBase, IndexType, IntegerAttr, StringAttr, UnitAttr, i64
 from xdsl.ir import Operation, Region, SSAValue
 from xdsl.irdl import (
     AttrSizedOperandSegments,
@@ -199,6 +199,7 @@ class ParallelOp(IRDLOperation):
     steps = opt_prop_def(DenseArrayBase)
     grain = opt_prop_def(IntegerAttr)
     raster = opt_prop_def(IntegerAttr)
+    descending = opt_prop_def(UnitAttr)
     cluster = opt_prop_def(DenseArrayBase)
     persistent = opt_prop_def(IntegerAttr)
     body = region_def("single_block")

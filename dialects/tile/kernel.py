@@ -22,6 +22,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     MemRefType,
     StringAttr,
+    UnitAttr,
     i64,
 )
 from xdsl.ir import Block, BlockArgument, Region, SSAValue
@@ -158,6 +159,7 @@ class ParallelOp(IRDLOperation):
     steps = opt_prop_def(DenseArrayBase)
     grain = opt_prop_def(IntegerAttr)
     raster = opt_prop_def(IntegerAttr)
+    descending = opt_prop_def(UnitAttr)
     cluster = opt_prop_def(DenseArrayBase)
     persistent = opt_prop_def(IntegerAttr)
     body = region_def("single_block")

@@ -7,6 +7,8 @@ mma.parallel (%i, %j), (%mc, %nc) = (0, 0) to (%M, %N) step (128, 128) { ... }
 With ``raster 8`` the number of a block in the order in which the machine begins them is counted through groups of 8
 rows, column by column: what runs at one time then reads fewer different rows and columns of the factors.
 
+With ``descending`` the columns are counted from the last one.
+
 With ``persistent`` a block takes every instance whose number is its own plus a multiple of how many blocks there are::
 
     scf.for %instance = ctaid.x to %instances step nctaid.x iter_args(where the role's rings stand) { ... }
@@ -87,6 +89,9 @@ def _enter_instance(
         counts = _counts(bounds, steps, lowering)[-2:]
         rows = order.raster // (order.cluster[-2] if order.cluster else 1)
         numbers = [*numbers[:-2], *_rastered(numbers[-2:], counts, rows, lowering)]
+    if order.descending:
+        last = index.sub(_counts(bounds, steps, lowering)[-1], 1)
+        numbers = [*numbers[:-1], index.value(index.sub(last, numbers[-1]))]
     for dim, at in enumerate(numbers):
         lower, upper = bounds[dim]
         blocks = order.cluster[dim] if order.cluster else 1

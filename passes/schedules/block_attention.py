@@ -16,10 +16,15 @@ warp executes by itself, and a warp has as many rows as it has room for, which s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from crosstile.dialects.grid_order import ANY_ORDER, GridOrder
 from crosstile.dialects.nest.analysis import element_type
 from crosstile.dialects.nest.attention_roles import AttentionRoles
 from crosstile.dialects.nest.axes import Axis, KernelAxes
+from crosstile.dialects.nest.generic import GenericOp
 from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
+from crosstile.dialects.nest.visible_range import mask_of
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.schedules.alignment import ALIGNMENT, aligned_variants, rows_guard
 from crosstile.passes.schedules.register_tiles import bits, round_up
@@ -36,6 +41,9 @@ MOST_WIDE_HEAD = 128
 """With heads of up to so many numbers a group has room for twice as many scores, with larger ones a warp for half."""
 MOST_DEEP_HEAD = 64
 """With heads of up to so many numbers a warp has room for sums of twice 16 rows, which share what it loads."""
+HEADS = 8
+"""Heads whose blocks of queries begin in turn, the longest first, while their keys are in L2. With 2048 queries of each
+of 32 causal heads 132 multiprocessors take 3 % longer than if all were equally busy; head by head, 27 %."""
 HEAD_STEP = 16
 """Heads are filled up to a multiple of this: what the instructions take of k."""
 
@@ -43,7 +51,8 @@ HEAD_STEP = 16
 def block_attention_schedules(axes: KernelAxes, roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
     """The schedules of an attention on blocks of warps, the first where whole blocks of memory can be copied.
 
-    Raises a CrosstileError for one query of each head, which would leave all rows of a block but one empty.
+    Blocks of queries that see more keys than others begin first. Raises a CrosstileError for one query of each head,
+    which would leave all rows of a block but one empty.
     """
     if roles.m is None:
         raise op_error(
@@ -51,7 +60,26 @@ def block_attention_schedules(axes: KernelAxes, roles: AttentionRoles, machine: 
             "choose-schedule: attention of one query of each head is no kernel for blocks of warps: expects three, as "
             f"'fuse-attention' with target {machine.name} leaves them",
         )
-    m = roles.m
+    order = _order(axes, roles, roles.m)
+    found = _in_any_order(axes, roles, roles.m, machine)
+    ordered = ((one.guard, replace(one.schedule.data, order=order)) for one in found)
+    return [GuardedScheduleAttr(guard, ScheduleAttr(schedule)) for guard, schedule in ordered]
+
+
+def _order(axes: KernelAxes, roles: AttentionRoles, m: Axis) -> GridOrder:
+    """The last blocks of queries first, of several heads at a time, if later queries see more keys."""
+    nest = roles.weighted.inputs[roles.score].owner
+    if not isinstance(nest, GenericOp) or nest is roles.scores or (m.size is not None and m.size <= QUERY_BLOCK):
+        return ANY_ORDER
+    along = axes.of_nest(nest)
+    bounds = mask_of(nest, along.index(roles.n)).bounds
+    if not any(one.is_upper and one.factor > 0 and one.row is not None and along[one.row] == m for one in bounds):
+        return ANY_ORDER
+    return GridOrder(HEADS if roles.outer else None, descending=True)
+
+
+def _in_any_order(axes: KernelAxes, roles: AttentionRoles, m: Axis, machine: Machine) -> list[GuardedScheduleAttr]:
+    """The schedules, without the order of blocks."""
     rows = _instructions(roles, machine)
     single = [row for row in rows if WARPS * row.m <= QUERY_BLOCK]
     best = max(single, key=_speed, default=None)

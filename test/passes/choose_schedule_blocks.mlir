@@ -67,6 +67,20 @@ func.func @queries(%q: tensor<2x8x?x64xbf16>, %k: tensor<2x8x?x64xbf16>, %v: ten
   func.return %y : tensor<2x8x?x64xbf16>
 }
 
+// Later queries see more keys: the last blocks begin first, of eight heads at a time.
+
+// CHECK-LABEL: nest.kernel @attention
+// CHECK-SAME:  schedules [m <= 64 : #nest.schedule<{{[^>]*}}grid = [b0, b1, m] raster 8 descending, {{[^>]*}}>,
+// CHECK-SAME:  #nest.schedule<{{[^>]*}}grid = [b0, b1, m] raster 8 descending, {{[^>]*}}>]
+// SM90-LABEL:  nest.kernel @attention
+// SM90-SAME:   schedules [n >= 1 : #nest.schedule<{{[^>]*}}grid = [b0, b1, m] raster 8 descending, {{[^>]*}}>,
+func.func @causal(%q: tensor<2x8x?x64xbf16>, %k: tensor<2x8x?x64xbf16>, %v: tensor<2x8x?x64xbf16>)
+    -> tensor<2x8x?x64xbf16> {
+  %y = nn.attention %q, %k, %v causal accumulate f32
+      : tensor<2x8x?x64xbf16>, tensor<2x8x?x64xbf16>, tensor<2x8x?x64xbf16>
+  func.return %y : tensor<2x8x?x64xbf16>
+}
+
 // A product that allows tf32 has its instructions; those of warp groups where k is contiguous in both factors.
 
 // CHECK-LABEL: nest.kernel @matmul

@@ -47,8 +47,8 @@ mma.kernel @workers(%M: index) target "x86-64-avx512" attributes {note = 1 : i32
 // CHECK-SAME: ) target "sm_90a" warps(12) {
 mma.kernel @grid(%M: index, %N: index, %B: memref<?x64xbf16>) target "sm_90a" warps(12) {
   %zero = arith.constant 0 : index
-  // CHECK: mma.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 256) raster 8 cluster [2, 1] persistent 1 {
-  mma.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 256) raster 8 cluster [2, 1] persistent 1 {
+  // CHECK: mma.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 256) raster 8 descending cluster [2, 1] persistent 1 {
+  mma.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 256) raster 8 descending cluster [2, 1] persistent 1 {
     %ring = mma.ring : !mma.ring<2 x 64x64xbf16>
     mma.roles {
       role @all warps(12) {

@@ -331,6 +331,11 @@ func.func @grid_without_loops(%x: tensor<4xf32>) {
 
 // -----
 
+// expected-error @+1 {{blocks of a grid begin in descending order, but there is no grid}}
+"builtin.module"() ({}) {schedule = #nest.schedule<loops = [i : 4], grid = [] descending>} : () -> ()
+
+// -----
+
 // expected-error @+1 {{workers divide either the range of one iterator, 'parallel', or a grid, not both}}
 "builtin.module"() ({}) {schedule = #nest.schedule<loops = [i : 4], parallel = i, grid = [i]>} : () -> ()
 

@@ -111,7 +111,8 @@ def schedules(draw: Draw, nest: GenericOp) -> list[GuardedScheduleAttr]:
         grid = tuple(draw(st.lists(st.sampled_from(blocked), max_size=2, unique=True))) if blocked else ()
         raster = draw(st.none() | st.integers(1, 9)) if len(grid) == 2 else None
         cluster = draw(st.sampled_from([(), (2,) * len(grid)])) if raster is None and grid else ()
-        order = GridOrder(raster, cluster, draw(st.none() | st.integers(1, 3)) if grid else None)
+        persistent = draw(st.none() | st.integers(1, 3)) if grid else None
+        order = GridOrder(raster, cluster, persistent, draw(st.booleans()) if grid else False)
         split = draw(st.none() | st.sampled_from(parallel)) if parallel and not grid else None
         grain = draw(st.integers(1, 64)) if split is not None else 1
         lane = draw(st.none() | names)

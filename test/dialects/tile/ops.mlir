@@ -47,9 +47,9 @@ tile.kernel @workers(%A : memref<?x?xf32>, %B : memref<?x?xf32>, %C : memref<?x?
 // CHECK-LABEL: tile.kernel @grid(%A : memref<?x?xbf16>, %n : index, %scale : f32) attributes {note = "kept"} {
 tile.kernel @grid(%A : memref<?x?xbf16>, %n : index, %scale : f32) attributes {note = "kept"} {
   %zero = arith.constant 0 : index
-  // CHECK: tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%n, %n) step (128, 256) raster 8 persistent 2 {
+  // CHECK: tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%n, %n) step (128, 256) raster 8 descending persistent 2 {
   // GENERIC: "tile.parallel"{{.*}}steps = array<i64: 128, 256>
-  tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%n, %n) step (128, 256) raster 8 persistent 2 {
+  tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%n, %n) step (128, 256) raster 8 descending persistent 2 {
     %f = arith.constant 0.0 : f32
     // CHECK: %start = tile.splat %f : f32 -> !tile.tile<16x1xf32>
     %start = tile.splat %f : f32 -> !tile.tile<16x1xf32>

@@ -176,7 +176,7 @@ mma.kernel @fill(%C: memref<?x?x?xf32>, %x: f32) target "sm_80" warps(1) {
   %M = memref.dim %C, %c1 : memref<?x?x?xf32>
   %N = memref.dim %C, %c2 : memref<?x?x?xf32>
   %tile = mma.splat %x : f32 -> !tile
-  mma.parallel (%b, %i, %j), (%bc, %mc, %nc) = (%c0, %c0, %c0) to (%B, %M, %N) step (1, 16, 8) raster RASTER {
+  mma.parallel (%b, %i, %j), (%bc, %mc, %nc) = (%c0, %c0, %c0) to (%B, %M, %N) step (1, 16, 8) ORDER {
     %old = mma.load %C[%b, %i, %j] extent [%mc, %nc] : memref<?x?x?xf32> -> !tile
     %new = mma.map (%old, %tile : !tile, !tile) -> !tile {
     ^bb0(%before: f32, %more: f32):
@@ -189,9 +189,9 @@ mma.kernel @fill(%C: memref<?x?x?xf32>, %x: f32) target "sm_80" warps(1) {
 """
 
 
-@pytest.mark.parametrize("raster", [1, 2, 3, 100])
+@pytest.mark.parametrize("order", ["raster 1", "raster 2", "raster 3 descending", "raster 100", "descending", ""])
 @pytest.mark.parametrize("shape", [(2, 70, 20), (1, 16, 8), (1, 33, 1), (3, 1, 50), (1, 0, 8)])
-def test_groups_of_rows_cover_each_block_once(shape: tuple[int, int, int], raster: int):
-    text = GRID.replace("RASTER", str(raster))
+def test_every_order_covers_each_block_once(shape: tuple[int, int, int], order: str):
+    text = GRID.replace("ORDER", order)
     (c,) = run(text, "fill", [np.zeros(shape, np.float32), 1.0], 4)
     np.testing.assert_array_equal(c, np.ones(shape, np.float32))
