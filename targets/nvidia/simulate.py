@@ -67,6 +67,8 @@ def simulate(
     _check_arguments(found, arguments)
     program = decode(module, found)
     parameters, maps = _parameters(found, arguments)
+    boxes = (one.element_bytes for one in (*maps.values(), *memory.tensor_maps.values()))
+    program.granule_of_global = min(program.granule_of_global, *boxes, 4)
     counts = Counts(len(found.body))
     launch = Launch(
         _three(grid, "grid"),

@@ -212,7 +212,7 @@ def _global_part(
                 raise Trouble("uninitialised", f"reads global memory at {bad:#x}, which nothing has written")
         if access.strong:
             _acquire(gang, addresses)
-        elif allocation.shadow is not None:
+        else:
             global_races.note_read(allocation, granules(), block, warp, access.site)
 
     def check_write(is_same: Callable[[], Lanes]) -> None:

@@ -31,6 +31,9 @@ LANES = 32
 RANK_SHIFT = 24
 """An address in shared::cluster is the block's rank in the cluster above these bits, and its own address below."""
 
+AGENT_SHIFT = 20
+"""Warps and engines are told apart in the whole grid by the number of their cluster above these bits."""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -66,8 +69,8 @@ class NamedBarrier:
 class SharedBarrier:
     """An mbarrier object in shared memory, what its arrivals know, and the copies that will report to it.
 
-    ``maker`` is the warp that initialised it, at ``maker_clock``; ``agent`` stands for the copies, ``agent_clock`` of
-    which have written.
+    ``maker`` is the warp that initialised it, at ``maker_clock``; ``agent`` stands for the copies, ``issued`` of which
+    have begun and ``agent_clock`` have written.
     """
 
     machine: MBarrier
@@ -76,6 +79,7 @@ class SharedBarrier:
     maker_clock: int
     maker_site: int
     agent_clock: int = 0
+    issued: int = 0
     given: Knowledge | None = None
     ended: Knowledge | None = None
     deliveries: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -161,11 +165,6 @@ class Cluster:
         self.waited: dict[int, int] = {}
         """How often each warp has waited at the cluster's barrier."""
 
-    @property
-    def first_warp_in_grid(self) -> int:
-        """The number in the grid of this cluster's first warp; blocks of one cluster count through."""
-        return self.number * self.clocks.warps
-
 
 class Block:
     """One thread block."""
@@ -198,6 +197,11 @@ class Block:
         self.touched: dict[int, tuple[int, int]] = {}
         """By warp of another block, when it last used this block's shared memory, and by which instruction."""
         self.global_releases: dict[int, Knowledge] = {}
+
+    @property
+    def first_agent_in_grid(self) -> int:
+        """The number in the grid of the cluster's first warp; warps and engines of its blocks count through."""
+        return self.cluster.number << AGENT_SHIFT
 
     def mbarrier(self, address: int) -> SharedBarrier:
         """The initialised object at ``address``. Raises :class:`Trouble` if there is none."""

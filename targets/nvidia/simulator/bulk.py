@@ -7,22 +7,24 @@ bytes go where.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crosstile.targets.nvidia.ptx.module import Address, Instruction, Vector
+from crosstile.targets.nvidia.simulator import global_races
 from crosstile.targets.nvidia.simulator.access import address_reader
 from crosstile.targets.nvidia.simulator.block import RANK_SHIFT, Block, BulkState, BulkStore
 from crosstile.targets.nvidia.simulator.faults import Trouble, not_simulated
 from crosstile.targets.nvidia.simulator.gang import Gang
+from crosstile.targets.nvidia.simulator.global_memory import Allocation
 from crosstile.targets.nvidia.simulator.mbarrier_rules import barrier_at
 from crosstile.targets.nvidia.simulator.operands import Read, reader
 from crosstile.targets.nvidia.simulator.program import PARAMETER_WINDOW, WINDOW_SIZE
 from crosstile.targets.nvidia.simulator.shared_memory import ASYNCHRONOUS, POISON
-from crosstile.targets.nvidia.simulator.tensor_copy import box_copy, reduce_elements
+from crosstile.targets.nvidia.simulator.tensor_copy import BoxCopy, box_copy, reduce_elements
 
 if TYPE_CHECKING:
     from crosstile.targets.nvidia.simulator.program import Execute, Program
@@ -54,6 +56,55 @@ def _tensor_map(gang: Gang, address: int) -> TensorMap:
     if found is None:
         raise Trouble("operand", f"uses a tensor map at {address:#x}, where there is none")
     return found
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a copy into shared memory reads: elements at ``addresses``, and ``fill`` where they are not ``inside``."""
+
+    allocation: Allocation | None
+    addresses: Lanes
+    inside: Lanes
+    fill: Lanes
+    element: int
+
+    @classmethod
+    def of(cls, gang: Gang, addresses: Lanes, inside: Lanes, fill: Lanes, element: int) -> _Source:
+        """Elements of one array. Raises :class:`Trouble` where there is none."""
+        wanted = addresses[inside]
+        allocation = gang.block.launch.memory.locate(wanted, element, "copies") if len(wanted) else None
+        return cls(allocation, addresses, inside, fill, element)
+
+    @classmethod
+    def of_box(cls, gang: Gang, copy: BoxCopy) -> _Source:
+        """The elements of a box."""
+        return cls.of(gang, copy.global_addresses, copy.inside, copy.fill, copy.element_bytes)
+
+    def note_read(self, block: Block, warp: int, engine: tuple[int, int], site: int) -> None:
+        """The copy that ``warp`` asks for may read from now on, and has when ``engine`` is known at its clock."""
+        if self.allocation is not None:
+            granules = _granules(block, self.allocation, self.addresses[self.inside], self.element)
+            global_races.note_read(self.allocation, granules, block, np.asarray(warp), site, engine=engine)
+
+    def data(self) -> Lanes:
+        """The bytes [count, element] as they are now."""
+        result = np.empty((len(self.addresses), self.element), np.uint8)
+        result[:] = self.fill
+        if self.allocation is not None:
+            start = self.addresses[self.inside] - self.allocation.address
+            offsets = start[:, np.newaxis] + np.arange(self.element)
+            written = self.allocation.written
+            if written is not None and not written[offsets].all():
+                raise Trouble("uninitialised", "copies bytes of global memory that nothing has written")
+            result[self.inside] = self.allocation.bytes[offsets]
+        return result
+
+
+def _granules(block: Block, allocation: Allocation, addresses: Lanes, element: int) -> Lanes:
+    """The granules [count, n] of elements of global memory."""
+    granule = block.program.granule_of_global
+    first = (addresses - allocation.address) // granule
+    return first[:, np.newaxis] + np.arange(max(1, element // granule))
 
 
 def bulk_tensor_copy(program: Program, instruction: Instruction, site: int) -> Execute:
@@ -99,11 +150,8 @@ def bulk_tensor_copy(program: Program, instruction: Instruction, site: int) -> E
             )
             for block in blocks:
                 rank = block.rank << RANK_SHIFT
-                _start_load(
-                    gang, block, rank | int(barriers[row]) & INNER, copy.shared_addresses, copy.element_bytes, size,
-                    lambda copy=copy: _gather(gang, copy.global_addresses, copy.inside, copy.fill, copy.element_bytes),
-                    int(lane), site,
-                )  # fmt: skip
+                at = rank | int(barriers[row]) & INNER
+                _start_load(gang, block, at, copy.shared_addresses, size, _Source.of_box(gang, copy), int(lane), site)
 
     return run
 
@@ -113,13 +161,13 @@ def _start_load(
     block: Block,
     barrier_address: int,
     addresses: Lanes,
-    element: int,
     size: int,
-    data: Callable[[], Lanes],
+    source: _Source,
     lane: int,
     site: int,
 ) -> None:
-    """Starts a copy of ``data()`` (uint8 [count, element]) to ``addresses`` in ``block``, reporting to its barrier."""
+    """Starts a copy of ``source`` to ``addresses`` in ``block``, which reports ``size`` bytes to its barrier."""
+    element = source.element
     barrier = barrier_at(gang, barrier_address, "shared::cluster", np.array([lane]))
     block.check_alive(gang.block)
     memory = block.shared
@@ -132,9 +180,11 @@ def _start_load(
     places = addresses[:, np.newaxis] + np.arange(element)
     memory.bytes[places] = POISON
     barrier.last_copy = site
+    barrier.issued += 1
+    source.note_read(gang.block, warp, (barrier.agent, barrier.issued), site)
 
     def deliver() -> None:
-        memory.bytes[places] = data()
+        memory.bytes[places] = source.data()
         barrier.agent_clock += 1
         memory.finish_copy(granules, barrier.agent, barrier.agent_clock, site, ASYNCHRONOUS)
         known = np.zeros(block.clocks.known.shape[1:], np.int32)
@@ -142,20 +192,6 @@ def _start_load(
         barrier.change(lambda: barrier.machine.complete_tx(size), known)
 
     barrier.deliveries.append(deliver)
-
-
-def _gather(gang: Gang, addresses: Lanes, inside: Lanes, fill: Lanes, element: int) -> Lanes:
-    """The bytes [count, element] at global ``addresses``, or ``fill`` where they are not ``inside``."""
-    result = np.empty((len(addresses), element), np.uint8)
-    result[:] = fill
-    wanted = addresses[inside]
-    if len(wanted):
-        allocation = gang.block.launch.memory.locate(wanted, element, "copies")
-        offsets = (wanted - allocation.address)[:, np.newaxis] + np.arange(element)
-        if allocation.written is not None and not allocation.written[offsets].all():
-            raise Trouble("uninitialised", "copies bytes of global memory that nothing has written")
-        result[inside] = allocation.bytes[offsets]
-    return result
 
 
 def _tensor_store(where: Read, places: list[Read], shared: Read, operation: str, site: int) -> Execute:
@@ -194,24 +230,37 @@ def _start_store(
     warp, own = int(gang.warp[lane]), int(gang.lane[lane])
     granules = np.unique(memory.granules(sources[:, 0], element))
     number = memory.start_read(granules, warp, site, own)
-    data = memory.bytes[sources][inside]
     launch = block.launch
     launch.counts.add_bytes("shared to global, asynchronous", len(targets) * element)
     allocation = launch.memory.locate(targets, element, "copies to") if len(targets) else None
+    written: Lanes = np.zeros((0, element), np.uint8)
+    touched = offsets = np.zeros((0, 1), np.int64)
+    if allocation is not None:
+        offsets = (targets - allocation.address)[:, np.newaxis] + np.arange(element)
+        touched = _granules(block, allocation, targets, element)
+        if not operation:
+
+            def is_same() -> Lanes:
+                same = allocation.bytes[offsets] == memory.bytes[sources][inside]
+                return np.asarray(same.reshape(*touched.shape, -1).all(axis=2))
+
+            global_races.start_store(allocation, touched, block, warp, site, is_same)
 
     def finish_read() -> None:
+        nonlocal written
         if not store.has_read:
             store.has_read = True
+            written = memory.bytes[sources][inside]
             memory.finish_read(granules, warp, int(block.clocks.known[warp, 0, warp]), number, own)
 
     def finish() -> None:
         if allocation is None:
             return
-        offsets = (targets - allocation.address)[:, np.newaxis] + np.arange(element)
-        written = data
         if operation:
-            written = reduce_elements(operation, kind, allocation.bytes[offsets], data)
-        allocation.bytes[offsets] = written
+            allocation.bytes[offsets] = reduce_elements(operation, kind, allocation.bytes[offsets], written)
+        else:
+            global_races.finish_store(allocation, touched, block, warp, site)
+            allocation.bytes[offsets] = written
         if allocation.written is not None:
             allocation.written[offsets] = True
 
@@ -243,13 +292,8 @@ def bulk_copy(program: Program, instruction: Instruction, site: int) -> Execute:
                 everything = np.ones(len(offsets), np.bool_)
                 at = block.rank << RANK_SHIFT | int(barriers[row]) & INNER
                 gang.block.launch.counts.add_bytes("global to shared, asynchronous", size)
-                _start_load(
-                    gang, block, at, inner + offsets, 16, size,
-                    lambda begin=begin, everything=everything, offsets=offsets: _gather(
-                        gang, begin + offsets, everything, np.zeros(16, np.uint8), 16
-                    ),
-                    int(lane), site,
-                )  # fmt: skip
+                source = _Source.of(gang, begin + offsets, everything, np.zeros(16, np.uint8), 16)
+                _start_load(gang, block, at, inner + offsets, size, source, int(lane), site)
             else:
                 bytes_ = (begin & INNER) + offsets[:, np.newaxis] + np.arange(16)
                 inside = np.ones(len(offsets), np.bool_)

@@ -50,14 +50,36 @@ class Allocation:
 
 @dataclass
 class GlobalShadow:
-    """Last writer and reader of every granule: the warp's number in the grid, its clock then, the instruction."""
+    """Who touched each granule of an array last: agents by their numbers in the grid, their clocks, the instructions.
+
+    ``earlier`` is another reader, which ``reader`` does not know of; ``by_engine`` says that a bulk copy wrote, and
+    ``pending`` which instruction has issued one that may write at any time.
+    """
 
     writer: NDArray[np.int64]
     writer_clock: NDArray[np.int32]
     writer_site: NDArray[np.int32]
+    by_engine: NDArray[np.bool_]
     reader: NDArray[np.int64]
     reader_clock: NDArray[np.int32]
     reader_site: NDArray[np.int32]
+    earlier: NDArray[np.int64]
+    earlier_clock: NDArray[np.int32]
+    earlier_site: NDArray[np.int32]
+    pending: NDArray[np.int32]
+    stores_under_way: int = 0
+
+    @classmethod
+    def of(cls, count: int) -> GlobalShadow:
+        """Granules that nobody has touched."""
+
+        def nobody(dtype: Any) -> Any:
+            return np.full(count, -1, dtype)
+
+        agent = nobody(np.int64), nobody(np.int32), nobody(np.int32)
+        reader = nobody(np.int64), nobody(np.int32), nobody(np.int32)
+        earlier = nobody(np.int64), nobody(np.int32), nobody(np.int32)
+        return cls(*agent, np.zeros(count, np.bool_), *reader, *earlier, nobody(np.int32))
 
 
 class GlobalMemory:

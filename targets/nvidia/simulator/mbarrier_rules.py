@@ -80,7 +80,8 @@ def _initialise(program: Program, instruction: Instruction, site: int) -> Execut
             old = block.mbarriers.get(inner)
             agent = clocks.new_agent() if old is None else old.agent
             made = SharedBarrier(MBarrier(expected), agent, warp, int(clocks.known[warp, 0, warp]), site)
-            made.agent_clock = 0 if old is None else old.agent_clock
+            if old is not None:
+                made.agent_clock, made.issued = old.agent_clock, old.issued
             block.mbarriers[inner] = made
 
     return run
