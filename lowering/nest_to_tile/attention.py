@@ -294,7 +294,7 @@ class _QueryBlock:
         """The state after the block of keys at ``place``."""
         roles, builder = self.roles, self._scores
         maximum, total, weighted = carried
-        score = self._score(place, query)
+        score = self._of_keys(place, self._score(place, query))
         rows = builder.shape.of((roles.m,))
         new_maximum = self._reduce("maxnum", place, score, maximum)
         shift = builder.compute([new_maximum], rows, self._shift)
@@ -316,14 +316,19 @@ class _QueryBlock:
         extent = place.spans[axis].extent
         return None if extent == self._step(axis) else self._index.value(extent)
 
+    def _of_keys(self, place: Place, scores: SSAValue) -> SSAValue:
+        """The scores with -inf, whose weight is 0, beyond the last key, where they are reduced across lanes.
+
+        There the order of a sum must not depend on how many keys there are.
+        """
+        length = self._length(place)
+        if length is None or self._key_dim == 0:
+            return scores
+        return self._lowering.insert(tile.MaskOp(scores, [None, length], FloatAttr(-inf, f32))).result
+
     def _reduce(self, kind: str, place: Place, values: SSAValue, into: SSAValue) -> SSAValue:
-        extents: list[SSAValue | None] = []
-        if (length := self._length(place)) is not None and self._key_dim == 0:
-            extents.append(length)
-        elif length is not None:
-            # Across lanes the order of the sum must not depend on how many there are.
-            identity = FloatAttr(0.0 if kind == "add" else -inf, f32)
-            values = self._lowering.insert(tile.MaskOp(values, [None, length], identity)).result
+        length = self._length(place)
+        extents = [] if length is None or self._key_dim == 1 else [length]
         return self._lowering.insert(tile.ReduceOp(kind, values, [self._key_dim], extents, into)).result
 
     def _sum(self, place: Place, weights: SSAValue, into: SSAValue) -> SSAValue:
