@@ -9,8 +9,8 @@ both types, between the same sums of f32::
     %w = nn.cast %a : tensor<?x?xf8E4M3FN> -> tensor<?x?xbf16>      and %b
     %c = nn.contract [m, n, k] %w (m, k), %v (k, n) -> (m, n) accumulate f32 : tensor<?x?xbf16>, ... -> tensor<?x?xf32>
 
-Tensor cores of Hopper keep 13 bits of a sum of such products. ``precision fast_accumulation`` allows that, and they
-take factors whose summed dimension is the last of both.
+Tensor cores of Hopper keep 13 bits of a sum of such products. ``precision fast_accumulation`` allows that. Factors
+whose last dimension is one of a stack's are widened too: no copy of a block is along it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def is_multiplied(op: ContractOp, machine: Machine) -> bool:
     lhs, rhs, result = op.positions
     (element, accumulator) = str(tensor_of(op.lhs).element_type), str(op.accumulator_type)
     summed = [iterator for iterator in lhs if iterator not in result]
-    if op.precision is None or len(summed) != 1 or not lhs[-1] == rhs[-1] == summed[0]:
+    batches = [iterator for iterator in result if iterator in lhs and iterator in rhs]
+    if op.precision is None or len(summed) != 1 or lhs[-1] in batches or rhs[-1] in batches:
         return False
     rows = [row for row in machine.intrinsics if row.accumulator.element == accumulator]
     kept = [iterator for iterator in result if iterator not in rhs]

@@ -64,13 +64,15 @@ class Operand:
     """One operand: its element type, its layout in registers (None if it never lives there) and its possible homes.
 
     ``rounded``: numbers of the type in which MLIR holds the element (f32 for tf32) are rounded to the nearest of it,
-    ties away from zero, before the instruction reads them; otherwise it cuts them off.
+    ties away from zero, before the instruction reads them; otherwise it cuts them off. ``along_k``: in scratch
+    neighbours along k are neighbours in memory; otherwise either dimension may be contiguous.
     """
 
     element: str
     layout: Layout | None
     homes: tuple[Home, ...] = (Home.REGISTER,)
     rounded: bool = False
+    along_k: bool = False
 
     def __post_init__(self) -> None:
         if self.element not in ELEMENT_BITS:
@@ -81,6 +83,8 @@ class Operand:
             raise ModelError("an operand has a layout exactly if it may live in registers")
         if self.rounded and (self.element != "tf32" or Home.SCRATCH in self.homes):
             raise ModelError(f"{self.element} in {self.homes} is not rounded: only tf32 in registers is")
+        if self.along_k and Home.SCRATCH not in self.homes:
+            raise ModelError(f"{self.element} in {self.homes} has no dimension in memory: only what is in scratch has")
 
 
 _SHAPE = re.compile(r"(?:(\d+)x(\d+)x(\d+)|m(\d+)n(\d+)k(\d+))")

@@ -25,7 +25,7 @@ from crosstile.dialects.mma.attributes import LayoutAttr, MemoryAttr, SwizzleAtt
 from crosstile.dialects.mma.fragments import IotaOp, MapOp, MaskOp, ReduceOp, SplatOp
 from crosstile.dialects.mma.kernel import AllocOp, KernelOp, ParallelOp, ReturnOp, YieldOp
 from crosstile.dialects.mma.products import AwaitOp, MmaAsyncOp, MmaOp
-from crosstile.dialects.mma.rearrangement import RelayoutOp, TransposeOp
+from crosstile.dialects.mma.rearrangement import CopyTransposedOp, RelayoutOp, TransposeOp
 from crosstile.dialects.mma.rings import AcquireOp, BarrierOp, CommitOp, CopyAsyncOp, ReleaseOp, RingOp, WaitOp
 from crosstile.dialects.mma.roles import RolesOp
 from crosstile.dialects.mma.types import BufferType, FragmentType, PendingType, RingType, SlotType
@@ -37,7 +37,7 @@ Mma = Dialect(
         *(LoadOp, StoreOp, ViewOp),
         *(MapOp, ReduceOp, MaskOp, SplatOp, IotaOp, RelayoutOp, TransposeOp),
         *(MmaOp, MmaAsyncOp, AwaitOp),
-        *(RingOp, AcquireOp, CopyAsyncOp, CommitOp, WaitOp, ReleaseOp, BarrierOp),
+        *(RingOp, AcquireOp, CopyAsyncOp, CopyTransposedOp, CommitOp, WaitOp, ReleaseOp, BarrierOp),
         RolesOp,
     ],
     [LayoutAttr, SwizzleAttr, MemoryAttr, BufferType, FragmentType, RingType, SlotType, PendingType],

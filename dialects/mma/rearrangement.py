@@ -1,7 +1,8 @@
-"""Moving elements of fragments between registers: into another layout, or transposed.
+"""Moving elements between registers, into another layout or transposed, and from slot to slot, transposed.
 
     %p = mma.relayout %s : !s -> !lhs
     %t = mma.transpose %f : !mma.fragment<16x32xf32, ...> -> !mma.fragment<32x16xf32, ...>
+    mma.copy_transposed %read to %write : !mma.slot<read 128x256xi8, ...> to !mma.slot<write 256x128xi8, ...>
 
 No other operation does: arithmetic has its operands where its result is.
 """
@@ -13,7 +14,7 @@ from xdsl.irdl import IRDLOperation, irdl_op_definition, operand_def, result_def
 from xdsl.traits import NoMemoryEffect
 from xdsl.utils.exceptions import VerifyException
 
-from crosstile.dialects.mma.types import FragmentType, type_of
+from crosstile.dialects.mma.types import READ, WRITE, FragmentType, SlotType, type_of
 
 
 @irdl_op_definition
@@ -73,3 +74,46 @@ class TransposeOp(IRDLOperation):
             raise VerifyException(
                 f"makes {result} of {value}; expects {shape[1]}x{shape[0]} elements of {value.get_element_type()}"
             )
+
+
+@irdl_op_definition
+class CopyTransposedOp(IRDLOperation):
+    """``mma.copy_transposed %a to %b : !mma.slot<read ...> to !mma.slot<write ...>``: rows of %a are columns of %b.
+
+    All warps of the program copy a part each, at once. For instructions that read their factors from scratch and only
+    with one dimension contiguous, where memory has the other one so: a role stands between the one that copies and the
+    one that multiplies. Who commits ``%b`` tells its readers.
+    """
+
+    name = "mma.copy_transposed"
+
+    source = operand_def(SlotType)
+    slot = operand_def(SlotType)
+
+    assembly_format = "$source `to` $slot attr-dict `:` type($source) `to` type($slot)"
+
+    def __init__(self, source: SSAValue | Operation, slot: SSAValue | Operation):
+        super().__init__(operands=[source, slot])
+
+    @property
+    def source_type(self) -> SlotType:
+        """The type of the slot that is read."""
+        return type_of(self.source, SlotType)
+
+    @property
+    def slot_type(self) -> SlotType:
+        """The type of the slot that is written."""
+        return type_of(self.slot, SlotType)
+
+    def verify_(self) -> None:
+        """From a readable slot to a writable one, rank 2, the sizes exchanged, the element type kept."""
+        source, slot = self.source_type, self.slot_type
+        if (source.access.data, slot.access.data) != (READ, WRITE):
+            raise VerifyException(
+                f"copies a slot to {source.access.data} into one to {slot.access.data}; expects a slot that mma.wait "
+                "gave, and one that mma.acquire gave"
+            )
+        shape = source.get_shape()
+        if len(shape) != 2 or (shape[::-1], source.element_type) != (slot.get_shape(), slot.element_type):
+            wanted = "x".join(map(str, shape[::-1]))
+            raise VerifyException(f"copies {source} into {slot}; expects {wanted} elements of {source.element_type}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from crosstile.dialects.element_types import dtype_of, poison
 from crosstile.dialects.interpreter import Interpreter, Meanings
-from crosstile.dialects.mma import products, rings, roles
+from crosstile.dialects.mma import products, rearrangement, rings, roles
 from crosstile.dialects.mma.asynchrony import Machine, Product, Program, Ring, Status
 from crosstile.dialects.mma.contexts import Contexts
 from crosstile.dialects.mma.memory import Accesses, contents, slot_of, whole
@@ -44,6 +44,16 @@ def copy_async(interpreter: Interpreter, op: rings.CopyAsyncOp, operands: Sequen
         slot.array[...] = place.read(source)
 
     slot.copies.append(deliver)
+    return ()
+
+
+@MEANINGS.of(rearrangement.CopyTransposedOp)
+def copy_transposed(
+    interpreter: Interpreter, op: rearrangement.CopyTransposedOp, operands: Sequence[Any]
+) -> Sequence[Any]:
+    """The elements of a readable slot in a writable one."""
+    source, handle = operands
+    handle.check(Status.ACQUIRED, "copies into").array[...] = source.readable().T
     return ()
 
 

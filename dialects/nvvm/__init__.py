@@ -1,8 +1,8 @@
 """The ``nvvm`` dialect of the hardware level: instructions of NVIDIA's GPUs, in upstream MLIR's names and syntax.
 
 Files by subject: ``special`` registers, ``synchronisation`` (barriers, fences, shuffles), ``clusters``, ``copies``
-(cp.async, tensor copies), ``matrices`` (mma.sync, ldmatrix), ``warpgroup`` (wgmma). Document: PTX ISA 8.7, the sections
-of these names.
+(cp.async, tensor copies), ``matrices`` (mma.sync, ldmatrix, prmt), ``warpgroup`` (wgmma). Document: PTX ISA 8.7, the
+sections of these names.
 """
 
 from xdsl.ir import Dialect
@@ -11,6 +11,7 @@ from crosstile.dialects.nvvm.attributes import (
     CacheAttr,
     MmaLayoutAttr,
     MmaTypeAttr,
+    PermuteModeAttr,
     ProxyKindAttr,
     RegisterActionAttr,
     ScaleInAttr,
@@ -32,6 +33,6 @@ Nvvm = Dialect(
     [*SPECIAL, *SYNCHRONISATION, *CLUSTERS, *COPIES, *MATRICES, *WARPGROUP],
     [
         *(CacheAttr, MmaLayoutAttr, MmaTypeAttr, ProxyKindAttr, RegisterActionAttr, ScaleInAttr, ScaleOutAttr),
-        *(ShapeAttr, SharedSpaceAttr, ShuffleKindAttr, WgmmaTypeAttr),
+        *(PermuteModeAttr, ShapeAttr, SharedSpaceAttr, ShuffleKindAttr, WgmmaTypeAttr),
     ],
 )

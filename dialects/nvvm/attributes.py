@@ -117,6 +117,14 @@ class RegisterActionAttr(Word):
     words = ("increase", "decrease")
 
 
+@irdl_attr_definition
+class PermuteModeAttr(Word):
+    """``#nvvm.permute_mode<default>``: how ``nvvm.prmt`` reads its selector: four numbers of bytes."""
+
+    name = "nvvm.permute_mode"
+    words = ("default",)
+
+
 class MmaShape(NamedTuple):
     """The sizes of one matrix instruction."""
 

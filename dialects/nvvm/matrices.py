@@ -1,10 +1,11 @@
-"""Matrix instructions of a warp: products, and moving 8x8 matrices between shared memory and registers.
+"""Matrix instructions of a warp: products, moving 8x8 matrices between shared memory and registers, and their bytes.
 
 %d = nvvm.mma.sync A[%a0, %a1, %a2, %a3] B[%b0, %b1] C[%c0, %c1, %c2, %c3] {layoutA = #nvvm.mma_layout<row>,
        layoutB = #nvvm.mma_layout<col>, multiplicandAPtxType = #nvvm.mma_type<bf16>, ...,
        shape = #nvvm.shape<m = 16, n = 8, k = 16>} : (i32, i32, f32) -> !llvm.struct<(f32, f32, f32, f32)>
 %r = nvvm.ldmatrix %p {num = 4 : i32, layout = #nvvm.mma_layout<col>} : (!llvm.ptr<3>)
        -> !llvm.struct<(i32, i32, i32, i32)>
+%b = nvvm.prmt #nvvm.permute_mode<default> %selector, %lo, %hi : i32
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from xdsl.irdl import (
 )
 from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
-from xdsl.traits import NoMemoryEffect
+from xdsl.traits import NoMemoryEffect, Pure
 from xdsl.utils.exceptions import VerifyException
 
-from crosstile.dialects.nvvm.attributes import MmaLayoutAttr, MmaShape, MmaTypeAttr, ShapeAttr
+from crosstile.dialects.nvvm.attributes import MmaLayoutAttr, MmaShape, MmaTypeAttr, PermuteModeAttr, ShapeAttr
 
 
 @irdl_op_definition
@@ -202,4 +203,52 @@ class StmatrixOp(IRDLOperation):
             raise VerifyException(f"stores {len(self.sources)} matrices; expects 1, 2 or 4")
 
 
-MATRICES: tuple[type[Operation], ...] = (MmaSyncOp, LdmatrixOp, StmatrixOp)
+@irdl_op_definition
+class PermuteOp(IRDLOperation):
+    """``nvvm.prmt #nvvm.permute_mode<default> %selector, %lo, %hi : i32``: four of the eight bytes of two words.
+
+    Byte i of the result is the one that bits 4 i to 4 i + 2 of the selector number, 0 to 3 of ``lo``, 4 to 7 of ``hi``
+    (PTX ISA, prmt).
+    """
+
+    name = "nvvm.prmt"
+
+    mode = prop_def(PermuteModeAttr)
+    selector = operand_def(i32)
+    lo = operand_def(i32)
+    hi = operand_def(i32)
+    res = result_def(i32)
+
+    traits = traits_def(Pure())
+
+    def __init__(self, selector: SSAValue, lo: SSAValue, hi: SSAValue):
+        super().__init__(
+            operands=[selector, lo, hi], properties={"mode": PermuteModeAttr("default")}, result_types=[i32]
+        )
+
+    @classmethod
+    def parse(cls, parser: Parser) -> PermuteOp:
+        """Parse the custom syntax."""
+        position = parser.pos
+        mode = parser.parse_attribute()
+        if not isinstance(mode, PermuteModeAttr):
+            parser.raise_error(f"expected #nvvm.permute_mode<...>, got {mode}", position, parser.pos)
+        operands = [parser.parse_operand(i32)]
+        for _ in range(2):
+            parser.parse_punctuation(",")
+            operands.append(parser.parse_operand(i32))
+        parser.parse_punctuation(":")
+        parser.parse_type()
+        return cls(*operands)
+
+    def print(self, printer: Printer) -> None:
+        """Print the custom syntax."""
+        printer.print_string(" ")
+        printer.print_attribute(self.mode)
+        printer.print_string(" ")
+        printer.print_list(self.operands, printer.print_ssa_value)
+        printer.print_string(" : ")
+        printer.print_attribute(i32)
+
+
+MATRICES: tuple[type[Operation], ...] = (MmaSyncOp, LdmatrixOp, StmatrixOp, PermuteOp)

@@ -10,8 +10,8 @@ per kernel, with ``scf`` loops, ``arith``, ``llvm`` and ``nvvm``, which ``target
 
 Files: ``fragments`` (registers and digits of a layout), ``kernel_state`` and ``state`` (what rules share), ``access``
 (addresses, masks), ``structs``, ``tensor_maps``, and rules by subject: ``kernel``, ``grid``, ``roles``, ``loops``,
-``scalars``, ``rings``, ``copies``, ``memory``, ``box_stores``, ``matrices``, ``product``, ``rounding``,
-``arithmetic``.
+``scalars``, ``rings``, ``copies``, ``transposition``, ``memory``, ``box_stores``, ``matrices``, ``product``,
+``rounding``, ``arithmetic``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from crosstile.lowering.mma_to_nvvm import (
     rings,
     roles,
     scalars,
+    transposition,
 )
 from crosstile.lowering.mma_to_nvvm.kernel_state import SHARED_ALIGNMENT, SHARED_MEMORY
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
@@ -65,6 +66,7 @@ RULES: Mapping[type[Operation], Rule] = {
     mma.ReleaseOp: rings.lower_release,
     mma.BarrierOp: rings.lower_barrier,
     mma.CopyAsyncOp: copies.lower_copy,
+    mma.CopyTransposedOp: transposition.lower_copy_transposed,
     mma.LoadOp: memory.lower_load,
     mma.StoreOp: box_stores.lower_any_store,
     mma.MmaOp: product.lower_product,

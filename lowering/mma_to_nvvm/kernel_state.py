@@ -127,6 +127,7 @@ class KernelState:
     that has barriers, the blocks that copy into its slots (``clusters``).
     ``rounded``: fragments of f32 whose registers hold numbers of tf32, since they are factors and nothing else.
     ``joint``: of those, the ones that are also filled and released together, and so share their barriers.
+    ``read_by_lanes``: rings whose slots threads read, and not products alone.
     """
 
     machine: Machine
@@ -144,7 +145,7 @@ class KernelState:
     has_products_in_flight: bool = False
     shows_writes: bool = False
     tensor_copies: set[Operation] = field(default_factory=set[Operation])
-    reads_by_lanes: bool = False
+    read_by_lanes: set[SSAValue] = field(default_factory=set[SSAValue])
     arrived: set[SSAValue] = field(default_factory=set[SSAValue])
     rounded: set[SSAValue] = field(default_factory=set[SSAValue])
 

@@ -273,6 +273,10 @@ def _factor(
         )
     across = 0 if name == "lhs" else 1
     contiguous_k = panels.inner != across
+    if operand.along_k and not contiguous_k:
+        raise lowering.error(
+            f"{row.name} reads the {name} with k contiguous; not so is {type_}: mma.copy_transposed makes it so"
+        )
     # "row" and "col" are k contiguous for the left and the right factor.
     layout = ("row" if contiguous_k else "col") if name == "lhs" else ("col" if contiguous_k else "row")
     return SharedFactor(lowering, value, panels, across, layout)

@@ -12,7 +12,7 @@ Where a ring stands is the number of its next slot and the parity of the round; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
 from xdsl.dialects import arith, scf
@@ -75,8 +75,8 @@ def slot_bytes_of(type_: mma.RingType | mma.SlotType) -> int:
 def plan_rings(kernel: mma.KernelOp, lowering: NvvmLowering) -> None:
     """Find out which copies are of whole boxes, and give their tensor maps a place among the parameters."""
     for op in kernel.walk():
-        if isinstance(op, mma.LoadOp) and isinstance(op.source.type, mma.SlotType):
-            lowering.kernel.reads_by_lanes = True
+        if isinstance(op, mma.LoadOp | mma.CopyTransposedOp) and isinstance(op.source.type, mma.SlotType):
+            lowering.kernel.read_by_lanes.add(ring_of(op.source))
         if isinstance(op, mma.CopyAsyncOp) and _may_be_tensor_copy(op, lowering):
             recipe = copy_recipe(op, lowering)
             if recipe is not None:
@@ -138,6 +138,12 @@ def _copies_of(ring: mma.RingOp) -> list[mma.CopyAsyncOp]:
     return [use.operation for slot in slots for use in slot.uses if isinstance(use.operation, mma.CopyAsyncOp)]
 
 
+def _is_written(ring: SSAValue) -> bool:
+    """Whether warps write the slots of a ring at once, from another ring's."""
+    slots = [use.operation.results[0] for use in ring.uses if isinstance(use.operation, mma.AcquireOp)]
+    return any(isinstance(use.operation, mma.CopyTransposedOp) for slot in slots for use in slot.uses)
+
+
 def _program_of(op: Operation, kernel_warps: int) -> int:
     """The warps that run ``op``."""
     region = op.parent_region()
@@ -193,11 +199,11 @@ def _make_barriers(op: mma.RingOp, ring: Ring, lowering: NvvmLowering) -> int:
 
 
 def _arrivals(ring: SSAValue, lowering: NvvmLowering) -> int:
-    """How many arrivals fill a slot: one thread's, or every copying thread's."""
+    """How many arrivals fill a slot: one thread's, every writing warp's, or every copying thread's."""
     assert isinstance(ring.owner, mma.RingOp)
     if _by_tensor_copies(ring.owner, lowering):
         return 1
-    return _warps_of(ring.owner, mma.AcquireOp, lowering) * LANES
+    return _warps_of(ring.owner, mma.AcquireOp, lowering) * (1 if _is_written(ring) else LANES)
 
 
 def _warps_of(ring: mma.RingOp, kind: type[Operation], lowering: NvvmLowering) -> int:
@@ -294,8 +300,13 @@ def lower_commit(op: mma.CommitOp, lowering: NvvmLowering) -> None:
     if not all(ring.has_barriers for ring in rings) or not rings:
         lowering.insert(CpAsyncCommitGroupOp())
         return
+    written = [barrier_of(lowering, slot, 0) for slot in op.slots if _is_written(ring_of(slot))]
+    if written:  # each lane shows what it wrote, and one tells when all have
+        lowering.insert(FenceProxyOp())
+        meet_in_warp(lowering)
+        _arrive_once(lowering, written)
     for slot, ring in zip(op.slots, rings, strict=True):
-        if slot in lowering.kernel.arrived:
+        if slot in lowering.kernel.arrived or _is_written(ring_of(slot)):
             continue  # the copies' transactions complete the phase
         if ring.by_tensor_copies:
             raise lowering.error("commits a slot that no tensor copy fills in the same block")
@@ -314,21 +325,32 @@ def lower_release(op: mma.ReleaseOp, lowering: NvvmLowering) -> None:
     }
     if not with_barriers:
         return
-    if lowering.kernel.reads_by_lanes:
-        lowering.insert(WarpSyncOp(lowering.integer(ALL_LANES)))
+    if any(ring_of(slot) in lowering.kernel.read_by_lanes for slot in op.slots) and not _lanes_have_met(op):
+        meet_in_warp(lowering)
     peers = lowering.kernel.sources
     own = [barrier_of(lowering, slot, BARRIER_BYTES) for ring, slot in with_barriers.items() if len(peers[ring]) == 1]
-
-    def arrive() -> None:
-        for pointer in own:
-            lowering.insert(MbarrierArriveOp(pointer))
-
     if own:
-        run_if(lowering, lowering.first_lane(), arrive)
+        _arrive_once(lowering, own)
     for ring, slot in with_barriers.items():
         if len(peers[ring]) > 1:
             place = ring_state(lowering, slot).barriers
             arrive_at_sources(lowering, place, peers[ring], slot, BARRIER_BYTES)
+
+
+def _arrive_once(lowering: NvvmLowering, barriers: Sequence[SSAValue]) -> None:
+    """One lane of each warp arrives."""
+
+    def arrive() -> None:
+        for pointer in barriers:
+            lowering.insert(MbarrierArriveOp(pointer))
+
+    run_if(lowering, lowering.first_lane(), arrive)
+
+
+def _lanes_have_met(op: mma.ReleaseOp) -> bool:
+    """Whether the lanes of a warp met right before, when all had read, to tell that they had written."""
+    before = op.prev_op
+    return isinstance(before, mma.CommitOp) and any(_is_written(ring_of(slot)) for slot in before.slots)
 
 
 def lower_barrier(op: mma.BarrierOp, lowering: NvvmLowering) -> None:

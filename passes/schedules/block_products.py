@@ -39,6 +39,8 @@ FEW_ROWS = 64
 CLUSTER_ROWS = 2
 """Blocks of a cluster. Multiprocessors come in pairs; larger clusters leave some of them idle, since a GPC of an H100
 has 16 or 18 (NVIDIA H100 Tensor Core GPU Architecture, "H100 SM Architecture")."""
+EXCHANGED_BITS = 8
+"""Bits of elements that a role can exchange on the way, for instructions that read them from scratch along k."""
 MOST_IN_FLIGHT = 4
 """Trips in flight hide the latency of memory; more only take room."""
 
@@ -58,14 +60,15 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
 
     Without ``m``, a vector times a matrix, there is nothing to gain from blocks: that too is an UnknownNameError.
     """
-    rows = _instructions(axes, roles, machine)
-    if roles.m is None or not rows:
+    copied_in_blocks, otherwise = (_instructions(axes, roles, machine, exchanged) for exchanged in (True, False))
+    if roles.m is None or not copied_in_blocks:
         raise UnknownNameError(f"machine {machine.name} has no blocks for {roles.factors}")
+    from_scratch = Home.REGISTER not in copied_in_blocks[0].rhs.homes
     result: list[GuardedScheduleAttr] = []
     for few, most_rows in _row_classes(roles.m):
-        tile = _tile(roles, rows, most_rows, _along_k(axes, roles))
-        from_scratch = Home.REGISTER not in tile.intrinsic.rhs.homes
         for copy_guard, aligned, role in _copy_classes(axes, roles, machine, from_scratch):
+            rows = copied_in_blocks if role else otherwise or copied_in_blocks
+            tile = _tile(roles, rows, most_rows, _along_k(axes, roles))
             schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
             if most_rows is None and schedule.grid[-2:] == (roles.m.name, roles.n.name):
                 schedule = replace(schedule, order=GridOrder(_raster(machine, tile), persistent=1 if role else None))
@@ -134,12 +137,15 @@ def _copy_classes(
 
 
 def _along_k(axes: KernelAxes, roles: ContractionRoles) -> bool:
-    """Whether k is contiguous in the memory of both factors: instructions that read scratch want it but for 16 bits."""
+    """Whether k is contiguous in the memory of both factors."""
     return all(axes.of_operand(roles.nest, position)[-1] == roles.k for position in (roles.lhs, roles.rhs))
 
 
-def _instructions(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> list[MmaIntrinsic]:
-    """The instructions of the fastest kind for the best types that the program allows; they differ in n."""
+def _instructions(axes: KernelAxes, roles: ContractionRoles, machine: Machine, exchanged: bool) -> list[MmaIntrinsic]:
+    """The instructions of the fastest kind for the best types that the program allows; they differ in n.
+
+    ``exchanged``: rows and columns of factors may be exchanged on the way, for instructions that read scratch along k.
+    """
     rows: list[MmaIntrinsic] = []
     along_k = _along_k(axes, roles)
     for wanted in roles.instruction_types:
@@ -147,7 +153,7 @@ def _instructions(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -
             row
             for row in machine.intrinsics
             if (row.lhs.element, row.rhs.element, row.accumulator.element) == wanted
-            and (along_k or Home.REGISTER in row.rhs.homes or ELEMENT_BITS[row.rhs.element] == 16)
+            and (along_k or not row.rhs.along_k or (exchanged and ELEMENT_BITS[row.rhs.element] == EXCHANGED_BITS))
             and row.k * ELEMENT_BITS[row.lhs.element] <= 8 * MOST_INSTRUCTION_BYTES
         ]
     best = max((row.operations * row.rate for row in rows), default=0.0)

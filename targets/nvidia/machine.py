@@ -120,13 +120,14 @@ def _mma(machine: str, types: tuple[str, str, str], shape: tuple[int, int, int],
 def _wgmma(types: tuple[str, str, str], n: int) -> MmaIntrinsic:
     accumulator, lhs, rhs = types
     k = 256 // ELEMENT_BITS[lhs]
+    along_k = ELEMENT_BITS[lhs] != 16  # PTX ISA 8.7, wgmma.mma_async: imm-trans-a and imm-trans-b are for f16 and bf16
     return MmaIntrinsic(
         name=_name("wgmma", f"m64n{n}k{k}", types),
         m=64,
         n=n,
         k=k,
-        lhs=Operand(lhs, _lhs(lhs, 64, k, warps=4), (Home.SCRATCH, Home.REGISTER)),
-        rhs=Operand(rhs, None, (Home.SCRATCH,)),
+        lhs=Operand(lhs, _lhs(lhs, 64, k, warps=4), (Home.SCRATCH, Home.REGISTER), along_k=along_k),
+        rhs=Operand(rhs, None, (Home.SCRATCH,), along_k=along_k),
         accumulator=Operand(accumulator, _sums(64, n, warps=4)),
         numerics=_numerics(_HOPPER, lhs, accumulator),
         rate=2 / n,

@@ -96,6 +96,8 @@ llvm.func @products(%p: !llvm.ptr<3>, %a: i32, %c: f32, %d: i64, %s: !llvm.struc
   %1 = nvvm.ldmatrix %p {num = 4 : i32, layout = #nvvm.mma_layout<col>} : (!llvm.ptr<3>) -> !llvm.struct<(i32, i32, i32, i32)>
   // CHECK: nvvm.stmatrix %p, %a, %a {layout = #nvvm.mma_layout<row>} : !llvm.ptr<3>, i32, i32
   nvvm.stmatrix %p, %a, %a {layout = #nvvm.mma_layout<row>} : !llvm.ptr<3>, i32, i32
+  // CHECK: nvvm.prmt #nvvm.permute_mode<default> %a, %a, %a : i32
+  %word = nvvm.prmt #nvvm.permute_mode<default> %a, %a, %a : i32
   // CHECK: nvvm.wgmma.fence.aligned
   nvvm.wgmma.fence.aligned
   // CHECK: nvvm.wgmma.mma_async %d, %d, <m = 64, n = 8, k = 16>, D[%s, <one>], A[<bf16>, <one>, <row>], B[<bf16>, <one>, <col>] : !llvm.struct<(f32, f32, f32, f32)> -> !llvm.struct<(f32, f32, f32, f32)>

@@ -95,3 +95,47 @@ tile.kernel @weights(%Q : memref<?x64xbf16>, %K : memref<?x64xbf16>, %V : memref
     tile.store %sum, %yw : !tile.tile<64x64xf32>, !tile.window<64x64xf32>
   }
 }
+
+// Bytes of which memory has n contiguous: a third role exchanges rows and columns, since the instruction reads them along k.
+// The slots of the two rings of B are as many as those of A, which is copied as it is.
+// CHECK-LABEL: mma.kernel @bytes(
+// CHECK-SAME:    target "sm_90a" warps(12)
+// CHECK:         %[[A:.*]] = mma.ring : !mma.ring<4 x 128x128xi8, #mma.swizzle<128>>
+// CHECK:         %[[FROM:.*]] = mma.ring : !mma.ring<2 x 128x256xi8, #{{.*}}, #mma.swizzle<128>>
+// CHECK:         %[[B:.*]] = mma.ring : !mma.ring<2 x 256x128xi8, #mma.swizzle<128>>
+// CHECK:         role @load warps(1) registers(56)
+// CHECK:           mma.acquire %[[A]]
+// CHECK:           mma.acquire %[[FROM]]
+// CHECK:         role @exchange warps(3) registers(56)
+// CHECK:           scf.for %k
+// CHECK-NEXT:        %[[READ:.*]] = mma.wait %[[FROM]]
+// CHECK-NEXT:        %[[WRITE:.*]] = mma.acquire %[[B]]
+// CHECK-NEXT:        mma.copy_transposed %[[READ]] to %[[WRITE]]
+// CHECK-NEXT:        mma.commit %[[WRITE]]
+// CHECK-NEXT:        mma.release %[[READ]]
+// CHECK:         role @compute warps(8) registers(224)
+// CHECK:           %{{.*}}, %[[B0:.*]] = mma.wait %[[A]], %[[B]]
+// CHECK-NEXT:      mma.view %[[B0]] by affine_map<(d0, d1) -> (d1, d0)>
+// CHECK-NEXT:      mma.mma_async
+tile.kernel @bytes(%A : memref<?x?xi8>, %B : memref<?x?xi8>, %C : memref<?x?xi32>) {
+  %zero = arith.constant 0 : index
+  %i0 = arith.constant 0 : i32
+  %M = tile.dim %A, 0 : memref<?x?xi8>
+  %K = tile.dim %A, 1 : memref<?x?xi8>
+  %N = tile.dim %B, 1 : memref<?x?xi8>
+  tile.parallel (%i, %j), (%mc, %nc) = (%zero, %zero) to (%M, %N) step (128, 256) {
+    %start = tile.splat %i0 : i32 -> !tile.tile<128x256xi32>
+    %sum = tile.for %k, %kc = %zero to %K step 128 iter_args(%acc = %start) -> (!tile.tile<128x256xi32>)
+        pipeline(4) role {
+      %aw = tile.window %A[%i, %k] extent [%mc, %kc] : memref<?x?xi8> -> !tile.window<128x128xi8>
+      %bw = tile.window %B[%k, %j] extent [%kc, %nc] : memref<?x?xi8> -> !tile.window<128x256xi8>
+      %a = tile.stage %aw : !tile.window<128x128xi8> -> !tile.buffer<128x128xi8>
+      %b = tile.stage %bw : !tile.window<128x256xi8> -> !tile.buffer<128x256xi8>
+      %next = tile.contract %a, %b, %acc extent %kc intrinsic "nvidia.wgmma.m64n256k32.i32.si8"
+          : !tile.buffer<128x128xi8>, !tile.buffer<128x256xi8> -> !tile.tile<128x256xi32>
+      tile.yield %next : !tile.tile<128x256xi32>
+    }
+    %cw = tile.window %C[%i, %j] extent [%mc, %nc] : memref<?x?xi32> -> !tile.window<128x256xi32>
+    tile.store %sum, %cw : !tile.tile<128x256xi32>, !tile.window<128x256xi32>
+  }
+}

@@ -2,7 +2,7 @@
 // RUN: crosstile-opt %s --decompose --widen-float8=target=nvidia-sm_80 | filecheck %s --check-prefix SM80
 // RUN: crosstile-opt %s --decompose --widen-float8=target=x86-64-avx2 | filecheck %s --check-prefix SM80
 
-// What the machine multiplies, and the program allows it to sum, stays.
+// What the machine multiplies, and the program allows it to sum, stays, whichever dimension is contiguous.
 
 // CHECK-LABEL: @allowed
 // CHECK-NEXT:    nn.contract {{.*}} accumulate f32 precision fast_accumulation : tensor<?x?xf8E4M3FN>, tensor<?x?xf8E4M3FN>
@@ -16,7 +16,15 @@ func.func @allowed(%a: tensor<?x?xf8E4M3FN>, %b: tensor<?x?xf8E4M3FN>) -> tensor
   func.return %c : tensor<?x?xf32>
 }
 
-// Sums of f32, and factors that are not contiguous along k, are products of bf16, which holds every number of both types.
+// CHECK-LABEL: @columns
+// CHECK-NEXT:    nn.contract {{.*}} accumulate f32 precision fast_accumulation : tensor<?x?xf8E5M2>, tensor<?x?xf8E5M2>
+func.func @columns(%a: tensor<?x?xf8E5M2>, %b: tensor<?x?xf8E5M2>) -> tensor<?x?xf32> {
+  %c = nn.matmul %a, %b accumulate f32 precision fast_accumulation : tensor<?x?xf8E5M2>, tensor<?x?xf8E5M2>
+  func.return %c : tensor<?x?xf32>
+}
+
+// Sums of f32, and factors of which neighbours are of different products of a stack, are products of bf16, which holds
+// every number of both types.
 
 // CHECK-LABEL: @exact
 // CHECK:         nn.contract {{.*}} accumulate f32 : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
@@ -25,9 +33,10 @@ func.func @exact(%a: tensor<?x?xf8E5M2>, %b: tensor<?x?xf8E5M2>) -> tensor<?x?xf
   func.return %c : tensor<?x?xf32>
 }
 
-// CHECK-LABEL: @columns
-// CHECK:         nn.contract {{.*}} accumulate f32 : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
-func.func @columns(%a: tensor<?x?xf8E5M2>, %b: tensor<?x?xf8E5M2>) -> tensor<?x?xf32> {
-  %c = nn.matmul %a, %b accumulate f32 precision fast_accumulation : tensor<?x?xf8E5M2>, tensor<?x?xf8E5M2>
-  func.return %c : tensor<?x?xf32>
+// CHECK-LABEL: @stacked
+// CHECK:         nn.contract {{.*}} : tensor<?x?x?xbf16>, tensor<?x?x?xbf16> -> tensor<?x?x?xf32>
+func.func @stacked(%a: tensor<?x?x?xf8E5M2>, %b: tensor<?x?x?xf8E5M2>) -> tensor<?x?x?xf32> {
+  %c = nn.contract [batch, m, n, k] %a (m, k, batch), %b (batch, k, n) -> (batch, m, n)
+      accumulate f32 precision fast_accumulation : tensor<?x?x?xf8E5M2>, tensor<?x?x?xf8E5M2> -> tensor<?x?x?xf32>
+  func.return %c : tensor<?x?x?xf32>
 }

@@ -83,7 +83,7 @@ class Pipeline:
     @staticmethod
     def of(op: tile.ForOp, blocks: Blocks, lowering: WarpLowering) -> Pipeline | None:
         """The pipeline of ``op``; None if it asks for none or stages no window of memory."""
-        stages = copied_ahead(op)
+        stages = copied_ahead(op, lowering)
         if not stages or op.pipeline is None:
             return None
         depth = op.pipeline.value.data
@@ -164,18 +164,21 @@ class Pipeline:
             return copy_window(stage, ring, self.lowering)
 
 
-def ring_type(stage: tile.StageOp, depth: int, protocol: str, lowering: WarpLowering) -> RingType:
-    """A ring of ``depth`` slots for what ``stage`` stages, stored as it lies in memory."""
+def ring_type(
+    stage: tile.StageOp, depth: int, protocol: str, lowering: WarpLowering, exchanged: bool = False
+) -> RingType:
+    """A ring of ``depth`` slots for what ``stage`` stages, stored as it lies in memory, or across if ``exchanged``."""
     type_ = capacity_type(stage.result)
     down = runs_down(window_of(stage.source, lowering))
-    shape = type_.get_shape()[::-1] if down else type_.get_shape()
+    shape = type_.get_shape()[::-1] if down != exchanged else type_.get_shape()
     storage = storage_of(shape, type_.element_type)
     return RingType(IntAttr(depth), shape_attribute(shape), type_.element_type, *storage, StringAttr(protocol))
 
 
 def as_staged(stage: tile.StageOp, slot: SSAValue, lowering: WarpLowering) -> SSAValue:
     """The slot with the rows and columns of the window that it is a copy of."""
-    return transposed_view(slot, lowering) if runs_down(window_of(stage.source, lowering)) else slot
+    exchanged = stage in lowering.copied
+    return transposed_view(slot, lowering) if runs_down(window_of(stage.source, lowering)) != exchanged else slot
 
 
 def copy_window(stage: tile.StageOp, ring: SSAValue, lowering: WarpLowering, multicast: Sequence[int] = ()) -> SSAValue:

@@ -6,6 +6,11 @@ in whole blocks, into rings; the other role waits for a slot, computes, and rele
     role @load     tile.for over the same blocks:  acquire, copy_async, commit
     role @compute  everything else:                wait, ... , release
 
+What lies across in memory, for instructions that read scratch along k only, a third role exchanges on the way, from the
+ring that copies fill to one of as many bytes a slot. The slots of both are as many as the pipeline has trips::
+
+    role @exchange tile.for over the same blocks:  wait, acquire, copy_transposed, commit, release
+
 A loop that does nothing but multiply what it stages keeps one product in flight: its slots are released a trip later,
 when the next product has started::
 
@@ -17,7 +22,7 @@ So that there is a first product the loop runs once at least; of an empty sum it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xdsl.ir import Block, Operation, Region, SSAValue
 
@@ -31,14 +36,19 @@ from crosstile.lowering.tile_to_mma import control
 from crosstile.lowering.tile_to_mma.control import block_size
 from crosstile.lowering.tile_to_mma.state import INDEX
 from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, as_staged, copy_window, ring_type
-from crosstile.lowering.tile_to_mma.warps.stages import is_copied
-from crosstile.lowering.tile_to_mma.warps.state import COPYING_WARPS, WarpLowering
+from crosstile.lowering.tile_to_mma.warps.stages import is_copied, is_exchanged
+from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
 from crosstile.targets.model import Home
+
+GROUP_WARPS = 4
+"""Warps of the roles that stage: registers are given away by groups of four (PTX ISA, setmaxnreg)."""
 
 REGISTERS = 512
 """Registers that a thread of each group of four warps could have if there were one group: 65536 for 128 threads."""
 COPYING_REGISTERS = 40
 """Registers that a thread which only copies keeps (PTX ISA, setmaxnreg: a multiple of 8)."""
+EXCHANGING_REGISTERS = 56
+"""Registers of a thread that exchanges rows and columns: the words of four units, and addresses."""
 MOST_REGISTERS = 240
 """Registers that a computing thread asks for at most."""
 
@@ -54,34 +64,48 @@ def lower_parallel(op: tile.ParallelOp, lowering: WarpLowering) -> None:
         lowering.add_argument(body, argument)
     stages = [inner for inner in op.body.walk() if isinstance(inner, tile.StageOp) and is_copied(inner)]
     with lowering.at(body):
-        lowering.rings = {stage: _ring(stage, lowering) for stage in stages}
-        needed = _needed(op, stages)
+        for stage in stages:
+            _make_rings(stage, lowering)
         lowering.multicast = _shared(op, stages, lowering)
         with lowering.at(load := Block()):
-            _copy_block(op.body.block, needed, lowering)
+            _staging_block(op.body.block, _needed(op, stages), _copy, lowering)
+        registers = EXCHANGING_REGISTERS if lowering.copied else COPYING_REGISTERS
+        roles = [Role("load", 1 if lowering.copied else GROUP_WARPS, registers, Region(load))]
+        if lowering.copied:
+            with lowering.at(exchange := Block()):
+                _staging_block(op.body.block, _needed(op, list(lowering.copied), False), _exchange, lowering)
+            roles.append(Role("exchange", GROUP_WARPS - 1, registers, Region(exchange)))
         with lowering.at(compute := Block()), lowering.holding():
             for inner in list(op.body.block.ops)[:-1]:
                 lowering.lower_op(inner)
             release_held(lowering)
-        groups = -(-lowering.warps // COPYING_WARPS)
-        registers = (REGISTERS - COPYING_REGISTERS) // groups // 8 * 8
-        roles = [
-            Role("load", COPYING_WARPS, COPYING_REGISTERS, Region(load)),
-            Role("compute", lowering.warps, min(registers, MOST_REGISTERS), Region(compute)),
-        ]
+        groups = -(-lowering.warps // GROUP_WARPS)
+        rest = (REGISTERS - registers) // groups // 8 * 8
+        lowering.staging_warps = GROUP_WARPS
+        roles.append(Role("compute", lowering.warps, min(rest, MOST_REGISTERS), Region(compute)))
         lowering.insert(mma.RolesOp(roles))
         lowering.insert(mma.YieldOp())
     lowering.insert(mma.ParallelOp(lowers, uppers, Region(body), op.grid_steps or None, order=op.order))
 
 
-def _ring(stage: tile.StageOp, lowering: WarpLowering) -> SSAValue:
-    """The ring of a stage: as deep as its loop's pipeline, or one slot."""
+def _make_rings(stage: tile.StageOp, lowering: WarpLowering) -> None:
+    """The ring of a stage, as deep as its loop's pipeline, or one slot; two that share this if it is exchanged.
+
+    A product in flight reads one slot while the next is waited for, so that two at least are exchanged ones.
+    """
     loop = stage.parent_op()
     depth = loop.pipeline.value.data if isinstance(loop, tile.ForOp) and loop.pipeline is not None else 1
-    return lowering.insert(mma.RingOp(ring_type(stage, depth, BARRIERS, lowering))).result
+    exchanged = is_exchanged(stage, lowering)
+    if exchanged:
+        read = max(min(depth, 2), depth // 2)
+        type_ = ring_type(stage, max(1, depth - read), BARRIERS, lowering)
+        lowering.copied[stage] = lowering.insert(mma.RingOp(type_)).result
+        depth = read
+    type_ = ring_type(stage, depth, BARRIERS, lowering, exchanged)
+    lowering.rings[stage] = lowering.insert(mma.RingOp(type_)).result
 
 
-# The copying role
+# The roles that stage
 
 
 def _shared(
@@ -99,8 +123,9 @@ def _shared(
     return found
 
 
-def _needed(op: tile.ParallelOp, stages: Sequence[tile.StageOp]) -> set[Operation]:
-    """The operations that say what is copied and in which order: loops around the stages, and what all that needs."""
+def _needed(op: tile.ParallelOp, stages: Sequence[tile.StageOp], places: bool = True) -> set[Operation]:
+    """The operations that say what is staged, unless ``places`` do not matter, and in which order: loops around the
+    stages, and what all that needs."""
     needed: set[Operation] = set()
     pending: list[Operation] = [*stages]
     while pending:
@@ -109,24 +134,49 @@ def _needed(op: tile.ParallelOp, stages: Sequence[tile.StageOp]) -> set[Operatio
             continue
         needed.add(current)
         operands = [current.lower_bound, current.upper_bound] if isinstance(current, tile.ForOp) else current.operands
+        operands = () if isinstance(current, tile.StageOp) and not places else operands
         pending += [owner for value in operands if isinstance(owner := value.owner, Operation)]
         if (around := current.parent_op()) is not None and op.is_ancestor(around):
             pending.append(around)
     return {inner for inner in needed if op.is_ancestor(inner)}
 
 
-def _copy_block(block: Block, needed: set[Operation], lowering: WarpLowering) -> None:
+Step = Callable[[Sequence[tile.StageOp], WarpLowering], None]
+"""What a role does in each trip with stages that no loop stands between."""
+
+
+def _copy(stages: Sequence[tile.StageOp], lowering: WarpLowering) -> None:
+    for stage in stages:
+        with lowering.about(stage):
+            ring = lowering.copied.get(stage, lowering.rings[stage])
+            lowering.insert(mma.CommitOp(copy_window(stage, ring, lowering, lowering.multicast[stage])))
+
+
+def _exchange(stages: Sequence[tile.StageOp], lowering: WarpLowering) -> None:
+    sources = lowering.insert(mma.WaitOp([lowering.copied[stage] for stage in stages])).slots
+    targets: list[SSAValue] = []
+    for stage, source in zip(stages, sources, strict=True):
+        with lowering.about(stage):
+            targets.append(lowering.insert(mma.AcquireOp(lowering.rings[stage])).slot)
+            lowering.insert(mma.CopyTransposedOp(source, targets[-1]))
+    lowering.insert(mma.CommitOp(*targets))
+    lowering.insert(mma.ReleaseOp(*sources))
+
+
+def _staging_block(block: Block, needed: set[Operation], step: Step, lowering: WarpLowering) -> None:
+    stages: list[tile.StageOp] = []
     for op in block.ops:
         if op not in needed:
             continue
         match op:
             case tile.StageOp():
-                with lowering.about(op):
-                    slot = copy_window(op, lowering.rings[op], lowering, lowering.multicast[op])
-                    lowering.insert(mma.CommitOp(slot))
+                stages.append(op)
             case tile.ForOp():
+                if stages:
+                    step(stages, lowering)
+                    stages = []
                 with lowering.about(op):
-                    _copy_loop(op, needed, lowering)
+                    _staging_loop(op, needed, step, lowering)
             case tile.WindowOp():
                 lowering.lower_op(op)
             case _ if op.regions or any(isinstance(result.type, tile.TileType) for result in op.results):
@@ -136,16 +186,22 @@ def _copy_block(block: Block, needed: set[Operation], lowering: WarpLowering) ->
                 )
             case _:
                 lowering.lower_op(op)
+    if stages:
+        step(stages, lowering)
 
 
-def _copy_loop(op: tile.ForOp, needed: set[Operation], lowering: WarpLowering) -> None:
+def _staging_loop(op: tile.ForOp, needed: set[Operation], step: Step, lowering: WarpLowering) -> None:
     index = lowering.index
     blocks = _blocks(op, lowering)
     end = index.maximum(blocks.upper, index.add(blocks.lower, 1)) if _product(op, lowering) else blocks.upper
+    places = any(use.operation in needed for use in op.body.block.args[1].uses)
 
     def body(start: SSAValue, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
-        blocks.enter(op, start, lowering)
-        _copy_block(op.body.block, needed, lowering)
+        if places:
+            blocks.enter(op, start, lowering)
+        else:
+            lowering.map_value(op.body.block.args[0], start)
+        _staging_block(op.body.block, needed, step, lowering)
         return ()
 
     name = op.body.block.args[0].name_hint or "start"

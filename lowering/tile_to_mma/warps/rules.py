@@ -27,7 +27,7 @@ from crosstile.lowering.tile_to_mma.warps.outgoing import piece_for
 from crosstile.lowering.tile_to_mma.warps.pipelines import Blocks, Pipeline
 from crosstile.lowering.tile_to_mma.warps.roles import lower_parallel, lower_product_loop, release_held, wait_for
 from crosstile.lowering.tile_to_mma.warps.stages import lower_stage, runs_down, store_to_scratch
-from crosstile.lowering.tile_to_mma.warps.state import COPYING_WARPS, WarpLowering
+from crosstile.lowering.tile_to_mma.warps.state import WarpLowering
 
 
 def lower_kernel(op: tile.KernelOp, lowering: WarpLowering) -> None:
@@ -38,7 +38,7 @@ def lower_kernel(op: tile.KernelOp, lowering: WarpLowering) -> None:
         lowering.add_argument(block, argument)
     with lowering.index.function(block):
         lowering.lower_ops(op.body.block)
-    warps = lowering.warps + (COPYING_WARPS if lowering.has_roles else 0)
+    warps = lowering.warps + lowering.staging_warps
     kernel = mma.KernelOp(op.sym_name.data, Region(block), lowering.machine.name, warps)
     kernel.attributes.update({ALIGNMENT: IntegerAttr(1, i64), **op.attributes})
     lowering.insert(kernel)

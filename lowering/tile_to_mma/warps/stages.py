@@ -61,20 +61,32 @@ def is_copied(op: tile.StageOp) -> bool:
     )
 
 
-def copied_ahead(op: tile.ForOp) -> list[tile.StageOp]:
+def is_exchanged(op: tile.StageOp, lowering: WarpLowering) -> bool:
+    """Whether an instruction reads ``op`` with k contiguous and memory has the other dimension so."""
+    window = op.source.owner
+    if not isinstance(window, tile.WindowOp):
+        return False
+    down = runs_down(window)
+    products = [use.operation for use in op.result.uses if isinstance(use.operation, tile.ContractOp)]
+    rows = [(lowering.rows[product], product.rhs is op.result) for product in products]
+    return any((row.rhs.along_k and not down) if right else (row.lhs.along_k and down) for row, right in rows)
+
+
+def copied_ahead(op: tile.ForOp, lowering: WarpLowering) -> list[tile.StageOp]:
     """The stages of the loop ``op`` that it copies some trips ahead itself; each of its trips begins with a barrier."""
     if op.pipeline is None or op.pipeline.value.data < 2 or op.role is not None:
         return []
-    return [inner for inner in op.body.block.ops if isinstance(inner, tile.StageOp) and is_copied(inner)]
+    stages = [inner for inner in op.body.block.ops if isinstance(inner, tile.StageOp) and is_copied(inner)]
+    return [stage for stage in stages if not is_exchanged(stage, lowering)]
 
 
-def _is_read_ahead_of_barriers(op: tile.StageOp) -> bool:
+def _is_read_ahead_of_barriers(op: tile.StageOp, lowering: WarpLowering) -> bool:
     """Whether something reads ``op`` before a loop that copies ahead has met at a barrier."""
     for use in op.result.uses:
         around: Operation | None = use.operation
         while around is not None and around.parent is not op.parent:
             around = around.parent_op()
-        if not isinstance(around, tile.ForOp) or around is use.operation or not copied_ahead(around):
+        if not isinstance(around, tile.ForOp) or around is use.operation or not copied_ahead(around, lowering):
             return True
     return False
 
@@ -103,15 +115,16 @@ def lower_stage(op: tile.StageOp, lowering: WarpLowering) -> None:
         return
     window = window_of(op.source, lowering)
     place = place_of_window(window, lowering)
-    down = runs_down(window)
+    down, exchanged = runs_down(window), is_exchanged(op, lowering)
     place = place.transposed() if down else place
-    buffer = new_buffer(place.shape, capacity_type(op.source).element_type, lowering)
+    shape = place.shape[::-1] if exchanged else place.shape
+    buffer = new_buffer(shape, capacity_type(op.source).element_type, lowering)
     if lowering.scratch_may_be_read:
         lowering.insert(mma.BarrierOp())
-    _fill(place, buffer, number(op.pad), lowering)
-    if _is_read_ahead_of_barriers(op):
+    _fill(place, transposed_view(buffer, lowering) if exchanged else buffer, number(op.pad), lowering)
+    if _is_read_ahead_of_barriers(op, lowering):
         lowering.insert(mma.BarrierOp())
-    lowering.replace(op, transposed_view(buffer, lowering) if down else buffer)
+    lowering.replace(op, transposed_view(buffer, lowering) if down != exchanged else buffer)
 
 
 def new_buffer(shape: Sequence[int], element: Attribute, lowering: WarpLowering) -> SSAValue:

@@ -35,9 +35,6 @@ LEAST_WARP_TILE = 32
 FEW_WARPS = 4
 """One warp to each scheduler of an SM, so that one's loads and copies lie beside another's products."""
 
-COPYING_WARPS = 4
-"""Warps of a role that copies: registers are given away by groups of four (PTX ISA, setmaxnreg)."""
-
 FEW_ELEMENTS = 4
 """So many elements of the largest tile are worth a thread of their own."""
 
@@ -58,7 +55,9 @@ class WarpLowering(TileLowering):
     slots: dict[tile.StageOp, SSAValue]
     """The slots that stages copied ahead are in."""
     rings: dict[tile.StageOp, SSAValue]
-    """The rings of stages that a role of its own fills."""
+    """The rings of stages that roles of their own fill."""
+    copied: dict[tile.StageOp, SSAValue]
+    """The rings that copies fill instead, of stages whose rows and columns a role exchanges on the way to ``rings``."""
     multicast: dict[tile.StageOp, list[int]]
     """The dimensions of the grid along which blocks of a cluster copy a stage for each other."""
     pieces: dict[tuple[tuple[int, int], Attribute], SSAValue]
@@ -68,6 +67,8 @@ class WarpLowering(TileLowering):
     begun_with_barrier: set[Block]
     """The bodies of loops whose trips begin with a barrier of all warps."""
     has_roles: bool
+    staging_warps: int
+    """Warps of the roles that copy and exchange."""
     is_persistent: bool
     scratch_depth: int
 
@@ -85,8 +86,10 @@ class WarpLowering(TileLowering):
         if not contracts:
             self.warps = _warps_for(kernel, self.lanes_of_warp, whole)
         self.assignment = Assignment.of(kernel, self.warps, self.arrangement, self.rows, whole)
-        self.slots, self.rings, self.multicast, self.held, self.begun_with_barrier = {}, {}, {}, [], set()
+        self.slots, self.rings, self.copied, self.multicast = {}, {}, {}, {}
+        self.held, self.begun_with_barrier = [], set()
         self.pieces = {}
+        self.staging_warps = 0
         self.has_roles = any(isinstance(op, tile.ForOp) and op.role is not None for op in kernel.walk())
         if self.has_roles and kernel.parallel is None:
             raise self.error("a loop has a role of its own for staging, but the kernel has no tile.parallel for roles")

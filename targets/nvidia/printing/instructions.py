@@ -344,6 +344,12 @@ def print_stmatrix(op: matrices.StmatrixOp, text: Text) -> None:
     text.line(f"stmatrix.sync.aligned.m8n8.x{len(words)}{turned}.shared.b16 {text.address(op.ptr)}, {group(words)}")
 
 
+def print_permute(op: matrices.PermuteOp, text: Text) -> None:
+    """Four bytes of two words."""
+    operands = ", ".join(map(text.get, (op.lo, op.hi, op.selector)))
+    text.line(f"prmt.b32 {text.one(op.res)}, {operands}")
+
+
 def print_fence(op: warpgroup.WgmmaFenceOp, text: Text) -> None:
     """The fence, behind all copies into registers that the products up to the next commit write."""
     following, started = op.next_op, set[Operation]()
@@ -439,6 +445,7 @@ INSTRUCTIONS: Mapping[str, Rule] = {
     "nvvm.mma.sync": print_mma,
     "nvvm.ldmatrix": print_ldmatrix,
     "nvvm.stmatrix": print_stmatrix,
+    "nvvm.prmt": print_permute,
     "nvvm.wgmma.fence.aligned": print_fence,
     "nvvm.wgmma.commit.group.sync.aligned": fixed("wgmma.commit_group.sync.aligned"),
     "nvvm.wgmma.wait.group.sync.aligned": counted("wgmma.wait_group.sync.aligned"),

@@ -552,3 +552,23 @@ mma.kernel @f(%A: memref<?x?xf32>, %i: index, %s: f32) {
   mma.store %a, %A[%i, %i] through %p : !mma.fragment<64x16xf32, #tile>, memref<?x?xf32>, !mma.buffer<64x8xf32>
   %b = mma.load %A[%i, %i] : memref<?x?xf32> -> !mma.fragment<64x16xf32, #tile>
 }
+
+// -----
+
+mma.kernel @f() warps(4) {
+  %ring = mma.ring : !mma.ring<2 x 32x64xi8>
+  %a = mma.wait %ring : !mma.ring<2 x 32x64xi8>
+  %b = mma.acquire %ring : !mma.ring<2 x 32x64xi8>
+  // expected-error @+1 {{copies !mma.slot<read 32x64xi8> into !mma.slot<write 32x64xi8>; expects 64x32 elements of i8}}
+  mma.copy_transposed %a to %b : !mma.slot<read 32x64xi8> to !mma.slot<write 32x64xi8>
+}
+
+// -----
+
+mma.kernel @f() warps(4) {
+  %ring = mma.ring : !mma.ring<2 x 32x32xi8>
+  %a = mma.acquire %ring : !mma.ring<2 x 32x32xi8>
+  %b = mma.acquire %ring : !mma.ring<2 x 32x32xi8>
+  // expected-error @+1 {{copies a slot to write into one to write; expects a slot that mma.wait gave, and one that mma.acquire gave}}
+  mma.copy_transposed %a to %b : !mma.slot<write 32x32xi8> to !mma.slot<write 32x32xi8>
+}

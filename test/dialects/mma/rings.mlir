@@ -91,3 +91,16 @@ mma.kernel @carried(%start: !acc, %n: index) warps(4) {
   %c = mma.await %p : !pending -> !acc
   mma.release %a, %b : !read_a, !read_b
 }
+
+// One role copies, the next exchanges rows and columns on the way to a third, which multiplies.
+// CHECK-LABEL: mma.kernel @exchanged
+mma.kernel @exchanged() warps(4) {
+  %from = mma.ring : !mma.ring<2 x 32x64xi8, #mma.swizzle<64>>
+  %to = mma.ring : !mma.ring<2 x 64x32xi8, #mma.swizzle<32>>
+  %a = mma.wait %from : !mma.ring<2 x 32x64xi8, #mma.swizzle<64>>
+  %b = mma.acquire %to : !mma.ring<2 x 64x32xi8, #mma.swizzle<32>>
+  // CHECK: mma.copy_transposed %a to %b : !mma.slot<read 32x64xi8, #mma.swizzle<64>> to !mma.slot<write 64x32xi8, #mma.swizzle<32>>
+  mma.copy_transposed %a to %b : !mma.slot<read 32x64xi8, #mma.swizzle<64>> to !mma.slot<write 64x32xi8, #mma.swizzle<32>>
+  mma.commit %b : !mma.slot<write 64x32xi8, #mma.swizzle<32>>
+  mma.release %a : !mma.slot<read 32x64xi8, #mma.swizzle<64>>
+}

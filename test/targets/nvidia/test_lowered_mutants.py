@@ -9,29 +9,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from lowered_mutants import mutants_of
 
-from crosstile.targets.nvidia.call_plan import KernelStep
-from crosstile.targets.nvidia.ptx.module import Module
-from crosstile.targets.nvidia.ptx.parser import parse_ptx
-from crosstile.targets.nvidia.run import CompiledKernel, DeviceProgram, HostModule, SimulatedDevice, call_with_arrays
-from crosstile.targets.nvidia.simulator.mutants import mutants
-from crosstile.tools.device import DeviceKernels
 from crosstile.tools.program import Program
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 BF16 = np.dtype(ml_dtypes.bfloat16)
-
-
-class Changed(SimulatedDevice):
-    """The simulator, which runs another module than it is given."""
-
-    def __init__(self, architecture: str, module: Module):
-        super().__init__(architecture)
-        self.module = module
-
-    def prepare(self, ptx: str, launch: Any) -> Any:
-        self._modules[ptx] = self.module
-        return super().prepare(ptx, launch)
 
 
 CASES: dict[tuple[str, str], tuple[list[tuple[tuple[int, ...], Any]], dict[tuple[str, str], int]]] = {
@@ -60,17 +43,7 @@ def test_every_mutant_that_matters_is_caught(name: str, target: str):
     random = np.random.default_rng(0)
     inputs = [random.standard_normal(shape).astype(dtype) for shape, dtype in shapes]
     program = Program.load(EXAMPLES / f"{name}.mlir", target)
-    kernels = DeviceKernels(program)
-    host = HostModule(kernels.host, program.entry)
-    plan = DeviceProgram(host, kernels, SimulatedDevice(target)).plan(tuple(one.shape for one in inputs))
-    (kernel,) = (step.kernel for step in plan.steps if isinstance(step, KernelStep))
-    compiled = {kernel: CompiledKernel(kernels[kernel].ptx, kernels[kernel].plan)}
-
-    def run(changed: Module) -> bytes:
-        device = Changed(target, changed)
-        return call_with_arrays(DeviceProgram(host, compiled, device), inputs)[0].tobytes()
-
-    found = list(mutants(parse_ptx(compiled[kernel].ptx), kernel, run))
+    found = mutants_of(program, target, inputs)
     assert Counter((one.kind, one.instruction.name) for one in found if not one.caught) == survivors, "\n".join(
         map(str, found)
     )
