@@ -14,6 +14,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+EVERY_LANE = (1 << 32) - 1
+"""The lanes of a warp, as bits."""
+
 Knowledge = NDArray[np.int32]
 """What one warp knows, [3, agents]: plain, behind a proxy fence, and of mbarriers that are ready."""
 
@@ -30,6 +33,12 @@ class Clocks:
         self.known[np.arange(warps), 0, np.arange(warps)] = 1
         self.step: NDArray[np.int32] = np.zeros(warps, np.int32)
         """How often the lanes of each warp have met, in a barrier of their own or in any other."""
+        self.accessed: NDArray[np.int32] = np.full(warps, -1, np.int32)
+        """The step in which lanes of each warp accessed shared memory last."""
+        self.releases: list[list[tuple[int, int, int]]] = [[] for _ in range(warps)]
+        """Of each warp that is in ``partial`` its count and step at each release, and the lanes, as bits."""
+        self.partial: set[int] = set()
+        """The warps of which some lanes have told of work that others may have done since they met."""
 
     def new_agent(self) -> int:
         """The number of one more asynchronous engine."""
@@ -38,11 +47,33 @@ class Clocks:
         self.agents += 1
         return self.agents - 1
 
-    def release(self, warp: int) -> Knowledge:
-        """What ``warp`` knows now, to be handed on; its own work from here on is newer."""
+    def release(self, warp: int, lanes: int = EVERY_LANE) -> Knowledge:
+        """What ``lanes`` of ``warp`` know now, to be handed on; its own work from here on is newer."""
         given = self.known[warp].copy()
+        if lanes != EVERY_LANE and self.accessed[warp] == self.step[warp]:
+            self.partial.add(warp)
+        if warp in self.partial:
+            self.releases[warp].append((int(given[0, warp]), int(self.step[warp]), lanes))
         self.known[warp, 0, warp] += 1
         return given
+
+    def is_told(self, warp: int, lane: int, clock: int, step: int, known: int) -> bool:
+        """Whether who knows of ``warp`` up to the count ``known`` knows what ``lane`` did at ``clock``, in ``step``.
+
+        A lane tells of its own work, and of what others did before they met it. A negative ``lane`` is all of them.
+        """
+        needed, told = EVERY_LANE if lane < 0 else 1 << lane, 0
+        for count, when, lanes in reversed(self.releases[warp]):
+            if count > known:
+                continue
+            if count < clock:
+                break
+            if when > step:
+                return True
+            told |= lanes
+            if told & needed == needed:
+                return True
+        return not told
 
     def acquire(self, warp: int, given: Knowledge) -> None:
         """Warp ``warp`` knows what was handed on, too, and its lanes what the others did before."""

@@ -55,10 +55,12 @@ def barrier_at(gang: Gang, address: int, space: str, lanes: Lanes) -> SharedBarr
 
 
 def knowledge_of(gang: Gang, lanes: Lanes) -> Knowledge:
-    """What the warps of ``lanes`` know, released."""
+    """What the warps of ``lanes`` know, released by these lanes."""
     given: Knowledge | None = None
-    for warp in np.unique(gang.warp[lanes]).tolist():
-        given = join(given, gang.block.clocks.release(warp))
+    warps, own = gang.warp[lanes], gang.lane[lanes]
+    for warp in np.unique(warps).tolist():
+        bits = sum(1 << lane for lane in own[warps == warp].tolist())
+        given = join(given, gang.block.clocks.release(warp, bits))
     assert given is not None
     return given
 

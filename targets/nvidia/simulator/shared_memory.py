@@ -104,7 +104,10 @@ class SharedMemory:
         late = known[warp, 0, writer] < clock
         if late.any():
             raise self._race(granules, late, warp, "reads", "wrote", writer, self.writer_site)
+        if self.clocks.partial:
+            self._check_told(granules, warp, "reads")
         if lane is not None:
+            self.clocks.accessed[warp] = self.clocks.step[warp]
             self._check_lanes(granules, warp, lane, "reads")
         if asynchronous:
             unfenced = (self.writer_kind[granules] != ASYNCHRONOUS) & (known[warp, 1, writer] < clock)
@@ -146,6 +149,7 @@ class SharedMemory:
         """
         self.check_write(granules, warp, kind=kind, is_same=is_same)
         if lane is not None:
+            self.clocks.accessed[warp] = self.clocks.step[warp]
             self._check_lanes(granules, warp, lane, "writes", is_same)
         warps = np.broadcast_to(warp, granules.shape)
         self.writer[granules] = warps
@@ -175,6 +179,36 @@ class SharedMemory:
             message += f"{self._where(granules, late)}, which {second} {did} without a bar.warp.sync between"
             raise Trouble("race", message, int(np.broadcast_to(sites, late.shape)[late][0]))
 
+    def _check_told(
+        self, granules: Indices, warp: Array, does: str, is_same: Callable[[], Array] | None = None
+    ) -> None:
+        """Raises :class:`Trouble` if lanes of another warp accessed the bytes, and only others told of it."""
+        known = self.clocks.known
+        for other in sorted(self.clocks.partial):
+            wrote = self.writer_lane, self.writer_step, self.writer_clock, self.writer_site
+            read = (one[other] for one in (self.reader_lane, self.reader_step, self.reader_clock, self.reader_site))
+            seen = [("wrote", self.writer[granules] == other, *wrote)]
+            seen += [("read", np.True_, *read)] if does == "writes" else []
+            for did, there, lanes, steps, clocks, sites in seen:
+                late = there & (warp != other) & (steps[granules] != NEVER)
+                late &= clocks[granules] <= known[warp, 0, other]
+                if not late.any() or (is_same is not None and not (late := late & ~is_same()).any()):
+                    continue
+                own, at, upto = (
+                    np.broadcast_to(one, late.shape)[late] for one in (warp, granules, known[warp, 0, other])
+                )
+                for number, granule in enumerate(at.tolist()):
+                    access = int(lanes[granule]), int(clocks[granule]), int(steps[granule])
+                    if not self.clocks.is_told(other, *access, int(upto[number])):
+                        which = "all lanes" if access[0] == ALL_LANES else f"lane {access[0]}"
+                        raise Trouble(
+                            "race",
+                            f"data race: warp {int(own[number])} {does} {self.name}'s shared memory at "
+                            f"{granule * self.granule:#x}, which {which} of warp {other} {did}; another lane told of "
+                            "it, without a bar.warp.sync between",
+                            int(sites[granule]),
+                        )
+
     def check_write(
         self, granules: Indices, warp: Array, *, kind: int = GENERIC, is_same: Callable[[], Array] | None = None
     ) -> None:
@@ -199,6 +233,8 @@ class SharedMemory:
             late = np.asarray(unseen.any(axis=0))
             sites = self.reader_site[reader, granules]
             raise self._race(granules, late, warp, "writes", "read", reader, sites, True)
+        if self.clocks.partial and kind != ATOMIC:
+            self._check_told(granules, warp, "writes", is_same)
 
     # Asynchronous accesses.
 

@@ -1,4 +1,4 @@
-"""Lanes of one warp race with each other: a write after reads by several lanes, whichever of them writes."""
+"""Lanes of one warp race with each other, and tell others of their own work only until they meet."""
 
 import pytest
 
@@ -34,3 +34,56 @@ def test_a_lane_that_read_too_may_not_write_before_all_have_met(writer: int):
     with pytest.raises(SimulatedFault, match="which all lanes read without"):
         simulate(text.replace("MEET", ""), "broadcast", (1,), (32,), [], GlobalMemory())
     simulate(text.replace("MEET", "bar.warp.sync -1;"), "broadcast", (1,), (32,), [], GlobalMemory())
+
+
+TOLD = """.version 8.3
+.target sm_90a
+.address_size 64
+.visible .entry told()
+.reqntid 64
+{
+ .reg .pred %p, %q, %r;
+ .reg .b32 %r<6>;
+ .reg .b64 %rd<2>;
+ .shared .align 8 .b8 barrier[8];
+ .shared .align 16 .b8 words[256];
+ mov.u32 %r1, %tid.x;
+ mov.u32 %r2, barrier;
+ setp.eq.u32 %p, %r1, 0;
+ @%p mbarrier.init.shared.b64 [%r2], COUNT;
+ bar.sync 0;
+ setp.ge.u32 %q, %r1, 32;
+ @%q bra other;
+ shl.b32 %r3, %r1, 3;
+ mov.u32 %r4, words;
+ add.s32 %r3, %r3, %r4;
+ st.shared.u32 [%r3], %r1;
+ MEET
+ setp.lt.u32 %r, %r1, COUNT;
+ @%r mbarrier.arrive.shared.b64 %rd1, [%r2];
+ bra end;
+other:
+ mbarrier.try_wait.parity.shared.b64 %p, [%r2], 0;
+ @!%p bra other;
+ mov.u32 %r4, words;
+ ld.shared.u32 %r5, [%r4+READ];
+end:
+ ret;
+}"""
+
+
+def told(count: int, read: int, meet: str = "") -> None:
+    """Lanes of a warp write a word each; the first ``count`` tell another warp, which reads the one at ``read``."""
+    text = TOLD.replace("COUNT", str(count)).replace("READ", str(read)).replace("MEET", meet)
+    simulate(text, "told", (1,), (64,), [], GlobalMemory())
+
+
+def test_a_lane_tells_of_its_own_work_and_of_those_it_has_met():
+    with pytest.raises(SimulatedFault, match="which lane 3 of warp 0 wrote; another lane told of it, without a bar"):
+        told(1, 3 * 8)
+    with pytest.raises(SimulatedFault, match="which lane 16 of warp 0 wrote; another lane told of it"):
+        told(16, 16 * 8)
+    told(1, 0)
+    told(16, 15 * 8)
+    told(32, 31 * 8)
+    told(1, 3 * 8, "bar.warp.sync -1;")
