@@ -33,14 +33,14 @@ from crosstile.targets.model import Machine, UnknownNameError
 def is_multiplied(op: ContractOp, machine: Machine) -> bool:
     """Whether ``machine`` has an instruction for ``op`` as it is, and the program allows what it loses."""
     lhs, rhs, result = op.positions
-    (element, accumulator) = str(tensor_of(op.lhs).element_type), str(op.accumulator_type)
+    elements = sorted(str(tensor_of(factor).element_type) for factor in op.operands)
     summed = [iterator for iterator in lhs if iterator not in result]
     batches = [iterator for iterator in result if iterator in lhs and iterator in rhs]
     if op.precision is None or len(summed) != 1 or lhs[-1] in batches or rhs[-1] in batches:
         return False
-    rows = [row for row in machine.intrinsics if row.accumulator.element == accumulator]
+    rows = [row for row in machine.intrinsics if row.accumulator.element == str(op.accumulator_type)]
     kept = [iterator for iterator in result if iterator not in rhs]
-    return bool(kept) and any(row.lhs.element == row.rhs.element == element for row in rows)
+    return bool(kept) and any(sorted((row.lhs.element, row.rhs.element)) == elements for row in rows)
 
 
 def widen(op: ContractOp) -> None:

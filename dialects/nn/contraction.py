@@ -83,6 +83,13 @@ def require_factor(what: str, type_: AnyTensor) -> None:
         )
 
 
+def common_element(types: Sequence[AnyTensor]) -> Attribute:
+    """The element type of both factors; of 8-bit floats, which may be of two types, the left one's. Else raises."""
+    if all(is_float8(type_.element_type) for type_ in types):
+        return types[0].element_type
+    return require_same_elements(types)
+
+
 def verify_signs(element: Attribute, *unsigned: UnitAttr | None) -> None:
     """Raise if floats are said to have no sign."""
     if element not in INTEGER_FACTORS and any(mark is not None for mark in unsigned):
@@ -155,7 +162,7 @@ class MatrixProductOp(NnOp, ABC):
         for type_ in types:
             require_factor("matrices", type_)
         cls.check_ranks(*types)
-        element = result_element_type(require_same_elements(types), accumulator_type, result_element)
+        element = result_element_type(common_element(types), accumulator_type, result_element)
         shapes = [type_.get_shape() for type_ in types]
         m, lhs_k = reversed(shapes[0][-2:]) if transpose_a else shapes[0][-2:]
         rhs_k, n = reversed(shapes[1][-2:]) if transpose_b else shapes[1][-2:]
@@ -165,9 +172,9 @@ class MatrixProductOp(NnOp, ABC):
         return TensorType(element, [*sizes, m, n])
 
     def inferred_type(self) -> AnyTensor:
-        element = tensor_of(self.lhs).element_type
-        verify_signs(element, self.unsigned_a, self.unsigned_b)
-        verify_precision(self.precision, [element], self.accumulator_type)
+        elements = [tensor_of(factor).element_type for factor in (self.lhs, self.rhs)]
+        verify_signs(elements[0], self.unsigned_a, self.unsigned_b)
+        verify_precision(self.precision, elements, self.accumulator_type)
         return self.infer(
             self.lhs,
             self.rhs,
@@ -332,7 +339,7 @@ class ContractOp(NnOp):
         types = [tensor_of(lhs), tensor_of(rhs)]
         for type_ in types:
             require_factor("operands", type_)
-        element = result_element_type(require_same_elements(types), accumulator_type, result_element)
+        element = result_element_type(common_element(types), accumulator_type, result_element)
         positions = positions_of(indexing_maps)
         sizes: dict[int, list[int]] = {}
         for what, type_, iterators in zip(("the left operand", "the right operand"), types, positions, strict=False):
@@ -344,9 +351,9 @@ class ContractOp(NnOp):
         return TensorType(element, [merged[iterator] for iterator in positions[2]])
 
     def inferred_type(self) -> AnyTensor:
-        element = tensor_of(self.lhs).element_type
-        verify_signs(element, self.unsigned_a, self.unsigned_b)
-        verify_precision(self.precision, [element], self.accumulator_type)
+        elements = [tensor_of(factor).element_type for factor in (self.lhs, self.rhs)]
+        verify_signs(elements[0], self.unsigned_a, self.unsigned_b)
+        verify_precision(self.precision, elements, self.accumulator_type)
         return self.infer(self.lhs, self.rhs, self.maps, self.accumulator_type, tensor_of(self.result).element_type)
 
     @property

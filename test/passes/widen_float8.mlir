@@ -23,6 +23,15 @@ func.func @columns(%a: tensor<?x?xf8E5M2>, %b: tensor<?x?xf8E5M2>) -> tensor<?x?
   func.return %c : tensor<?x?xf32>
 }
 
+// CHECK-LABEL: @mixed
+// CHECK-NEXT:    nn.contract {{.*}} : tensor<?x?xf8E4M3FN>, tensor<?x?xf8E5M2> -> tensor<?x?xf32>
+// SM80-LABEL:  @mixed
+// SM80:          nn.contract {{.*}} : tensor<?x?xbf16>, tensor<?x?xbf16> -> tensor<?x?xf32>
+func.func @mixed(%a: tensor<?x?xf8E4M3FN>, %b: tensor<?x?xf8E5M2>) -> tensor<?x?xf32> {
+  %c = nn.matmul %a, %b accumulate f32 precision fast_accumulation : tensor<?x?xf8E4M3FN>, tensor<?x?xf8E5M2>
+  func.return %c : tensor<?x?xf32>
+}
+
 // Sums of f32, and factors of which neighbours are of different products of a stack, are products of bf16, which holds
 // every number of both types.
 
