@@ -14,7 +14,9 @@ the product sums over: a norm, or a softmax.
 A block is staged once for every block of the other side of the result, so a factor may be computed several times. Two
 kernels stay two if that costs more than an ``EIGHTH`` of what the product does with an element meanwhile; the blocks
 are those of the schedule for the machine called ``target``. So do products on tile units, which pack both factors their
-own way, the right factor of products of words of several k, and kernels for which the file has schedules.
+own way, the right factor of products of words of several k, and kernels for which the file has schedules. So do
+bytes whose rows are longer than a block of k, each of which passes over the sums again. Where ``offset-signs`` flips
+the left factor's signs it is staged in such blocks either way, and one kernel saves reading it.
 """
 
 from __future__ import annotations
@@ -27,16 +29,24 @@ from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.ir import Block, BlockArgument, SSAValue
 from xdsl.passes import ModulePass
 
-from crosstile.dialects.nest.analysis import is_contraction, is_plain_map
+from crosstile.dialects.nest.analysis import element_type, is_contraction, is_plain_map
 from crosstile.dialects.nest.axes import KernelAxes
-from crosstile.dialects.nest.contraction_roles import contraction_roles
+from crosstile.dialects.nest.contraction_roles import BYTE, ContractionRoles, contraction_roles
 from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.kernel_names import KernelNames
 from crosstile.dialects.nest.merging import rename_iterators
 from crosstile.dialects.nest.shared_iterators import SharedIterators
 from crosstile.ir.diagnostics import fuse_locations, op_error
-from crosstile.passes.schedules.computed import can_compute, computed_positions, repeats, work_per_element
+from crosstile.passes.schedules.byte_signs import taken_factors
+from crosstile.passes.schedules.computed import (
+    BYTES_DEPTH,
+    can_compute,
+    computed_positions,
+    repeats,
+    work_per_element,
+)
+from crosstile.passes.schedules.register_tiles import bits
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import Machine, UnknownNameError
 
@@ -152,8 +162,18 @@ def _pays(kernel: KernelOp, machine: Machine) -> bool:
     roles = contraction_roles(axes)
     if roles is None or not can_compute(axes, roles, machine):
         return False
+    if _in_parts(roles, machine):
+        return False
     for position in computed_positions(roles):
         times, block = repeats(axes, roles, machine, position)
         if times > 1 and work_per_element(axes, roles, position) * EIGHTH > block:
             return False
     return True
+
+
+def _in_parts(roles: ContractionRoles, machine: Machine) -> bool:
+    """Whether a left factor of bytes, staged only for being computed, has rows longer than a block of k, if known."""
+    depth = roles.k.size
+    if depth is None or depth <= BYTES_DEPTH or bits(element_type(roles.nest.inputs[roles.lhs])) != BYTE:
+        return False
+    return taken_factors(roles, machine) == roles.factors

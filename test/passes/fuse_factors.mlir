@@ -176,3 +176,35 @@ func.func @quantised(%x: tensor<?x?xf32>, %s: tensor<?xf32>, %w: tensor<?x?xi8>)
   %y = nn.matmul %a, %w accumulate i32 : tensor<?x?xi8>, tensor<?x?xi8> -> tensor<?x?xi32>
   func.return %y : tensor<?x?xi32>
 }
+
+// -----
+
+// Rows of bytes that are longer than a block of k stay in memory between two kernels, unless signs are to be flipped, which
+// stages them anyway.
+
+// BYTES-LABEL: func.func @long_rows
+// BYTES:         nest.kernel @relu (
+// BYTES:         nest.kernel @matmul (
+// BYTES-LABEL: func.func @long_flipped_rows
+// BYTES:         nest.kernel @column_sums
+// BYTES:         nest.kernel @{{relu[_0-9]*_matmul[_0-9]*}} (
+// BYTES-NOT:     nest.kernel
+// BYTES-LABEL: func.func @one_block
+// BYTES-NEXT:    {{.*}}nest.kernel @{{relu[_0-9]*_matmul[_0-9]*}} (
+// BYTES-NOT:     nest.kernel
+// BYTES:         func.return
+func.func @long_rows(%x: tensor<?x2056xi8>, %w: tensor<2056x?xi8>) -> tensor<?x?xi32> {
+  %a = nn.relu %x : tensor<?x2056xi8>
+  %y = nn.matmul %a, %w {unsigned_a} accumulate i32 : tensor<?x2056xi8>, tensor<2056x?xi8> -> tensor<?x?xi32>
+  func.return %y : tensor<?x?xi32>
+}
+func.func @long_flipped_rows(%x: tensor<?x2056xi8>, %w: tensor<2056x?xi8>) -> tensor<?x?xi32> {
+  %a = nn.relu %x : tensor<?x2056xi8>
+  %y = nn.matmul %a, %w accumulate i32 : tensor<?x2056xi8>, tensor<2056x?xi8> -> tensor<?x?xi32>
+  func.return %y : tensor<?x?xi32>
+}
+func.func @one_block(%x: tensor<?x2048xi8>, %w: tensor<2048x?xi8>) -> tensor<?x?xi32> {
+  %a = nn.relu %x : tensor<?x2048xi8>
+  %y = nn.matmul %a, %w {unsigned_a} accumulate i32 : tensor<?x2048xi8>, tensor<2048x?xi8> -> tensor<?x?xi32>
+  func.return %y : tensor<?x?xi32>
+}

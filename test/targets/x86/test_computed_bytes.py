@@ -119,3 +119,23 @@ def test_weights_packed_ahead(sign: str):
     for sizes in SIZES:
         x, w = arguments("relu", *sizes)
         np.testing.assert_array_equal(function.bind(w=w)(x), product(np.maximum(x, 0), w))
+
+
+@pytest.mark.parametrize("depth", [2048, 2053, 4099])
+@pytest.mark.parametrize("attributes", ["", "{unsigned_a} "])
+def test_long_rows(depth: int, attributes: str):
+    """Rows of bytes longer than a block of k are computed before the product, unless their signs are to be flipped."""
+    function = crosstile.compile(
+        f"""func.func @main(%x: tensor<?x{depth}xi8>, %w: tensor<{depth}x?xi8>) -> tensor<?x?xi32> {{
+  %a = nn.relu %x : tensor<?x{depth}xi8>
+  %y = nn.matmul %a, %w {attributes}accumulate i32 : tensor<?x{depth}xi8>, tensor<{depth}x?xi8> -> tensor<?x?xi32>
+  func.return %y : tensor<?x?xi32>
+}}""",
+        target="x86-64-avx512-vnni",
+    )
+    assert ("relu_matmul" in function.kernels) == (depth <= 2048 or not attributes)
+    for rows, columns in [(0, 3), (1, 1), (37, 70), (131, 17)]:
+        x, w = arguments("relu", rows, columns, depth)
+        expected = product(factor("relu", x), w)
+        np.testing.assert_array_equal(function(x, w), expected)
+        np.testing.assert_array_equal(function(x, w, threads=3), expected)
