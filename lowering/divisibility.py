@@ -1,10 +1,11 @@
-"""What is known of an index without running the program: a number that divides it, and its value if it is constant.
+"""What is known of an index without running the program: what divides it, its value if constant, the end of a loop's.
 
 Blocked loops count in steps of their blocks, so most indices of a kernel are multiples of something, and a block that
 starts at a multiple of the panel width lies in one panel::
 
     scf.for %j = %c0 to %n step %c64 {                known_multiple(%j) = 64
       %at = arith.addi %j, %c16 : index               known_multiple(%at) = 16
+    scf.for %o = %c0 to %c64 step %c8 {               known_end(%o) = 57
 """
 
 from __future__ import annotations
@@ -57,6 +58,17 @@ def known_multiple(value: SSAValue) -> int:
             return gcd(known_multiple(op.lhs), known_multiple(op.rhs))
         case _:
             return 1
+
+
+def known_end(value: SSAValue) -> int | None:
+    """One more than the last value of a loop's index that begins at 0 or above; None for anything else."""
+    loop = value.owner.parent_op() if isinstance(value.owner, Block) else None
+    if not isinstance(loop, scf.ForOp) or value is not loop.body.block.args[0]:
+        return None
+    begin, end, step = (constant_value(bound) for bound in (loop.lb, loop.ub, loop.step))
+    if begin is None or end is None or step is None or begin < 0 or step < 1:
+        return None
+    return begin + max(end - 1 - begin, 0) // step * step + 1
 
 
 def _multiple_of_argument(block: Block, argument: SSAValue) -> int:

@@ -29,7 +29,7 @@ from xdsl.ir.affine import (
 )
 
 from crosstile.ir.index_math import Index
-from crosstile.lowering.divisibility import constant_value, known_multiple
+from crosstile.lowering.divisibility import constant_value, known_end, known_multiple
 from crosstile.lowering.hoisting import Hoister
 
 
@@ -72,6 +72,8 @@ class LinearBuilder:
         self.index = index
         self.below: dict[SSAValue, int] = {}
         """Values known to be at least 0 and below a number: the digits of a thread's number."""
+        self.ends: dict[SSAValue, int] = {}
+        """The same for the indices of loops whose bounds are known."""
 
     def largest(self, terms: Sequence[Term]) -> int | None:
         """The largest value of a sum of terms that is never negative, None where that is not known."""
@@ -81,6 +83,16 @@ class LinearBuilder:
                 return None
             total += factor * (self.below[value] - 1)
         return total
+
+    def lies_in(self, linear: Linear, low: int | None, high: Index | None) -> tuple[bool, bool]:
+        """Whether a sum is known to be at least ``low``, and whether below ``high``; None is no bound."""
+        least = most = linear.constant
+        for value, factor, _ in linear.terms:
+            end = self.ends.get(value, self.below.get(value))
+            if end is None:
+                return low is None, high is None
+            least, most = least + min(factor * (end - 1), 0), most + max(factor * (end - 1), 0)
+        return low is None or least >= low, high is None or (isinstance(high, int) and most < high)
 
     def of(self, old: SSAValue) -> Linear:
         """The new value of ``old``, an index on the level being lowered, taken apart as far as it is a sum."""
@@ -95,7 +107,10 @@ class LinearBuilder:
             return self.of(op.lhs).scale(factor)
         if isinstance(op, affine.ApplyOp):
             return self.apply(op)
-        return Linear(0, (Term(self.index.lowering.value(old), 1, known_multiple(old)),))
+        value = self.index.lowering.value(old)
+        if (end := known_end(old)) is not None:
+            self.ends[value] = end
+        return Linear(0, (Term(value, 1, known_multiple(old)),))
 
     def apply(self, op: affine.ApplyOp) -> Linear:
         """The result of an ``affine.apply``."""

@@ -308,10 +308,14 @@ class Access:
         return result
 
     def _in_bounds(self, condition: Condition) -> SSAValue | bool:
+        low, high = condition.low, condition.high
+        above, below = self.lowering.linear.lies_in(condition.value, low, high)
+        if above and below:
+            return True
         value = self.lowering.linear.value(condition.value)
-        below = True if condition.high is None else self._compare(value, condition.high)
-        above = True if condition.low is None else self._compare(condition.low - 1, value)
-        return self._both(below, above)
+        is_below = True if below or high is None else self._compare(value, high)
+        is_above = True if above or low is None else self._compare(low - 1, value)
+        return self._both(is_below, is_above)
 
     def _compare(self, lhs: Index, rhs: Index) -> SSAValue | bool:
         if isinstance(lhs, int) and isinstance(rhs, int):

@@ -4,8 +4,10 @@
 ==>
 scf.for %c = %zero to %channels step %one {
   scf.for %y = %zero to %c19 step %one {
-    %f = mma.load %x[%c, %h + %y - 1, %zero - 1] clip     64 columns, of which 57 are stored
-    mma.store %f, %s[%c, %y, %zero] extent [_, _, %c57]
+    %f = mma.load %x[%c, %h + %y - 1, %zero - 1] clip      48 columns
+    mma.store %f, %s[%c, %y, %zero]
+    %g = mma.load %x[%c, %h + %y - 1, %zero + 47] clip     16 columns, of which nine are stored
+    mma.store %g, %s[%c, %y, %c48] extent [_, _, %c9]
 """
 
 from __future__ import annotations
@@ -59,8 +61,11 @@ def fill_rows(
         else:
             for at in range(0, whole, widest):
                 piece(places, at, widest)
-        if whole < width:
-            piece(places, whole, width - whole)
+        vectors = width // lowering.lanes * lowering.lanes
+        if whole < vectors:
+            piece(places, whole, vectors - whole)
+        if vectors < width:
+            piece(places, vectors, width - vectors)
 
     def enter(dim: int, places: tuple[Place, Place]) -> None:
         if dim == len(outer):

@@ -3,8 +3,8 @@
 Level: nest. In: a kernel whose root is a matrix product of which nests of the kernel compute a factor. Out: guarded
 schedules for narrow results, a single row, few rows and the general case. A computed factor is always staged::
 
-    left factor computed, 1020 x 2048:
-    loops = [k : 2048 balanced 8, m : 1020 balanced 6, n : 128, n : 64, m : 6], stage = [0, 1]
+    left factor computed, 2046 x 1024:
+    loops = [k : 1024 balanced 8, m : 2046 balanced 6, n : 192, m : 24, n : 64, m : 6], stage = [0, 1]
     right factor computed, 2048 x 64:
     loops = [k : 2048 balanced 8, m : 2046 balanced 6, n : 64, m : 6], stage = [1]
 

@@ -232,3 +232,43 @@ mma.kernel @fetch(%B : memref<100x128xf32, affine_map<(d0, d1) -> (d1 floordiv 6
   memref.prefetch %B[%c2, %c64], read, locality<3>, data
       : memref<100x128xf32, affine_map<(d0, d1) -> (d1 floordiv 64, d0, d1 mod 64)>>
 }
+
+// -----
+
+!t = !mma.fragment<2x16xf32, #mma.layout<tile(2, 16) lane(16:1) register(2:16)>>
+
+// Rows that a loop with known bounds keeps inside the memory are not asked for: only columns are.
+// CHECK-LABEL: func.func private @known_rows(
+// CHECK:         %[[MASK:.*]] = vector.create_mask
+// CHECK-NEXT:    scf.for %i
+// CHECK-NOT:       cmpi
+// CHECK:           vector.maskedstore %{{.*}}[%{{.*}}], %[[MASK]], %t
+// CHECK-NOT:       cmpi
+// CHECK:           vector.maskedstore %{{.*}}[%{{.*}}], %[[MASK]], %t_1
+mma.kernel @known_rows(%C : memref<64x?xf32>, %t : !t) target "x86-64-avx512" {
+  %zero = arith.constant 0 : index
+  %two = arith.constant 2 : index
+  %c64 = arith.constant 64 : index
+  scf.for %i = %zero to %c64 step %two {
+    mma.store %t, %C[%i, %zero] clip : !t, memref<64x?xf32>
+  }
+}
+
+// -----
+
+!t = !mma.fragment<2x16xf32, #mma.layout<tile(2, 16) lane(16:1) register(2:16)>>
+
+// The last tile of 63 rows has one that is not there.
+// CHECK-LABEL: func.func private @last_row(
+// CHECK:         scf.for %i
+// CHECK:           vector.maskedstore
+// CHECK:           arith.cmpi slt
+// CHECK:           vector.maskedstore
+mma.kernel @last_row(%C : memref<63x?xf32>, %t : !t) target "x86-64-avx512" {
+  %zero = arith.constant 0 : index
+  %two = arith.constant 2 : index
+  %c64 = arith.constant 64 : index
+  scf.for %i = %zero to %c64 step %two {
+    mma.store %t, %C[%i, %zero] clip : !t, memref<63x?xf32>
+  }
+}

@@ -96,6 +96,23 @@ tile.kernel @no_clamp(%A : memref<?x8xf32>, %B : memref<8x16xf32>, %C : memref<1
 
 // -----
 
+// A window of any rank is copied row by row: its whole vectors without a mask where they are stored, then what is left.
+// CHECK-LABEL: mma.kernel @stage_rows(
+// CHECK:         scf.for %at =
+// CHECK:           scf.for %at_1 =
+// CHECK-NEXT:        %[[WHOLE:.*]] = mma.load %x[%at, %at_1, %cm1] clip
+// CHECK-NEXT:        mma.store %[[WHOLE]], %s[%at, %at_1, %c0] : !mma.fragment<1x1x16xf32
+// CHECK-NEXT:        %[[LEFT:.*]] = mma.load %x[%at, %at_1, %c15] clip
+// CHECK-NEXT:        mma.store %[[LEFT]], %s[%at, %at_1, %c16] extent [_, _, %c5]
+tile.kernel @stage_rows(%x : memref<2x3x20xf32>) {
+  %w = tile.window %x by affine_map<(d0, d1, d2) -> (d0, d1, (d2 + -1))> [] clip
+    : memref<2x3x20xf32> -> !tile.window<2x3x21xf32>
+  %s = tile.stage %w : !tile.window<2x3x21xf32> -> !tile.buffer<2x3x21xf32>
+  tile.return
+}
+
+// -----
+
 // What a contraction reads in tiles of 32 columns is packed in panels of 32 columns, whole ones without masks and the last
 // one padded with zeros, so that the contraction reads it without masks.
 // CHECK:         #[[PANELS:.*]] = affine_map<(d0, d1) -> ((d1 floordiv 32), d0, (d1 mod 32))>
