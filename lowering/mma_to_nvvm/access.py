@@ -291,7 +291,10 @@ class Place:
             return lowering.less(moving + at.constant, limit)
         if isinstance(limit, int):
             return lowering.less(moving, limit - at.constant)
-        return lowering.less(lowering.index.add(moving, at.constant), limit)
+        index = lowering.index
+        if index.depth(limit) <= index.depth(moving):
+            return lowering.less(at.constant, index.sub(limit, moving))
+        return lowering.less(index.add(moving, at.constant), limit)
 
 
 def scratch_address(lowering: NvvmLowering, type_: Scratch, begin: Linear, coordinates: Sequence[Linear]) -> Linear:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import gcd
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr
@@ -115,25 +116,39 @@ def masked(
     """The elements of ``old`` with ``otherwise`` beyond the extents of ``dims``."""
     type_ = old.type
     assert isinstance(type_, mma.FragmentType)
-    elements, registers = lowering.elements(old), _registers(old)
-    limits: dict[int, Index] = {}
+    elements, valid = lowering.elements(old), validity(lowering, type_, dims, extents)
+    if all(inside is True for inside in valid):
+        return elements
+    filling = lowering.constant(otherwise, type_.element_type)
+    return [lowering.select(inside, element, filling) for inside, element in zip(valid, elements, strict=True)]
+
+
+def validity(
+    lowering: NvvmLowering, type_: mma.FragmentType, dims: Sequence[int], extents: Sequence[SSAValue]
+) -> list[SSAValue | bool]:
+    """Of each register whether its element lies within the extents of ``dims``.
+
+    Neighbours that no extent can part have one condition: that of the last of them, as an access to all of them has.
+    """
+    registers = registers_of(type_.layout.data)
+    limits: dict[int, tuple[Index, int]] = {}
     for dim, extent in zip(dims, extents, strict=True):
         known = constant_value(extent)
         if known is None or known < type_.get_shape()[dim]:
-            limits[dim] = lowering.value(extent) if known is None else known
-    if not limits:
-        return elements
-    filling = lowering.constant(otherwise, type_.element_type)
-    result: list[SSAValue] = []
-    for number, element in enumerate(elements):
+            steps = (one.step for one in registers.joined if one.dim == dim)
+            together = gcd(lowering.multiple(extent), *steps) or 1
+            limits[dim] = (lowering.value(extent) if known is None else known), together
+    found: list[SSAValue | bool] = []
+    for number in range(len(registers.starts)):
         at = lowering.coordinates(registers, number)
         valid: SSAValue | bool = True
-        for dim, limit in limits.items():
+        for dim, (limit, together) in limits.items():
             # The limit less the thread's part is the same for all registers.
             rest = lowering.index.sub(limit, lowering.linear.sum_of_terms(at[dim]))
-            valid = lowering.both(valid, lowering.less(at[dim].constant, rest))
-        result.append(lowering.select(valid, element, filling))
-    return result
+            last = at[dim].constant // together * together + together - 1
+            valid = lowering.both(valid, lowering.less(last, rest))
+        found.append(valid)
+    return found
 
 
 # Moving between registers

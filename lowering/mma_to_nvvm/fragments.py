@@ -13,7 +13,7 @@ Two or four numbers of 16 or 8 bits share a word of 32 bits if the layout has as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from math import prod
 
@@ -51,6 +51,23 @@ class Registers:
     digits: tuple[Digit, ...]
 
     @cached_property
+    def joined(self) -> tuple[Digit, ...]:
+        """The digits that move along a dimension, those that count on from each other as one: warp and lane are a thread.
+
+        A joined digit is of axis ``lane``, and its number may be that of any thread.
+        """
+        found: list[Digit] = []
+        for digit in sorted(map(_of_threads, self.digits), key=lambda digit: digit.weight):
+            last = found[-1] if found else None
+            if last is not None and last.dim == digit.dim and last.weight * last.size == digit.weight:
+                if digit.step == last.step * last.size:
+                    found[-1] = replace(last, size=last.size * digit.size)
+                    continue
+            if digit.step:
+                found.append(digit)
+        return tuple(found)
+
+    @cached_property
     def number(self) -> dict[tuple[int, ...], int]:
         """The register that holds an element in thread 0."""
         return {start: number for number, start in reversed(list(enumerate(self.starts)))}
@@ -86,6 +103,11 @@ def registers_of(layout: Layout) -> Registers:
         if most >= size:
             raise CrosstileError(f"{layout}: digits carry from dimension {dim} into the one before")
     return Registers(shape, starts, tuple(digits))
+
+
+def _of_threads(digit: Digit) -> Digit:
+    """A digit of the thread's number."""
+    return replace(digit, axis="lane", weight=digit.weight * LANES) if digit.axis == "warp" else digit
 
 
 def _split(size: int, stride: int, layout: Layout) -> list[tuple[int, int, int]]:

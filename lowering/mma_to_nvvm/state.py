@@ -104,9 +104,8 @@ class NvvmLowering(Lowering):
     def coordinates(self, registers: Registers, number: int) -> list[Linear]:
         """The element that a register of this thread holds."""
         found = [Linear(start) for start in registers.starts[number]]
-        for digit in registers.digits:
-            if digit.step:
-                found[digit.dim] += Linear(0, (Term(self.digit(digit), digit.step, 1),))
+        for digit in registers.joined:
+            found[digit.dim] += Linear(0, (Term(self.digit(digit), digit.step, 1),))
         return found
 
     def first_lane(self) -> SSAValue:

@@ -6,6 +6,7 @@ that adds to a register (``mma``, ``wgmma``) writes it in place if nobody else r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from xdsl.dialects import llvm, scf
@@ -89,7 +90,9 @@ def print_if(op: scf.IfOp, text: Text, print_block: PrintBlock) -> None:
     yes, no = parts
     if all(_may_be_predicated(line) for line in yes + no) and _count(yes) + _count(no) <= MOST_PREDICATED:
         # What stands in for a load comes first: a register that a load will write cannot be written before it arrived.
-        text.lines += [_predicated(line, f"@!{condition}") for line in no]
+        # Constants are there whether it loads or not: ptxas would select between them and what the register held before.
+        always = _loads_all(results, yes) and all(_is_constant_move(line) for line in no)
+        text.lines += no if always else [_predicated(line, f"@!{condition}") for line in no]
         text.lines += [_predicated(line, f"@{condition}") for line in yes]
         return
     exit_label, other = text.new_label("endif"), text.new_label("else")
@@ -115,6 +118,16 @@ def _load_into(results: Sequence[str], sources: Sequence[str], lines: list[str])
     moved = f"{{{', '.join(results)}}}, " if len(results) > 1 else f" {results[0]}, "
     lines[-1] = f"{start}{moved}{address}"
     return True
+
+
+def _loads_all(results: Sequence[str], lines: Sequence[str]) -> bool:
+    """Whether the last instruction of a branch loads all of ``results``, and nothing else writes them."""
+    last = lines[-1] if lines else ""
+    return last.startswith("\tld.") and bool(results) and all(re.search(rf"{one}\b", last) for one in results)
+
+
+def _is_constant_move(line: str) -> bool:
+    return line.startswith("\t.loc") or (line.startswith("\tmov.") and "%" not in line.partition(", ")[2])
 
 
 def _count(lines: Sequence[str]) -> int:
