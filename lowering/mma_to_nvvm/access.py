@@ -292,7 +292,7 @@ class Place:
         if isinstance(limit, int):
             return lowering.less(moving, limit - at.constant)
         index = lowering.index
-        if index.depth(limit) <= index.depth(moving):
+        if len(self.extents) == 1 and index.depth(limit) <= index.depth(moving):  # as a mask of what was loaded asks
             return lowering.less(at.constant, index.sub(limit, moving))
         return lowering.less(index.add(moving, at.constant), limit)
 
