@@ -26,8 +26,18 @@ from static_gpu.measure import Measured, measure
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.host import resolve_machine
 
-ROWS = ("gemm-sm80", "gemm-sm90", "attention-sm80", "attention-sm90", "softmax-sm80", "softmax-sm90")
+KINDS = (
+    "gemm",
+    "attention",
+    "softmax",
+    "any_softmax",
+    "layer_norm",
+    "any_layer_norm",
+    "rms_norm",
+    "any_rms_norm",
+)
 MACHINES = {"sm80": "sm_80", "sm90": "sm_90a"}
+ROWS = tuple(f"{kind}-{name}" for kind in KINDS for name in MACHINES)
 CONTENDERS = {
     "crosstile": "static_gpu.ours",
     "triton": "static_gpu.triton_kernels",
@@ -52,17 +62,17 @@ def contender(name: str, row: str) -> Measured | str:
 
 def text(results: dict[str, dict[str, Measured | str]]) -> str:
     """The table."""
-    head = f"{'kernel':<15} {'by':<10} {'regs':>5} {'spill':>6} {'shared':>7} {'occupancy':>10} "
+    head = f"{'kernel':<20} {'by':<10} {'regs':>5} {'spill':>6} {'shared':>7} {'occupancy':>10} "
     lines = [head + f"{'loop':>5} {'matrix':>7} {'each':>6} {'stall':>6} {'ways':>5} {'to PTX':>8}"]
     for row, found in results.items():
         for name, one in found.items():
             if isinstance(one, str):
-                lines.append(f"{row:<15} {name:<10} {one}")
+                lines.append(f"{row:<20} {name:<10} {one}")
                 continue
             each = "" if one.spread is None else f"{one.spread:.1f}"
             loop = f"{one.loop:>5}{'' if one.has_loop else '*'}"
             lines.append(
-                f"{row:<15} {name:<10} {one.registers:>5} {one.spilled:>6} {one.shared:>7} {one.occupancy:>10.0%} "
+                f"{row:<20} {name:<10} {one.registers:>5} {one.spilled:>6} {one.shared:>7} {one.occupancy:>10.0%} "
                 f"{loop:<6}{one.matrix:>7} {each:>6} {one.stall:>6} {one.ways:>5.3g} {one.seconds:>7.2f}s"
             )
     return "\n".join(lines) + "\n"

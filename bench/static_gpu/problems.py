@@ -17,10 +17,21 @@ COMPILATIONS = 3
 SHAPES: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
     "gemm": (("bf16", (128, 1024)), ("bf16", (1024, 256)), ("f32", (128, 256))),
     "softmax": (("f32", (2, 4096)), ("f32", (2, 4096))),
+    "layer_norm": (("f32", (2, 4096)), ("f32", (4096,)), ("f32", (4096,)), ("f32", (2, 4096))),
+    "rms_norm": (("f32", (2, 4096)), ("f32", (4096,)), ("f32", (2, 4096))),
     "attention": (("bf16", (1, 8, 256, 64)),) * 3,
 }
 """Element and shape of the arrays of each kind of kernel, the result last; attention's is as its queries."""
 TYPES = {"bf16": ml_dtypes.bfloat16, "f32": np.float32}
+
+
+ANY = "any_"
+"""The kinds of kernels for rows of any length, up to what a block holds, begin so; their rows are masked."""
+
+
+def kind_of(row: str) -> str:
+    """The kind of kernel of a row of the table, "any_" left out."""
+    return row.partition("-")[0].removeprefix(ANY)
 
 
 @dataclass(frozen=True)
@@ -42,9 +53,9 @@ class Array:
         return np.dtype(TYPES[self.element]).itemsize
 
 
-def arrays(row: str, memory: GlobalMemory, result: str = "") -> list[Array]:
+def arrays_of(row: str, memory: GlobalMemory, result: str = "") -> list[Array]:
     """The arrays for a row of the table, filled with random numbers; ``result`` is the element of the result."""
-    given = list(SHAPES[row.partition("-")[0]])
+    given = list(SHAPES[kind_of(row)])
     if row.startswith("attention"):
         given.append((result or given[0][0], given[0][1]))
     random = np.random.default_rng(0)

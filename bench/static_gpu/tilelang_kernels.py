@@ -25,7 +25,7 @@ from crosstile.targets.nvidia.ptx.parser import parse_ptx
 from crosstile.targets.nvidia.ptxas import find_tool
 from crosstile.targets.nvidia.simulate import GlobalMemory, TensorMap, simulate
 from crosstile.targets.nvidia.simulator.report import Report
-from static_gpu.problems import COMPILATIONS, arrays
+from static_gpu.problems import COMPILATIONS, arrays_of
 
 COLUMNS, DEPTH = 256, 1024
 """Sizes that the kernels are made for: products of [m, 1024] and [1024, 256]."""
@@ -105,7 +105,7 @@ def _ptx(source: str, architecture: str) -> str:
 
 def _run(row: str, ptx: str, threads: int, shared: int) -> Report:
     memory = GlobalMemory()
-    a, b, c = arrays(row, memory)
+    a, b, c = arrays_of(row, memory)
     rows, columns, depth, *_ = BLOCKS[row]
     given: list[Any] = [a.address, b.address]
     if row == "gemm-sm90":

@@ -19,7 +19,7 @@ from triton.compiler import compile as triton_compile
 
 from crosstile.targets.nvidia.simulate import GlobalMemory, TensorMap, simulate
 from crosstile.targets.nvidia.simulator.report import Report
-from static_gpu.problems import COMPILATIONS, arrays
+from static_gpu.problems import ANY, COMPILATIONS, arrays_of, kind_of
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,70 @@ def softmax(x, y, stride, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def any_softmax(x, y, n, stride, BLOCK: tl.constexpr):
+    """Rows of n elements, up to BLOCK."""
+    row = tl.program_id(0)
+    at = tl.arange(0, BLOCK)
+    values = tl.load(x + row * stride + at, mask=at < n, other=-float("inf"))
+    weights = tl.exp(values - tl.max(values, axis=0))
+    tl.store(y + row * stride + at, weights / tl.sum(weights, axis=0), mask=at < n)
+
+
+@triton.jit
+def layer_norm(x, weight, bias, y, stride, epsilon, BLOCK: tl.constexpr):
+    """Rows of BLOCK elements."""
+    row = tl.program_id(0)
+    at = tl.arange(0, BLOCK)
+    values = tl.load(x + row * stride + at)
+    centred = values - tl.sum(values, axis=0) / BLOCK
+    scale = 1 / tl.sqrt(tl.sum(centred * centred, axis=0) / BLOCK + epsilon)
+    tl.store(y + row * stride + at, centred * scale * tl.load(weight + at) + tl.load(bias + at))
+
+
+@triton.jit
+def any_layer_norm(x, weight, bias, y, n, stride, epsilon, BLOCK: tl.constexpr):
+    """Rows of n elements, up to BLOCK."""
+    row = tl.program_id(0)
+    at = tl.arange(0, BLOCK)
+    mask = at < n
+    values = tl.load(x + row * stride + at, mask=mask, other=0.0)
+    centred = tl.where(mask, values - tl.sum(values, axis=0) / n, 0.0)
+    scale = 1 / tl.sqrt(tl.sum(centred * centred, axis=0) / n + epsilon)
+    result = centred * scale * tl.load(weight + at, mask=mask) + tl.load(bias + at, mask=mask)
+    tl.store(y + row * stride + at, result, mask=mask)
+
+
+@triton.jit
+def rms_norm(x, weight, y, stride, epsilon, BLOCK: tl.constexpr):
+    """Rows of BLOCK elements."""
+    row = tl.program_id(0)
+    at = tl.arange(0, BLOCK)
+    values = tl.load(x + row * stride + at)
+    scale = 1 / tl.sqrt(tl.sum(values * values, axis=0) / BLOCK + epsilon)
+    tl.store(y + row * stride + at, values * scale * tl.load(weight + at))
+
+
+@triton.jit
+def any_rms_norm(x, weight, y, n, stride, epsilon, BLOCK: tl.constexpr):
+    """Rows of n elements, up to BLOCK."""
+    row = tl.program_id(0)
+    at = tl.arange(0, BLOCK)
+    mask = at < n
+    values = tl.load(x + row * stride + at, mask=mask, other=0.0)
+    scale = 1 / tl.sqrt(tl.sum(values * values, axis=0) / n + epsilon)
+    tl.store(y + row * stride + at, values * scale * tl.load(weight + at, mask=mask), mask=mask)
+
+
+ROWS = {
+    "softmax": (softmax, any_softmax),
+    "layer_norm": (layer_norm, any_layer_norm),
+    "rms_norm": (rms_norm, any_rms_norm),
+}
+"""The kernels that fold rows: of one length, and of any."""
+EPSILON = 1e-5
+
+
+@triton.jit
 def attention(q, k, v, o, length, scale, BM: tl.constexpr, BN: tl.constexpr, D: tl.constexpr):
     """One block of queries of one head of [heads, length, D], whole blocks of keys."""
     head = tl.program_id(1) * length * D
@@ -123,15 +187,16 @@ def source(row: str) -> tuple[Any, dict[str, Any], int]:
             types = {"a": "tensordesc<bf16[128, 64]>", "b": "tensordesc<bf16[64, 256]>"}
             types |= {"c": "tensordesc<fp32[128, 256]>", **sizes}
             return _of(matmul_tma, types, {"BM": 128, "BN": 256, "BK": 64}), {"num_warps": 8, "num_stages": 3}, 90
-        case "softmax-sm80" | "softmax-sm90":
-            types = {"x": "*fp32", "y": "*fp32", "stride": "i32"}
-            return _of(softmax, types, {"BLOCK": 4096}), {"num_warps": 8}, int(row[-2:])
         case "attention-sm80" | "attention-sm90":
             types = {**dict.fromkeys("qkv", "*bf16"), "o": "*fp32", "length": "i32", "scale": "fp32"}
             options = {"num_warps": 4 if row.endswith("80") else 8, "num_stages": 2}
             return _of(attention, types, {"BM": 128, "BN": 64, "D": 64}), options, int(row[-2:])
         case _:
-            raise KeyError(row)
+            function = ROWS[kind_of(row)][row.startswith(ANY)]
+            scalars = {"n": "i32", "stride": "i32", "epsilon": "fp32"}
+            arguments = function.arg_names[:-1]
+            types = {name: scalars.get(name, "*fp32") for name in arguments}
+            return _of(function, types, {"BLOCK": 4096}), {"num_warps": 8}, int(row[-2:])
 
 
 def compile_kernel(row: str) -> Compiled:
@@ -164,7 +229,7 @@ def compile_kernel(row: str) -> Compiled:
 def _run(row: str, ptx: str, name: str, threads: int, shared: int) -> Report:
     """One launch in the simulator; the last two parameters are scratch memory that these kernels do not use."""
     memory = GlobalMemory()
-    given = arrays(row, memory, "f32")
+    given = arrays_of(row, memory, "f32")
     addresses: list[Any] = [one.address for one in given]
     m, n = given[-1].shape[-2:]
     k, grid = given[0].shape[-1], (1,)
@@ -177,8 +242,9 @@ def _run(row: str, ptx: str, name: str, threads: int, shared: int) -> Report:
                 map_ = TensorMap.row_major(one.element, one.address, one.shape, one.strides, box, swizzle=128)
                 arguments += [map_, *one.shape, *one.strides]
             arguments += [m, n, k]
-        case "softmax-sm80" | "softmax-sm90":
-            arguments, grid = [*addresses, n], (m,)
-        case _:
+        case "attention-sm80" | "attention-sm90":
             arguments, grid = [*addresses, m, 0.18], (m // 128, given[0].shape[1])
+        case _:
+            sizes = [n, n] if row.startswith(ANY) else [n]
+            arguments, grid = [*addresses, *sizes, *([] if "softmax" in row else [EPSILON])], (m,)
     return simulate(ptx, name, grid, (threads,), [*arguments, 0, 0], memory, shared)
