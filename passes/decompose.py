@@ -22,7 +22,16 @@ from typing import cast
 from xdsl.context import Context
 from xdsl.dialects import arith, tensor
 from xdsl.dialects.arith import FastMathFlagsAttr
-from xdsl.dialects.builtin import DYNAMIC_INDEX, AnyFloat, IntegerAttr, IntegerType, ModuleOp, StringAttr, TensorType
+from xdsl.dialects.builtin import (
+    DYNAMIC_INDEX,
+    AnyFloat,
+    FloatAttr,
+    IntegerAttr,
+    IntegerType,
+    ModuleOp,
+    StringAttr,
+    TensorType,
+)
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Operation, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
@@ -47,6 +56,7 @@ from crosstile.dialects.nn.elementwise import (
     ExpOp,
     GeluOp,
     ReluOp,
+    RsqrtOp,
     SigmoidOp,
     SiluOp,
 )
@@ -84,9 +94,9 @@ class PrimitiveBuilder:
         self._of_reductions = fastmath
         # The order of a sum is the only thing that reassoc frees here, and an elementwise operation has none.
         self._of_elements = FastMathFlagsAttr(fastmath.data - {FastMathFlag.REASSOC})
-        free = FastMathFlag.REASSOC in fastmath.data
+        self._free = free = FastMathFlag.REASSOC in fastmath.data
         self._of_quotients = _with(self._of_elements, FastMathFlag.ALLOW_RECIP) if free else self._of_elements
-        self._of_exponentials = _with(self._of_elements, FastMathFlag.APPROX_FUNC) if free else self._of_elements
+        self._of_approximations = _with(self._of_elements, FastMathFlag.APPROX_FUNC) if free else self._of_elements
         self._of_maxima = _with(fastmath, FastMathFlag.NO_SIGNED_ZEROS) if free else fastmath
 
     def _insert(self, op: Operation, hint: str | None = None) -> SSAValue:
@@ -100,15 +110,19 @@ class PrimitiveBuilder:
         """A constant of rank 0."""
         return self._insert(ConstantOp.splat(value, self._element))
 
-    def size(self, x: SSAValue, dim: int) -> SSAValue:
-        """A constant if the size is static, else the dimension as a tensor of rank 0."""
+    def _size(self, x: SSAValue, dim: int, inverted: bool) -> SSAValue:
+        """The number of elements along ``dim`` or its reciprocal: a constant if it is known, else computed once."""
         size = tensor_of(x).get_shape()[dim]
         if size != DYNAMIC_INDEX:
-            return self.constant(float(size))
+            return self.constant(1.0 / size if inverted and size else float(size))
         position = self._insert(arith.ConstantOp(IntegerAttr.from_index_int_value(dim)))
         count = self._insert(arith.IndexCastOp(self._insert(tensor.DimOp(x, position)), IntegerType(64)))
         number = self._insert(arith.SIToFPOp(count, cast(AnyFloat, self._element)))
-        return self._insert(tensor.FromElementsOp(number, result_type=TensorType(self._element, [])), "size")
+        if inverted:
+            one = self._insert(arith.ConstantOp(FloatAttr(1.0, cast(AnyFloat, self._element))))
+            number = self._insert(arith.DivfOp(one, number))
+        hint = "reciprocal" if inverted else "size"
+        return self._insert(tensor.FromElementsOp(number, result_type=TensorType(self._element, [])), hint)
 
     def unary(self, name: str, x: SSAValue) -> SSAValue:
         """``nn.<name>``."""
@@ -120,11 +134,20 @@ class PrimitiveBuilder:
 
     def exponential(self, x: SSAValue) -> SSAValue:
         """``nn.exp`` that may be approximate."""
-        return self._insert(ExpOp(x, fastmath=self._of_exponentials), "exp")
+        return self._insert(ExpOp(x, fastmath=self._of_approximations), "exp")
 
     def quotient(self, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
         """``nn.div`` that may be a product with a reciprocal."""
         return self._insert(DivOp(lhs, rhs, self._of_quotients), "div")
+
+    def reciprocal_root(self, x: SSAValue) -> SSAValue:
+        """``nn.rsqrt`` that may be approximate."""
+        return self._insert(RsqrtOp(x, fastmath=self._of_approximations), "rsqrt")
+
+    def mean(self, x: SSAValue, dim: int) -> SSAValue:
+        """A sum, and a product with the reciprocal of the number of elements if that may be, else a quotient."""
+        total, size = self.reduce("add", x, dim), self._size(x, dim, self._free)
+        return self.binary("mul" if self._free else "div", total, size)
 
     def reduce(self, kind: str, x: SSAValue, dim: int) -> SSAValue:
         """``nn.reduce`` that keeps the dimension; which zero is a maximum does not matter to what is shifted by it."""

@@ -120,7 +120,7 @@ def _device_array(array: Array) -> DeviceArray:
 
 
 def _compiled(row: str, target: str) -> tuple[list[Attribute], ModuleOp, str, float]:
-    """The types of the kernel's arguments, the lowered kernel, its PTX, and the seconds from the program's text to it."""
+    """The types of the kernel's arguments, the lowered kernel, its PTX, and the seconds from text to PTX."""
     kind = kind_of(row)
     source = SOURCES[kind].replace(str(COLUMNS), "?") if row.startswith(ANY) else SOURCES[kind]
     begin = time.perf_counter()

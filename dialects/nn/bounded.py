@@ -292,7 +292,7 @@ def square_root(format_: Format, x: Bounded) -> Bounded:
     return rounded(format_, value, carried, (x,), _roundings("sqrt", format_))
 
 
-def reciprocal_root(format_: Format, x: Bounded) -> Bounded:
+def reciprocal_root(format_: Format, x: Bounded, approximate: bool = False) -> Bounded:
     """Steepest at the lower end; infinite if that may be zero or negative."""
     low = x.interval[0]
     value = 1.0 / np.sqrt(x.value)
@@ -301,7 +301,7 @@ def reciprocal_root(format_: Format, x: Bounded) -> Bounded:
     carried = np.where(x.error == 0, 0.0, carried)
     if x.overflowed is not None:
         carried = np.where(np.isfinite(x.error) | (low <= 0), carried, value + 1.0 / low_root)
-    return rounded(format_, value, carried, (x,), _roundings("rsqrt", format_))
+    return rounded(format_, value, carried, (x,), _roundings("rsqrt", format_, approximate))
 
 
 def convert(format_: Format, source: Format, x: Bounded) -> Bounded:
@@ -322,5 +322,6 @@ def _roundings(function: str, format_: Format, approximate: bool = False) -> flo
     """The error of a function in half units in the last place; narrow types compute it in f32 and round again."""
     if format_.name in ("f16", "bf16"):
         return 1.0 + max_ulp(function, "f32", approximate) * 2.0 * _FORMATS[Float32Type].roundoff / format_.roundoff
+    approximate = approximate and format_.roundoff == _FORMATS[Float32Type].roundoff
     # A unit in the last place is at most twice the roundoff, relative to the result.
     return 2.0 * max_ulp(function, format_.name, approximate)

@@ -33,10 +33,6 @@ class Primitives(Protocol[ValueT]):
         """``value`` in the type of the computation, rounded."""
         ...
 
-    def size(self, x: ValueT, dim: int) -> ValueT:
-        """The number of elements of ``x`` along ``dim``, rounded."""
-        ...
-
     def unary(self, name: str, x: ValueT) -> ValueT:
         """``nn.<name>`` of one operand."""
         ...
@@ -51,6 +47,14 @@ class Primitives(Protocol[ValueT]):
 
     def quotient(self, lhs: ValueT, rhs: ValueT) -> ValueT:
         """``lhs / rhs``, or where sums may be reassociated ``lhs`` times the rounded reciprocal of ``rhs``."""
+        ...
+
+    def reciprocal_root(self, x: ValueT) -> ValueT:
+        """``nn.rsqrt``, or where sums may be reassociated an approximation of it (``fastmath<afn>``)."""
+        ...
+
+    def mean(self, x: ValueT, dim: int) -> ValueT:
+        """The sum along ``dim`` over the number of elements, or where sums may be reassociated times its reciprocal."""
         ...
 
     def reduce(self, kind: str, x: ValueT, dim: int) -> ValueT:
@@ -142,18 +146,17 @@ def softmax(on: Primitives[ValueT], x: ValueT, dim: int) -> ValueT:
 def layer_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, beta: ValueT, dim: int, epsilon: float) -> ValueT:
     """Two passes: the squares are of the centred values, so a large mean costs no accuracy."""
     x, gamma, beta = on.widen(x), on.widen(gamma), on.widen(beta)
-    count = on.size(x, dim)
-    centred = on.binary("sub", x, on.binary("div", on.reduce("add", x, dim), count))
-    variance = on.binary("div", on.reduce("add", on.binary("mul", centred, centred), dim), count)
-    scale = on.unary("rsqrt", on.binary("add", variance, on.constant(epsilon)))
+    centred = on.binary("sub", x, on.mean(x, dim))
+    variance = on.mean(on.binary("mul", centred, centred), dim)
+    scale = on.reciprocal_root(on.binary("add", variance, on.constant(epsilon)))
     return on.narrow(on.binary("add", on.binary("mul", on.binary("mul", centred, scale), gamma), beta))
 
 
 def rms_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, dim: int, epsilon: float) -> ValueT:
     """One over the root of the mean square, times ``gamma``."""
     x, gamma = on.widen(x), on.widen(gamma)
-    square = on.binary("div", on.reduce("add", on.binary("mul", x, x), dim), on.size(x, dim))
-    scale = on.unary("rsqrt", on.binary("add", square, on.constant(epsilon)))
+    square = on.mean(on.binary("mul", x, x), dim)
+    scale = on.reciprocal_root(on.binary("add", square, on.constant(epsilon)))
     return on.narrow(on.binary("mul", on.binary("mul", x, scale), gamma))
 
 

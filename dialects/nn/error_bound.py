@@ -171,14 +171,12 @@ class BoundedPrimitives:
         """Off by its rounding."""
         return Bounded(np.asarray(value), np.abs(np.asarray(value).astype(self._dtype).astype(np.float64) - value))
 
-    def size(self, x: Bounded, dim: int) -> Bounded:
-        """Off by its rounding."""
-        return self.constant(float(x.shape[dim]))
-
     def unary(self, name: str, x: Bounded) -> Bounded:
         """``nn.<name>``."""
         if name == "exp" and self._approximates:
             return bounded.approximate_exp(self.format, x)
+        if name == "rsqrt" and self._approximates:
+            return bounded.reciprocal_root(self.format, x, approximate=True)
         return _UNARY[name](self.format, x)
 
     def exponential(self, x: Bounded) -> Bounded:
@@ -194,6 +192,14 @@ class BoundedPrimitives:
     def quotient(self, lhs: Bounded, rhs: Bounded) -> Bounded:
         """``nn.div``, which with ``reassoc`` may be a product with a reciprocal."""
         return self._scaled(lhs, rhs) if self._reassoc else self.binary("div", lhs, rhs)
+
+    def reciprocal_root(self, x: Bounded) -> Bounded:
+        """``nn.rsqrt``, which with ``reassoc`` may be approximate."""
+        return bounded.reciprocal_root(self.format, x, approximate=True) if self._reassoc else self.unary("rsqrt", x)
+
+    def mean(self, x: Bounded, dim: int) -> Bounded:
+        """A sum and a quotient by the number of elements, which is off by its rounding."""
+        return self.quotient(self.reduce("add", x, dim), self.constant(float(x.shape[dim])))
 
     def _scaled(self, lhs: Bounded, rhs: Bounded) -> Bounded:
         """Rounded twice: the reciprocal, and the product."""
