@@ -50,11 +50,13 @@ from crosstile.dialects.nn.contraction import BatchMatmulOp, ContractOp, MatmulO
 from crosstile.dialects.nn.elementwise import (
     BINARY,
     UNARY,
+    AddOp,
     CastOp,
     ConstantOp,
     DivOp,
     ExpOp,
     GeluOp,
+    MulOp,
     ReluOp,
     RsqrtOp,
     SigmoidOp,
@@ -97,6 +99,7 @@ class PrimitiveBuilder:
         self._free = free = FastMathFlag.REASSOC in fastmath.data
         self._of_quotients = _with(self._of_elements, FastMathFlag.ALLOW_RECIP) if free else self._of_elements
         self._of_approximations = _with(self._of_elements, FastMathFlag.APPROX_FUNC) if free else self._of_elements
+        self._of_products = _with(self._of_elements, FastMathFlag.ALLOW_CONTRACT) if free else self._of_elements
         self._of_maxima = _with(fastmath, FastMathFlag.NO_SIGNED_ZEROS) if free else fastmath
 
     def _insert(self, op: Operation, hint: str | None = None) -> SSAValue:
@@ -131,6 +134,11 @@ class PrimitiveBuilder:
     def binary(self, name: str, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
         """``nn.<name>``."""
         return self._insert(_BINARY[f"nn.{name}"](lhs, rhs, self._of_elements), name)
+
+    def multiply_add(self, x: SSAValue, factor: SSAValue, summand: SSAValue) -> SSAValue:
+        """``nn.mul`` and ``nn.add`` that may be rounded once."""
+        product = self._insert(MulOp(x, factor, self._of_products), "mul")
+        return self._insert(AddOp(product, summand, self._of_products), "add")
 
     def exponential(self, x: SSAValue) -> SSAValue:
         """``nn.exp`` that may be approximate."""

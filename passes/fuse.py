@@ -11,7 +11,8 @@ Merging: an elementwise nest whose result only one nest uses, each element once,
 that only moves data (a copy, transposition, broadcast or fill) becomes part of every body that reads it, of a
 contraction too if it is a transposition and no window is read. So does one that only widens floats, but not of a
 contraction, whose factors have the types of a matrix instruction: what it widens stays narrow in memory. Nothing that
-computes is repeated. Iterators of size 1 disappear.
+computes is repeated. Iterators of size 1 disappear. Products and sums that are ``fastmath<contract>`` and meet in a body
+become an fma.
 
 Grouping: nests share a kernel if a value connects them, they can share loops, and
 
@@ -58,6 +59,7 @@ from crosstile.dialects.nest.merging import (
 from crosstile.dialects.nest.shared_iterators import IteratorKey, SharedIterators
 from crosstile.dialects.nn.composites import ORIGIN
 from crosstile.ir.diagnostics import fuse_locations
+from crosstile.passes.single_roundings import round_once
 
 
 class FusePass(ModulePass):
@@ -72,6 +74,8 @@ class FusePass(ModulePass):
             if isinstance(function, FuncOp):
                 for block in function.body.blocks:
                     _Merger(block, names).run()
+                    for nest in _nests(block):
+                        round_once(nest.body.block)
                     _Grouper(block, names).run()
 
 

@@ -41,6 +41,10 @@ class Primitives(Protocol[ValueT]):
         """``nn.<name>`` of two operands."""
         ...
 
+    def multiply_add(self, x: ValueT, factor: ValueT, summand: ValueT) -> ValueT:
+        """``x * factor + summand``, or where sums may be reassociated in one rounding (``fastmath<contract>``)."""
+        ...
+
     def exponential(self, x: ValueT) -> ValueT:
         """``nn.exp``, or where sums may be reassociated an approximation of it (``fastmath<afn>``)."""
         ...
@@ -149,7 +153,7 @@ def layer_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, beta: ValueT, d
     centred = on.binary("sub", x, on.mean(x, dim))
     variance = on.mean(on.binary("mul", centred, centred), dim)
     scale = on.reciprocal_root(on.binary("add", variance, on.constant(epsilon)))
-    return on.narrow(on.binary("add", on.binary("mul", on.binary("mul", centred, scale), gamma), beta))
+    return on.narrow(on.multiply_add(on.binary("mul", centred, scale), gamma, beta))
 
 
 def rms_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, dim: int, epsilon: float) -> ValueT:

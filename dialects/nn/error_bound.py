@@ -179,6 +179,10 @@ class BoundedPrimitives:
             return bounded.reciprocal_root(self.format, x, approximate=True)
         return _UNARY[name](self.format, x)
 
+    def multiply_add(self, x: Bounded, factor: Bounded, summand: Bounded) -> Bounded:
+        """``x * factor + summand``: rounding once errs by no more than rounding twice."""
+        return self.binary("add", self.binary("mul", x, factor), summand)
+
     def exponential(self, x: Bounded) -> Bounded:
         """``nn.exp``, which with ``reassoc`` may be approximate."""
         return bounded.approximate_exp(self.format, x) if self._reassoc else self.unary("exp", x)

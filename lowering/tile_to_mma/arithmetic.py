@@ -9,6 +9,7 @@ registers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import copysign
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import IntegerType
@@ -17,12 +18,15 @@ from xdsl.ir.affine import AffineExpr, AffineMap
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.assembly import dense_values, number_of
+from crosstile.dialects.mma.kernel import integer_list
+from crosstile.dialects.mma.types import type_of
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.index_math import Index
 from crosstile.lowering.tile_to_mma import tile_units
 from crosstile.lowering.tile_to_mma.places import Place, store_to_scratch
 from crosstile.lowering.tile_to_mma.state import INDEX, TileLowering
 from crosstile.lowering.tile_to_mma.transposition import is_in_blocks, transpose
+from crosstile.lowering.tile_to_mma.uses import same_index
 
 
 def lower_map(op: tile.MapOp, lowering: TileLowering) -> None:
@@ -52,11 +56,39 @@ def lower_reduce(op: tile.ReduceOp, lowering: TileLowering) -> None:
 def lower_mask(op: tile.MaskOp, lowering: TileLowering) -> None:
     """The same on fragments; nothing without extents."""
     extents = [None if extent is None else lowering.value(extent) for extent in op.extents_by_dim]
-    value = lowering.value(op.value)
-    if all(extent is None for extent in extents):
+    value, otherwise = lowering.value(op.value), number_of(op.otherwise)
+    if all(extent is None for extent in extents) or (_is_zero(otherwise) and is_zero_beyond(value, extents)):
         lowering.replace(op, value)
         return
-    lowering.replace(op, lowering.insert(mma.MaskOp(value, extents, number_of(op.otherwise))).result)
+    lowering.replace(op, lowering.insert(mma.MaskOp(value, extents, otherwise)).result)
+
+
+def is_zero_beyond(value: SSAValue, extents: Sequence[SSAValue | None]) -> bool:
+    """Whether a fragment is +0 beyond ``extents``, one per dimension or None: loaded, or products of what is."""
+    load = value.owner
+    if isinstance(load, mma.MapOp):
+        return _only_multiplies(load) and all(is_zero_beyond(part, extents) for part in load.inputs)
+    if not isinstance(load, mma.LoadOp) or load.clamp is not None or load.condition is not None:
+        return False
+    if load.pad is not None and not _is_zero(number_of(load.pad)):
+        return False
+    found = dict(zip(integer_list(load.extent_dims), load.extents, strict=True))
+    return all(extent is None or same_index(found.get(dim), extent) for dim, extent in enumerate(extents))
+
+
+def _only_multiplies(op: mma.MapOp) -> bool:
+    """Whether the result is a product of elements of fragments that are as large as the result, or one of them."""
+    block, shape = op.body.block, op.result.type.get_shape()
+    own = {block, *block.ops}
+    return all(type_of(part, mma.FragmentType).get_shape() == shape for part in op.inputs) and all(
+        isinstance(inner, arith.MulfOp | arith.ExtFOp | mma.YieldOp)
+        and all(value.owner in own for value in inner.operands)
+        for inner in block.ops
+    )
+
+
+def _is_zero(number: float | int) -> bool:
+    return number == 0 and copysign(1.0, number) > 0
 
 
 def lower_splat(op: tile.SplatOp, lowering: TileLowering) -> None:
