@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
 
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import AnyFloat, IntegerType
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from crosstile.dialects.arith import CmpfOp, SelectOp
+from crosstile.dialects.mma.reduction import IN_PAIRS, in_pairs
 from crosstile.dialects.reductions import LARGEST
 from crosstile.lowering.driver import Lowering
 
@@ -40,6 +42,15 @@ COMBINE_INTEGERS: dict[str, Combine] = {
 def combined(lowering: Lowering, combine: Combine, first: SSAValue, second: SSAValue) -> SSAValue:
     """The result of combining two numbers, inserted."""
     return [lowering.insert(op).results[0] for op in combine(first, second)][-1]
+
+
+def folded(
+    lowering: Lowering, combine: Combine, kind: str, parts: Mapping[int, Sequence[SSAValue]], crosses_lanes: bool
+) -> dict[int, SSAValue]:
+    """What each of ``parts``, the registers of one lane by the result they are of, comes to, as ``mma.reduce`` says."""
+    both = partial(combined, lowering, combine)
+    fold = in_pairs if crosses_lanes and len(parts) == 1 and kind in IN_PAIRS else reduce
+    return {result: fold(both, values) for result, values in parts.items()}
 
 
 def identity(kind: str, element: Attribute, index_bits: int) -> float | int:

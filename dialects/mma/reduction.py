@@ -1,17 +1,21 @@
 """The defined order of ``mma.reduce``, computed on arrays: registers first, then butterflies over lanes, then warps.
 
-For a row of 64 in ``register(4:16) lane(16:1)`` lane l first adds elements l, l + 16, l + 32, l + 48 in this order;
-then lane l and lane l xor 8 add theirs, then xor 4, 2, 1, after which all lanes have the same sum. What it all goes
-into is added on the left at the end; or at the beginning if no lanes are involved, so that a column which is added up
-a few rows at a time is one chain however many rows are taken.
+For rows of 64 in ``register(4:16) lane(16:1)`` lane l first adds elements l, l + 16, l + 32, l + 48 in this order;
+then lane l and lane l xor 8 add theirs, then xor 4, 2, 1, after which all lanes have the same sum. Where all registers
+of a lane belong to one result, as those of a row of 64 in 16 lanes do, they are added in pairs, then the pairs' sums:
+(l + l + 16) + (l + 32 + l + 48), so that few additions wait for others; several results are chains side by side. What
+it all goes into is added on the left at the end; or at the beginning if no lanes are involved: then all registers are
+one chain, so that a column which is added up a few rows at a time is one chain however many rows are taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +23,18 @@ from crosstile.dialects.element_types import Array
 from crosstile.dialects.reductions import COMBINE, elements
 from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.layout import Layout
+
+IN_PAIRS = ("add", "mul")
+"""What is folded in pairs where it may be; the order of extremes matters to none but maxnum, which is a chain."""
+ValueT = TypeVar("ValueT")
+
+
+def in_pairs(combine: Callable[[ValueT, ValueT], ValueT], values: Sequence[ValueT]) -> ValueT:
+    """``values`` combined: the first with the second, the third with the fourth, ..., then what came of these."""
+    while len(values) > 1:
+        pairs = zip(values[::2], values[1::2], strict=False)
+        values = [*(combine(a, b) for a, b in pairs), *values[len(values) & ~1 :]]
+    return values[0]
 
 
 def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int], into: Array | None = None) -> Array:
@@ -35,10 +51,8 @@ def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int], into: 
         front = np.moveaxis(parts, steps.sequential, range(len(steps.sequential)))
         own = front.reshape(-1, *front.shape[len(steps.sequential) :])  # in increasing order of register number
         first = [] if begun is None else [begun.reshape(-1)[steps.kept].reshape(own.shape[1:])]
-        total, *others = [*first, *own]
-        for part in others:
-            total = combine(total, part)
-        parts = np.expand_dims(total, steps.sequential)
+        fold = in_pairs if steps.alone and kind in IN_PAIRS else functools.reduce
+        parts = np.expand_dims(fold(combine, [*first, *own]), steps.sequential)
     for axis in steps.butterflies:
         while parts.shape[axis] > 1:
             low, high = np.split(parts, 2, axis)
@@ -50,13 +64,17 @@ def reduce(kind: str, values: Array, layout: Layout, dims: Sequence[int], into: 
 
 @dataclass(frozen=True)
 class _Plan:
-    """``places``: element numbers, one axis of the array per digit; which axes fold how; where each outcome goes."""
+    """``places``: element numbers, one axis of the array per digit; which axes fold how; where each outcome goes.
+
+    ``alone``: lanes fold too, and all registers of a lane are of one result.
+    """
 
     places: Array
     sequential: tuple[int, ...]
     butterflies: tuple[int, ...]
     kept: Array
     shape: tuple[int, ...]
+    alone: bool
 
 
 @lru_cache(maxsize=256)
@@ -68,7 +86,7 @@ def _plan(layout: Layout, dims: tuple[int, ...]) -> _Plan:
     places, kept = np.zeros((), np.int64), np.zeros((), np.int64)
     registers: list[int] = []
     butterflies: list[tuple[bool, int]] = []
-    axis = 0
+    axis, results = 0, 1
     for name, modes in layout.axes:
         for mode in modes:
             for size, stride, dim in _digits(layout, mode.size, mode.stride, tile, strides):
@@ -80,6 +98,8 @@ def _plan(layout: Layout, dims: tuple[int, ...]) -> _Plan:
                     if folds or not stride
                     else stride // strides[dim] * kept_strides[dim] * np.arange(size)
                 )
+                if name == "register" and not folds:
+                    results *= size
                 if folds and name == "register":
                     registers.append(axis)
                 elif folds and size > 1:
@@ -91,7 +111,7 @@ def _plan(layout: Layout, dims: tuple[int, ...]) -> _Plan:
                     butterflies.append((name != "lane", axis))
                 axis += 1
     ordered = tuple(at for _, at in sorted(butterflies))
-    return _Plan(places, tuple(registers), ordered, kept.reshape(-1), shape)
+    return _Plan(places, tuple(registers), ordered, kept.reshape(-1), shape, bool(ordered) and results == 1)
 
 
 def _digits(

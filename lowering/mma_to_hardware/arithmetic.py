@@ -36,7 +36,7 @@ from crosstile.lowering.divisibility import constant_value
 from crosstile.lowering.mma_to_hardware import tiles, words
 from crosstile.lowering.mma_to_hardware.rolled_map import is_rolled, roll
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering, vector_type
-from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
+from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, folded, identity
 from crosstile.lowering.vector_registers import Registers, registers_of
 
 INDEX_BITS = 64
@@ -144,11 +144,12 @@ def lower_reduce(op: mma.ReduceOp, lowering: HardwareLowering) -> None:
     if op.kind.data == "maxnum" and not partial:  # the first may be NaN, which is not greater than what it begins with
         least = lowering.constant(identity(op.kind.data, element, INDEX_BITS), vector_type(op.value_type))
         partial = dict.fromkeys(range(len(result.starts)), least)
+    parts = {number: [value] for number, value in partial.items()}
     for value, start in zip(values, source.starts, strict=True):
         number = result.holding([0 if dim in dims else at for dim, at in enumerate(start)])
-        known = partial.get(number)
-        partial[number] = value if known is None else combined(lowering, combine, known, value)
-    reduced = [partial[number] for number in range(len(result.starts))]
+        parts.setdefault(number, []).append(value)
+    found = folded(lowering, combine, op.kind.data, parts, crosses_lanes)
+    reduced = [found[number] for number in range(len(result.starts))]
     if crosses_lanes:
         reduced = [butterfly(lowering, value, source.lanes, combine) for value in reduced]
         if into:

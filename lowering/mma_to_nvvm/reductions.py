@@ -9,7 +9,7 @@ Lanes that hold parts of one result exchange them in a butterfly, the farthest f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial
 
 from xdsl.dialects import arith, llvm
 from xdsl.dialects.builtin import AnyFloat, Float32Type, IndexType, IntegerType, i32
@@ -17,6 +17,7 @@ from xdsl.ir import Attribute, SSAValue
 
 from crosstile.dialects import mma
 from crosstile.dialects.mma.kernel import integer_list
+from crosstile.dialects.mma.reduction import in_pairs
 from crosstile.dialects.nvvm.synchronisation import ShuffleOp
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import run_if
@@ -26,7 +27,7 @@ from crosstile.lowering.mma_to_nvvm.kernel_state import ALL_LANES
 from crosstile.lowering.mma_to_nvvm.memory import read, read_together, write
 from crosstile.lowering.mma_to_nvvm.rings import may_run_again, meet
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
-from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, identity
+from crosstile.lowering.reductions import COMBINE_FLOATS, COMBINE_INTEGERS, Combine, combined, folded, identity
 
 EXCHANGED = (Float32Type, IndexType)
 COMBINE: dict[str, Combine] = {**COMBINE_FLOATS, "maxnum": lambda a, b: [arith.MaxnumfOp(a, b)]}
@@ -52,16 +53,18 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
     source, result = registers_of(op.value_type.layout.data), registers_of(result_type.layout.data)
     crossing = [digit for digit in source.digits if digit.step and digit.dim in dims]
     into = [] if op.into is None else lowering.elements(op.into)
-    partial: dict[int, SSAValue] = {} if crossing else dict(enumerate(into))
-    if op.kind.data == "maxnum" and not partial:  # the first may be NaN, which is not greater than what it begins with
-        partial = dict.fromkeys(range(len(result.starts)), lowering.constant(filling, element))
-    together: list[list[SSAValue]] = [
-        [partial[number]] if number in partial else [] for number in range(len(result.starts))
-    ]
+    begun: dict[int, SSAValue] = {} if crossing else dict(enumerate(into))
+    if op.kind.data == "maxnum" and not begun:  # the first may be NaN, which is not greater than what it begins with
+        begun = dict.fromkeys(range(len(result.starts)), lowering.constant(filling, element))
+    parts = {number: [value] for number, value in begun.items()}
     for value, start in zip(elements, source.starts, strict=True):
-        together[result.holding([0 if dim in dims else at for dim, at in enumerate(start)])].append(value)
-    in_tree = {*EXTREMES, *(["maxnum"] if lowering.kernel.has_products_in_flight else [])}
-    reduced = [_folded(lowering, values, combine, op.kind.data not in in_tree) for values in together]
+        number = result.holding([0 if dim in dims else at for dim, at in enumerate(start)])
+        parts.setdefault(number, []).append(value)
+    if op.kind.data in (*EXTREMES, *(["maxnum"] if lowering.kernel.has_products_in_flight else [])):
+        found = {number: in_pairs(partial(combined, lowering, combine), values) for number, values in parts.items()}
+    else:
+        found = folded(lowering, combine, op.kind.data, parts, bool(crossing))
+    reduced = [found[number] for number in range(len(result.starts))]
     for distance in _distances(crossing, "lane", lowering):
         moved = _from_lane(lowering, reduced, distance, element)
         reduced = [combined(lowering, combine, a, b) for a, b in zip(reduced, moved, strict=True)]
@@ -70,16 +73,6 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
     if crossing and into:
         reduced = [combined(lowering, combine, a, b) for a, b in zip(into, reduced, strict=True)]
     lowering.set_elements(op.result, reduced)
-
-
-def _folded(lowering: NvvmLowering, values: Sequence[SSAValue], combine: Combine, in_order: bool) -> SSAValue:
-    """All of ``values`` combined, from the left or in a tree."""
-    if in_order:
-        return reduce(lambda before, value: combined(lowering, combine, before, value), values)
-    while len(values) > 1:
-        pairs = zip(values[::2], values[1::2], strict=False)
-        values = [*(combined(lowering, combine, a, b) for a, b in pairs), *values[len(values) & ~1 :]]
-    return values[0]
 
 
 def _from_lane(lowering: NvvmLowering, values: Sequence[SSAValue], distance: int, element: Attribute) -> list[SSAValue]:
