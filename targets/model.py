@@ -291,8 +291,7 @@ class Machine:
     fragments of matrix instructions, and ``limits`` what a block of warps may have, None for cores.
     ``exponents`` names the family of instructions that take floats apart and scale them by powers of two ("avx512"), ""
     for a machine that does so with arithmetic. ``approximations`` are the functions of f32 that one instruction
-    computes to a few units in the last place, where results that are subnormal may be zero: for operations that are
-    ``fastmath<afn>``.
+    computes to a few units in the last place, subnormal numbers being zero: for operations that are ``fastmath<afn>``.
 
     Raises :class:`ModelError` for a memory of an unknown scope or an intrinsic whose feature is not listed.
     """

@@ -293,7 +293,7 @@ def square_root(format_: Format, x: Bounded) -> Bounded:
 
 
 def reciprocal_root(format_: Format, x: Bounded, approximate: bool = False) -> Bounded:
-    """Steepest at the lower end; infinite if that may be zero or negative."""
+    """Steepest at the lower end; infinite if that may be zero or negative, or for approximations subnormal."""
     low = x.interval[0]
     value = 1.0 / np.sqrt(x.value)
     root, low_root = np.sqrt(x.value), np.sqrt(low)
@@ -301,6 +301,8 @@ def reciprocal_root(format_: Format, x: Bounded, approximate: bool = False) -> B
     carried = np.where(x.error == 0, 0.0, carried)
     if x.overflowed is not None:
         carried = np.where(np.isfinite(x.error) | (low <= 0), carried, value + 1.0 / low_root)
+    if approximate:
+        carried = np.where(low < 2.0**-126, np.inf, carried)
     return rounded(format_, value, carried, (x,), _roundings("rsqrt", format_, approximate))
 
 

@@ -152,18 +152,26 @@ def layer_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, beta: ValueT, d
     x, gamma, beta = on.widen(x), on.widen(gamma), on.widen(beta)
     centred = on.binary("sub", x, on.mean(x, dim))
     variance = on.mean(on.binary("mul", centred, centred), dim)
-    scale = on.reciprocal_root(on.binary("add", variance, on.constant(epsilon)))
+    scale = _scale(on, variance, epsilon)
     return on.narrow(on.multiply_add(on.binary("mul", centred, scale), gamma, beta))
+
+
+def _scale(on: Primitives[ValueT], square: ValueT, epsilon: float) -> ValueT:
+    """One over the root of a mean square; approximated only where no sum with ``epsilon`` is subnormal."""
+    total = on.binary("add", square, on.constant(epsilon))
+    return on.reciprocal_root(total) if epsilon >= _LEAST_NORMAL else on.unary("rsqrt", total)
 
 
 def rms_norm(on: Primitives[ValueT], x: ValueT, gamma: ValueT, dim: int, epsilon: float) -> ValueT:
     """One over the root of the mean square, times ``gamma``."""
     x, gamma = on.widen(x), on.widen(gamma)
     square = on.mean(on.binary("mul", x, x), dim)
-    scale = on.reciprocal_root(on.binary("add", square, on.constant(epsilon)))
+    scale = _scale(on, square, epsilon)
     return on.narrow(on.binary("mul", on.binary("mul", x, scale), gamma))
 
 
+_LEAST_NORMAL = 2.0**-126
+"""The least f32 that is not subnormal."""
 _LEAST_SUM = 2.0**-14
 """Below any sum of the weights of a query that sees a key, of which one is exp(0), and a number of every type."""
 

@@ -178,6 +178,8 @@ def floats(op: Operation, text: Text) -> None:
     if op.name == "arith.divf" and _is_one(first):
         text.line(f"rcp.rn.{suffix(type_)} {text.one(op.results[0])}, {text.get(others[0])}")
         return
+    if op.name == "math.rsqrt" and "afn" in flags:
+        template = template.replace(".approx", ".approx.ftz")
     operands = [text.get(first), *(text.operand(value) for value in others)]
     if op.name == "math.copysign":
         operands.reverse()  # PTX names the sign first, MLIR the magnitude
