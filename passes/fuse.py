@@ -11,8 +11,8 @@ Merging: an elementwise nest whose result only one nest uses, each element once,
 that only moves data (a copy, transposition, broadcast or fill) becomes part of every body that reads it, of a
 contraction too if it is a transposition and no window is read. So does one that only widens floats, but not of a
 contraction, whose factors have the types of a matrix instruction: what it widens stays narrow in memory. Nothing that
-computes is repeated. Iterators of size 1 disappear. Products and sums that are ``fastmath<contract>`` and meet in a body
-become an fma.
+computes is repeated. Iterators of size 1 disappear. Products and sums that are ``fastmath<contract>`` and meet in
+a body become an fma.
 
 Grouping: nests share a kernel if a value connects them, they can share loops, and
 

@@ -1,6 +1,6 @@
 """Products and sums of a body that ``fastmath<contract>`` allows to be rounded once.
 
-Level: nest. In: the bodies of nests after merging. Out: the same with fewer roundings, at this level and so at all below::
+Level: nest. In: the bodies of nests after merging. Out: the same with fewer roundings, here and at all levels below::
 
     %p = arith.mulf %x, %gamma fastmath<contract> : f32
     %y = arith.addf %p, %beta fastmath<contract> : f32     ==>     %y = math.fma %x, %gamma, %beta : f32

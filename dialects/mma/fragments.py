@@ -135,10 +135,11 @@ class ReduceOp(IRDLOperation):
 
     ``extent`` gives, per dimension of the fragment, how far the reduction goes (``_``: to its end). The order is
     defined, so that every level computes the same bits: each lane first combines its own elements in increasing order
-    of register number (in pairs where all are of one result: ``reduction.py``); then lanes that hold parts of one result
-    combine them in a butterfly, halving the distance each time (lanes 8 apart, 4, 2, 1), and axes of the layout beyond
-    lanes likewise; then ``into`` is combined with the outcome, ``into`` on the left. Where elements of one lane alone are combined, ``into`` is what they begin with: a
-    fragment reduced in parts is one chain. Every lane ends up with the result. Element types are floats or integers.
+    of register number, sums in pairs where all are of one result (``reduction.py``); then lanes that hold parts of one
+    result combine them in a butterfly, halving the distance each time (lanes 8 apart, 4, 2, 1), and axes of the layout
+    beyond lanes likewise; then ``into`` is combined with the outcome, ``into`` on the left. Where elements of one lane
+    alone are combined, ``into`` is what they begin with: a fragment reduced in parts is one chain. Every lane ends up
+    with the result. Element types are floats or integers.
     """
 
     name = "mma.reduce"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd, prod
 
-from xdsl.dialects import arith
+from xdsl.dialects import arith, memref
 from xdsl.dialects.builtin import AffineMapAttr, DenseArrayBase, MemRefType, i64
 from xdsl.ir import Attribute, SSAValue
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr, AffineExpr, AffineMap, AffineSymExpr
@@ -35,6 +35,7 @@ from crosstile.targets.banks import Swizzle
 SWIZZLES = {128: Swizzle(3, 4, 3), 64: Swizzle(2, 4, 3), 32: Swizzle(1, 4, 3)}
 """How the bits of an address change, by the width of the swizzled rows (PTX ISA, "Swizzling modes")."""
 
+_READERS = (mma.LoadOp, memref.DimOp)
 Scratch = mma.BufferType | mma.SlotType | mma.RingType
 
 
@@ -93,6 +94,11 @@ class Place:
     def is_global(self) -> bool:
         """Whether the memory is global memory."""
         return isinstance(self.type, MemRefType)
+
+    @property
+    def is_only_read(self) -> bool:
+        """Whether it is an argument that the kernel only reads; arguments that are written overlap no others."""
+        return self.is_global and all(isinstance(use.operation, _READERS) for use in self.memory.uses)
 
     @property
     def global_memory(self) -> GlobalMemory:

@@ -52,18 +52,16 @@ class Registers:
 
     @cached_property
     def joined(self) -> tuple[Digit, ...]:
-        """The digits that move along a dimension, those that count on from each other as one: warp and lane are a thread.
+        """The digits that move along a dimension; those that count on from each other as one: warp and lane, a thread.
 
         A joined digit is of axis ``lane``, and its number may be that of any thread.
         """
         found: list[Digit] = []
         for digit in sorted(map(_of_threads, self.digits), key=lambda digit: digit.weight):
             last = found[-1] if found else None
-            if last is not None and last.dim == digit.dim and last.weight * last.size == digit.weight:
-                if digit.step == last.step * last.size:
-                    found[-1] = replace(last, size=last.size * digit.size)
-                    continue
-            if digit.step:
+            if last is not None and _counts_on(last, digit):
+                found[-1] = replace(last, size=last.size * digit.size)
+            elif digit.step:
                 found.append(digit)
         return tuple(found)
 
@@ -103,6 +101,13 @@ def registers_of(layout: Layout) -> Registers:
         if most >= size:
             raise CrosstileError(f"{layout}: digits carry from dimension {dim} into the one before")
     return Registers(shape, starts, tuple(digits))
+
+
+def _counts_on(last: Digit, digit: Digit) -> bool:
+    """Whether ``digit`` is the next one of the number that ``last`` is a digit of, in the thread and in the tile."""
+    if last.dim != digit.dim or last.weight * last.size != digit.weight:
+        return False
+    return digit.step == last.step * last.size
 
 
 def _of_threads(digit: Digit) -> Digit:

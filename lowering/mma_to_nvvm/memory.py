@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from xdsl.dialects import arith, llvm, scf, vector
-from xdsl.dialects.builtin import IndexType, VectorType, i32, i64
+from xdsl.dialects.builtin import IndexType, UnitAttr, VectorType, i32, i64
 from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from crosstile.dialects import mma
@@ -29,26 +29,33 @@ from crosstile.lowering.mma_to_nvvm.matrices import load_matrices
 from crosstile.lowering.mma_to_nvvm.rounding import round_word
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
 
+INVARIANT = "invariant"
+"""The attribute of ``llvm.load`` by which upstream says that nobody writes there while the kernel runs."""
 MOST_BYTES = 16
 """The widest access of one thread (PTX ISA, ld and st)."""
 
 
-def read(lowering: NvvmLowering, pointer: SSAValue, type_: Attribute) -> SSAValue:
-    """One element; an index has 64 bits in memory."""
+def read(lowering: NvvmLowering, pointer: SSAValue, type_: Attribute, invariant: bool = False) -> SSAValue:
+    """One element, which nobody writes while the kernel runs if it is ``invariant``; an index has 64 bits in memory."""
     stored = i64 if isinstance(type_, IndexType) else type_
-    value = lowering.insert(llvm.LoadOp(pointer, stored)).dereferenced_value
+    load = lowering.insert(llvm.LoadOp(pointer, stored))
+    if invariant:
+        load.attributes[INVARIANT] = UnitAttr()
+    value = load.dereferenced_value
     if isinstance(type_, IndexType):
         value = lowering.insert(arith.IndexCastOp(value, INDEX)).result
     return value
 
 
-def read_together(lowering: NvvmLowering, pointer: SSAValue, element: Attribute, count: int) -> list[SSAValue]:
+def read_together(
+    lowering: NvvmLowering, pointer: SSAValue, element: Attribute, count: int, invariant: bool = False
+) -> list[SSAValue]:
     """``count`` neighbours, by one access unless they are indices."""
     if count == 1:
-        return [read(lowering, pointer, element)]
+        return [read(lowering, pointer, element, invariant)]
     if isinstance(element, IndexType):
-        return [read(lowering, lowering.offset(pointer, 8 * at), element) for at in range(count)]
-    together = lowering.insert(llvm.LoadOp(pointer, VectorType(element, [count]))).dereferenced_value
+        return [read(lowering, lowering.offset(pointer, 8 * at), element, invariant) for at in range(count)]
+    together = read(lowering, pointer, VectorType(element, [count]), invariant)
     return [lowering.insert(vector.ExtractOp(together, [at], element)).result for at in range(count)]
 
 
@@ -179,7 +186,7 @@ def _guarded_load(
         return [pad] * count
 
     def load() -> list[SSAValue]:
-        return read_together(lowering, place.pointer(start), element, count)
+        return read_together(lowering, place.pointer(start), element, count, place.is_only_read)
 
     if valid is True:
         return load()

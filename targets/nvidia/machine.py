@@ -197,8 +197,8 @@ def _moves(store: bool) -> Iterator[MatrixMove]:
 
 _LOADS, _STORES = tuple(_moves(store=False)), tuple(_moves(store=True))
 _APPROXIMATIONS = ("exp2", "rsqrt")
-"""``ex2.approx.ftz.f32``: 2 units of 2^-23, ``rsqrt.approx.ftz.f32``: 2^-22.9 of the result (PTX ISA 8.7, Floating Point
-Instructions: ex2, rsqrt). The others that there are are less accurate than f32 asks for."""
+"""``ex2.approx.ftz.f32``: 2 units of 2^-23, ``rsqrt.approx.ftz.f32``: 2^-22.9 of the result (PTX ISA 8.7, Floating
+Point Instructions: ex2, rsqrt). The others that there are are less accurate than f32 asks for."""
 _LIMITS = BlockLimits(
     threads=1024,
     threads_per_unit=2048,

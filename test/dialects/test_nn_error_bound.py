@@ -39,7 +39,7 @@ EXECUTIONS = [
 ]
 LEAST_SIZES = [1, 2, 7]
 LARGE_SIZES = [101, 2000]
-LOOSEST = {"attention.mlir": 1000, "encoder.mlir": 1e7, "matmul_long_k.mlir": 1e6}
+LOOSEST = {"attention.mlir": 1000, "digits/digits.mlir": 600, "encoder.mlir": 1e7, "matmul_long_k.mlir": 1e6}
 """The largest bound / error; 500 where none is given. In the bound of attention the errors of all weights of a row add
 up, while those that are made mostly cancel: 627 where NumPy adds up 2000 products in an order of its own. The worst
 case of many layers one after the other, as in the encoder, never happens in all of them at once, nor does that of 8192

@@ -84,20 +84,23 @@ func.func @narrow_relu(%x: tensor<?xf16>) -> tensor<?xf16> {
   func.return %0 : tensor<?xf16>
 }
 
-// A row length that is only known at run time is read where it is needed.
+// A row length that is only known at run time is read where it is needed. What frees the order of the sum lets its reciprocal
+// be a factor, the root be approximate, and the last product and sum be rounded once.
 // CHECK-LABEL: func.func @layer_norm
 func.func @layer_norm(%x: tensor<4x?xf32>, %g: tensor<?xf32>, %b: tensor<?xf32>) -> tensor<4x?xf32> {
+  // CHECK-NEXT: %[[SUM:.*]] = nn.reduce add %x dims [1] keep_dims{{.*}} : tensor<4x?xf32> -> tensor<4x1xf32>
   // CHECK-NEXT: %[[DIM:.*]] = arith.constant 1 : index
   // CHECK-NEXT: %[[LENGTH:.*]] = tensor.dim %x, %[[DIM]] : tensor<4x?xf32>
   // CHECK-NEXT: %[[INTEGER:.*]] = arith.index_cast %[[LENGTH]] : index to i64
   // CHECK-NEXT: %[[FLOAT:.*]] = arith.sitofp %[[INTEGER]] : i64 to f32
-  // CHECK-NEXT: %[[SIZE:.*]] = tensor.from_elements %[[FLOAT]] : tensor<f32>
-  // CHECK-NEXT: %[[SUM:.*]] = nn.reduce add %x dims [1] keep_dims{{.*}} : tensor<4x?xf32> -> tensor<4x1xf32>
-  // CHECK-NEXT: %[[MEAN:.*]] = nn.div %[[SUM]], %[[SIZE]]{{.*}} : tensor<4x1xf32>, tensor<f32>
+  // CHECK-NEXT: %[[ONE:.*]] = arith.constant 1.000000e+00 : f32
+  // CHECK-NEXT: %[[QUOTIENT:.*]] = arith.divf %[[ONE]], %[[FLOAT]] : f32
+  // CHECK-NEXT: %[[RECIPROCAL:.*]] = tensor.from_elements %[[QUOTIENT]] : tensor<f32>
+  // CHECK-NEXT: %[[MEAN:.*]] = nn.mul %[[SUM]], %[[RECIPROCAL]]{{.*}} : tensor<4x1xf32>, tensor<f32>
   // CHECK-NEXT: %[[CENTRED:.*]] = nn.sub %x, %[[MEAN]]
-  // CHECK: nn.rsqrt
-  // CHECK: nn.mul %{{.*}}, %g{{.*}} : tensor<4x?xf32>, tensor<?xf32>
-  // CHECK-NEXT: nn.add %{{.*}}, %b{{.*}} : tensor<4x?xf32>, tensor<?xf32>
+  // CHECK: nn.rsqrt %{{.*}} fastmath<afn>
+  // CHECK: nn.mul %{{.*}}, %g fastmath<contract>{{.*}} : tensor<4x?xf32>, tensor<?xf32>
+  // CHECK-NEXT: nn.add %{{.*}}, %b fastmath<contract>{{.*}} : tensor<4x?xf32>, tensor<?xf32>
   %0 = nn.layer_norm %x, %g, %b epsilon 1.0e-5 : tensor<4x?xf32>, tensor<?xf32>, tensor<?xf32>
   func.return %0 : tensor<4x?xf32>
 }
@@ -108,10 +111,10 @@ func.func @rms_norm(%x: tensor<?x8xf32>, %g: tensor<8xf32>) -> tensor<?x8xf32> {
   // CHECK-NEXT: %[[SUM:.*]] = nn.reduce add %[[SQUARE]] dims [1] keep_dims{{.*}} : tensor<?x8xf32> -> tensor<?x1xf32>
   // CHECK-NEXT: %[[SIZE:.*]] = nn.constant dense<8.000000e+00> : tensor<f32>
   // CHECK-NEXT: %[[MEAN:.*]] = nn.div %[[SUM]], %[[SIZE]]
-  // CHECK: %[[SCALE:.*]] = nn.rsqrt
+  // CHECK: %[[SCALE:.*]] = nn.rsqrt %{{[^ ]*}} {nn.origin
   // CHECK-NEXT: %[[SCALED:.*]] = nn.mul %x, %[[SCALE]]
   // CHECK-NEXT: nn.mul %[[SCALED]], %g
-  %0 = nn.rms_norm %x, %g epsilon 1.0e-5 : tensor<?x8xf32>, tensor<8xf32>
+  %0 = nn.rms_norm %x, %g epsilon 1.0e-5 fastmath<none> : tensor<?x8xf32>, tensor<8xf32>
   func.return %0 : tensor<?x8xf32>
 }
 

@@ -1,5 +1,26 @@
 // RUN: crosstile-opt %s --fuse | filecheck %s
 
+// A product and a sum that may be contracted and meet in one body are rounded once; without the flag they are two.
+
+// CHECK-LABEL: func.func @contracted
+// CHECK:         %[[FMA:.*]] = math.fma %{{.*}}, %{{.*}}, %{{.*}} : f32
+// CHECK-NEXT:    %[[SUM:.*]] = arith.addf %[[FMA]],
+// CHECK-NEXT:    nest.yield %[[SUM]]
+func.func @contracted(%x: tensor<?xf32>, %g: tensor<?xf32>, %b: tensor<?xf32>) -> tensor<?xf32> {
+  %c = nest.generic [i : parallel] ins(%x (i), %g (i) : tensor<?xf32>, tensor<?xf32>) -> (i) : tensor<?xf32> {
+  ^bb0(%p: f32, %q: f32):
+    %t = arith.mulf %p, %q fastmath<contract> : f32
+    nest.yield %t : f32
+  }
+  %d = nest.generic [i : parallel] ins(%c (i), %b (i) : tensor<?xf32>, tensor<?xf32>) -> (i) : tensor<?xf32> {
+  ^bb0(%p: f32, %q: f32):
+    %t = arith.addf %q, %p fastmath<contract> : f32
+    %s = arith.addf %t, %q : f32
+    nest.yield %s : f32
+  }
+  func.return %d : tensor<?xf32>
+}
+
 // A contraction and its epilogue are one kernel: bias and relu merge into one nest, and the zero into its body.
 
 // CHECK-LABEL: func.func @epilogue

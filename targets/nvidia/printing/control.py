@@ -90,7 +90,7 @@ def print_if(op: scf.IfOp, text: Text, print_block: PrintBlock) -> None:
     yes, no = parts
     if all(_may_be_predicated(line) for line in yes + no) and _count(yes) + _count(no) <= MOST_PREDICATED:
         # What stands in for a load comes first: a register that a load will write cannot be written before it arrived.
-        # Constants are there whether it loads or not: ptxas would select between them and what the register held before.
+        # Constants stand there whether it loads or not: ptxas would select between them and what the register held.
         always = _loads_all(results, yes) and all(_is_constant_move(line) for line in no)
         text.lines += no if always else [_predicated(line, f"@!{condition}") for line in no]
         text.lines += [_predicated(line, f"@{condition}") for line in yes]

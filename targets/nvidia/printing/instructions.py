@@ -74,7 +74,9 @@ def print_load(op: llvm.LoadOp, text: Text) -> None:
     narrow = result.type in BYTES
     name = ".b8" if narrow else access_name(count, kind)
     operand = group(words) if count > 1 else words[0]
-    text.line(f"ld{space_of(op.ptr)}{name} {operand}, {text.address(op.ptr)}")
+    space = space_of(op.ptr)
+    cached = ".nc" if space == ".global" and "invariant" in op.attributes else ""
+    text.line(f"ld{space}{cached}{name} {operand}, {text.address(op.ptr)}")
     if is_bytes(result.type):
         split(words, found, text)
     elif words != list(found):

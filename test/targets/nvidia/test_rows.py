@@ -109,7 +109,7 @@ def test_held_rows_are_read_once_and_spill_nothing(operator: str, type_: str) ->
         assert re.search(r" 0 bytes spill stores", assemble(ptx, target)[1])
         if position % 2 == 0:
             assert "\tbra" not in ptx
-            loads, stores = (len(re.findall(rf"{kind}\.global\.v4\.b32", ptx)) for kind in ("ld", "st"))
+            loads, stores = (len(re.findall(rf"{kind}\.global(?:\.nc)?\.v4\.b32", ptx)) for kind in ("ld", "st"))
             assert loads == read * stores > 0
 
 
@@ -140,7 +140,7 @@ def test_a_transposition_reads_and_writes_rows_without_bank_conflicts() -> None:
     module = next(iter(compiled.kernel_modules()[1].values()))
     lowered = compiled.lower_kernel(module)
     ptx = emit(lowered)
-    assert {"ld.global.v4.b32", "st.global.v4.b32"} == set(re.findall(r"(?:ld|st)\.global\.\S+", ptx))
+    assert {"ld.global.nc.v4.b32", "st.global.v4.b32"} == set(re.findall(r"(?:ld|st)\.global\.\S+", ptx))
     (function,) = (op for op in lowered.ops if isinstance(op, FuncOp))
     x = np.random.default_rng(0).standard_normal((64, 128)).astype(np.float32)
     y = np.empty((128, 64), np.float32)
