@@ -19,3 +19,14 @@ def test_kernels_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert (ampere["matrix"], hopper["matrix"]) == (64, 4)
     assert ampere["ways"] == hopper["ways"] == 1
     assert ampere["stall"] <= 530 and hopper["loop"] <= 40
+
+
+def test_rows_stay_as_short_as_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target = tmp_path / "static.json"
+    most = {"any_softmax-sm80": (217, 530), "layer_norm-sm80": (172, 450), "any_rms_norm-sm90": (147, 320)}
+    monkeypatch.setattr("sys.argv", ["nvidia_static.py", "--only", *most, "--json", str(target)])
+    assert nvidia_static.main() == 0
+    for row in json.loads(target.read_text()):
+        found = row["crosstile"]
+        assert found["spilled"] == 0 and found["ways"] == 1
+        assert found["loop"] <= most[row["row"]][0] and found["stall"] <= most[row["row"]][1], row["row"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xdsl.dialects import math
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
 
@@ -173,8 +174,10 @@ def test_every_level_gives_the_same_numbers(name: str, size: int):
         for value, reference in zip(values, expected, strict=True):
             assert value.dtype == reference.dtype and value.shape == reference.shape
             np.testing.assert_allclose(value, reference, rtol=2e-5, atol=2e-6, err_msg=f"{name} after pass {level}")
+    # Only where fusion may contract a product with a sum are its results not the same to the bit.
+    off = 1e-5 if any(isinstance(op, math.FmaOp) for op in module.walk()) else 0.0
     for nested, fused in zip(found[1], found[2], strict=True):
-        np.testing.assert_array_equal(nested, fused)
+        np.testing.assert_allclose(nested, fused, rtol=off, atol=off)
 
 
 EXAMPLES = sorted([*(ROOT / "examples").glob("*.mlir"), ROOT / "examples" / "digits" / "digits.mlir"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from itertools import product
 from typing import Any
@@ -139,13 +140,20 @@ def lane_by_lane(kind: str, values: Array, layout: Layout, dims: tuple[int, ...]
     result = np.empty([1 if dim in dims else size for dim, size in enumerate(values.shape)], values.dtype)
     lanes = layout.size("lane")
     kept_of = {lane: set[tuple[int, ...]]() for lane in range(lanes)}
-    partial: dict[tuple[int, tuple[int, ...]], Any] = {}
+    parts: dict[tuple[int, tuple[int, ...]], list[Any]] = {}
     for lane, register in product(range(lanes), range(layout.size("register"))):
         place = layout.place(lane=lane, register=register)
         kept = tuple(0 if dim in dims else at for dim, at in enumerate(place))
         key = lane, kept
-        partial[key] = combine(partial[key], values[place]) if key in partial else values[place]
+        parts.setdefault(key, []).append(values[place])
         kept_of[lane].add(kept)
+    crosses = any(_differ(layout, 0, 1 << bit, dims) for bit in range(lanes.bit_length() - 1))
+    in_pairs = crosses and len(kept_of[0]) == 1 and kind in ("add", "mul")
+    partial: dict[tuple[int, tuple[int, ...]], Any] = {}
+    for key, own in parts.items():
+        while in_pairs and len(own) > 1:
+            own = [combine(*own[at : at + 2]) if at + 1 < len(own) else own[at] for at in range(0, len(own), 2)]
+        partial[key] = functools.reduce(combine, own)
     distance = lanes // 2
     while distance:
         partners = {
