@@ -56,15 +56,7 @@ def note_read(
         if late.any():
             raise _race(allocation, granules, late, block, "reads", "wrote", writer, shadow.writer_site[granules])
         if engine is not None:
-            late = _unordered(block, warp, writer, shadow.writer_clock[granules], 1) & ~shadow.by_engine[granules]
-            if late.any():
-                address = allocation.address + int(granules[late][0]) * block.program.granule_of_global
-                raise Trouble(
-                    "race",
-                    f"reads {_place(allocation, address)} through the asynchronous proxy without a fence.proxy.async "
-                    "after the ordinary write",
-                    int(shadow.writer_site[granules][late][0]),
-                )
+            _check_proxy(shadow, allocation, granules, block, warp, "reads")
     if engine is None:
         own = np.broadcast_to(warp + block.first_agent_in_grid, granules.shape)
         clock = block.clocks.known[warp, 0, warp]
@@ -108,6 +100,7 @@ def start_store(
     shadow = _shadow(allocation, block.program.granule_of_global)
     if shadow is not None:
         _check_write(shadow, allocation, granules, block, np.asarray(warp), is_same)
+        _check_proxy(shadow, allocation, granules, block, np.asarray(warp), "writes")
         shadow.pending[granules] = site
         shadow.stores_under_way += 1
 
@@ -151,6 +144,22 @@ def _check_write(
         late = _unordered(block, warp, found, clock[granules])
         if late.any() and (late & ~is_same()).any():
             raise _race(allocation, granules, late, block, "writes", did, found, sites[granules])
+
+
+def _check_proxy(
+    shadow: GlobalShadow, allocation: Allocation, granules: Lanes, block: Block, warp: Lanes, does: str
+) -> None:
+    """Ordinary writes come before what a bulk copy does for ``warp`` only behind a proxy fence."""
+    late = _unordered(block, warp, shadow.writer[granules], shadow.writer_clock[granules], 1)
+    late &= ~shadow.by_engine[granules]
+    if late.any():
+        address = allocation.address + int(granules[late][0]) * block.program.granule_of_global
+        raise Trouble(
+            "race",
+            f"{does} {_place(allocation, address)} through the asynchronous proxy without a fence.proxy.async after "
+            "the ordinary write",
+            int(shadow.writer_site[granules][late][0]),
+        )
 
 
 def _check_pending(shadow: GlobalShadow, allocation: Allocation, granules: Lanes, block: Block, does: str) -> None:

@@ -33,6 +33,7 @@ FETCH = (
 )
 WAIT = "W: mbarrier.try_wait.parity.shared.b64 %p2, [%r4], 0; @!%p2 bra W;"
 OVERWRITE = "st.global.u32 [%rd2], %r1;"
+OTHER = "st.global.u32 [%rd2], 77;"
 PROXY = "fence.proxy.async.global; bar.sync 0;"
 
 
@@ -83,6 +84,14 @@ def test_a_load_needs_a_fence_after_ordinary_writes():
         run(INIT + OVERWRITE + "bar.sync 0;" + FETCH + WAIT)
     assert error.value.kind == "race"
     run(INIT + OVERWRITE + PROXY + FETCH + WAIT)
+
+
+@pytest.mark.parametrize("store", [STORE, COPY])
+def test_a_store_needs_a_fence_after_ordinary_writes(store: str):
+    with pytest.raises(SimulatedFault, match=r"writes .* through the asynchronous proxy without") as error:
+        run(FILL + OTHER + "bar.sync 0;" + store + READ_AGAIN)
+    assert error.value.kind == "race"
+    np.testing.assert_array_equal(run(FILL + OTHER + PROXY + store + READ_AGAIN), range(64))
 
 
 def test_what_a_load_reads_is_written_again_when_it_has_been_waited_for():
