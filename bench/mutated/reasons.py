@@ -89,11 +89,11 @@ def _runs_without(runs: KernelRuns, index: int) -> bool:
 
 
 REASONS = {
-    "not reached": Reason(
-        "copies of later steps in a kernel whose k, which the program fixes, has none", _is_group, _is_not_reached
-    ),
     "no copies": Reason(
         "groups of a kernel whose copies are ordinary loads and stores are empty", _is_group, _has_no_copies
+    ),
+    "not reached": Reason(
+        "copies of later steps in a kernel whose k, which the program fixes, has none", _is_group, _is_not_reached
     ),
     "empty group": Reason(
         "a commit behind which no copy is missed, in a kernel whose waits are all for all groups",
