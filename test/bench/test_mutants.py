@@ -71,7 +71,12 @@ def test_a_barrier_too_much_is_said():
             "",
             {"empty group": 2},
         ),
-        ("setp.eq.u32 %p2, %r1, 99; @!%p2 bra NONE; cp.async.commit_group; NONE:", "", {"not reached": 1}),
+        (
+            "cp.async.ca.shared.global [%r4], [%rd1], 4, 0; cp.async.commit_group; cp.async.wait_group 0;"
+            "setp.eq.u32 %p2, %r1, 99; @!%p2 bra NONE; cp.async.commit_group; NONE:",
+            "",
+            {"not reached": 1},
+        ),
         (
             "@%p1 mbarrier.init.shared.b64 [%r3], 64; fence.mbarrier_init.release.cluster; bar.sync 0;",
             "mbarrier.arrive.shared.b64 _, [%r3]; W: mbarrier.try_wait.parity.shared.b64 %p2, [%r3], 0; @!%p2 bra W;",
