@@ -98,6 +98,12 @@ PASSES: tuple[PassRow, ...] = (
         "products around a softmax to one kernel with a running maximum",
     ),
     PassRow(
+        "fuse-row-chains",
+        "crosstile.passes.fuse_row_chains:FuseRowChainsPass",
+        "nest",
+        "products with folds along rows between them to one kernel that keeps the rows in scratch",
+    ),
+    PassRow(
         "fuse-factors",
         "crosstile.passes.fuse_factors:FuseFactorsPass",
         "nest",

@@ -29,6 +29,7 @@ from crosstile.dialects.nest.attention_roles import attention_roles
 from crosstile.dialects.nest.axes import KernelAxes
 from crosstile.dialects.nest.contraction_roles import contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
+from crosstile.dialects.nest.row_chain_roles import row_chain_roles
 from crosstile.dialects.nest.schedule import (
     GuardedScheduleAttr,
 )
@@ -43,6 +44,7 @@ from crosstile.passes.schedules.computed import can_compute, computed_positions,
 from crosstile.passes.schedules.limits import check_schedules
 from crosstile.passes.schedules.packed import packed_positions, packed_schedules
 from crosstile.passes.schedules.products import contraction_schedules
+from crosstile.passes.schedules.row_chains import row_chain_schedules
 from crosstile.passes.schedules.sweeps import sweep_schedules
 from crosstile.passes.schedules.windows import is_window, window_schedules
 from crosstile.targets.host import default_target, resolve_machine
@@ -59,6 +61,8 @@ def _for_core(axes: KernelAxes, machine: Machine) -> list[GuardedScheduleAttr]:
     """Schedules for a core with vector registers and caches."""
     if (attention := attention_roles(axes)) is not None:
         return attention_schedules(attention, machine)
+    if (chain := row_chain_roles(axes)) is not None:
+        return row_chain_schedules(chain, machine)
     roles = contraction_roles(axes)
     if roles is not None and computed_positions(roles):
         if can_compute(axes, roles, machine):

@@ -21,23 +21,19 @@ the left factor's signs it is staged in such blocks either way, and one kernel s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, StringAttr
-from xdsl.ir import Block, BlockArgument, SSAValue
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import BlockArgument
 from xdsl.passes import ModulePass
 
 from crosstile.dialects.nest.analysis import element_type, is_contraction, is_plain_map
 from crosstile.dialects.nest.axes import KernelAxes
 from crosstile.dialects.nest.contraction_roles import BYTE, ContractionRoles, contraction_roles
-from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.kernel import KernelOp
-from crosstile.dialects.nest.kernel_names import KernelNames
-from crosstile.dialects.nest.merging import rename_iterators
-from crosstile.dialects.nest.shared_iterators import SharedIterators
-from crosstile.ir.diagnostics import fuse_locations, op_error
+from crosstile.ir.diagnostics import op_error
+from crosstile.passes.join_kernels import join_kernels, replace_kernels
 from crosstile.passes.schedules.byte_signs import taken_factors
 from crosstile.passes.schedules.computed import (
     BYTES_DEPTH,
@@ -79,24 +75,12 @@ def _fuse(kernel: KernelOp, position: int, machine: Machine, module: ModuleOp) -
     producer = _producer(kernel, position)
     if producer is None:
         return kernel
-    joined = _join(producer, kernel)
+    joined = join_kernels((producer, kernel))
     if joined is None or not _pays(joined, machine):
         if joined is not None:
             joined.erase()
         return kernel
-    names = KernelNames(module)
-    for old in (producer, kernel):
-        names.release(old)
-    joined.kernel_name = StringAttr(names.unique(f"{producer.kernel_name.data}_{kernel.kernel_name.data}"))
-    block = kernel.parent
-    assert block is not None
-    block.insert_op_before(joined, kernel)
-    for old, new in zip(kernel.results, joined.results, strict=True):
-        new.name_hint = old.name_hint
-        old.replace_all_uses_with(new)
-    for old in (kernel, producer):
-        old.detach()
-        old.erase()
+    replace_kernels((producer, kernel), joined, module)
     return joined
 
 
@@ -115,45 +99,6 @@ def _producer(kernel: KernelOp, position: int) -> KernelOp | None:
     alone = len(producer.results) == 1 and len(list(value.uses)) == 1
     plain = all(is_plain_map(map_.data) for nest in producer.generics for map_ in nest.indexing_maps)
     return producer if alone and plain and not any(map(is_contraction, producer.generics)) else None
-
-
-def _join(producer: KernelOp, kernel: KernelOp) -> KernelOp | None:
-    """One kernel of the nests of both, in no block yet; None if they cannot share loops."""
-    block = Block()
-    inputs: dict[SSAValue, BlockArgument] = {}
-    new: dict[SSAValue, SSAValue] = {}
-    nests: list[GenericOp] = []
-    for part in (producer, kernel):
-        for argument, value in zip(part.body.block.args, part.inputs, strict=True):
-            if value.owner is producer:
-                new[argument] = new[producer.yield_op.arguments[0]]
-                continue
-            if value not in inputs:
-                inputs[value] = block.insert_arg(argument.type, len(block.args))
-                inputs[value].name_hint = argument.name_hint
-            new[argument] = inputs[value]
-        for nest in part.generics:
-            clone = nest.clone(new)
-            for old, result in zip(nest.results, clone.results, strict=True):
-                result.name_hint = old.name_hint
-            block.add_op(clone)
-            nests.append(clone)
-    yielded = [new[value] for value in kernel.yield_op.arguments]
-    block.add_op(YieldOp(*yielded))
-    joined = KernelOp(kernel.kernel_name.data, list(inputs), [value.type for value in yielded], block)
-    joined.location = fuse_locations(producer.location, kernel.location)
-    if not _share_loops(nests):
-        joined.erase()
-        return None
-    axes = KernelAxes(joined)
-    for nest in nests:
-        rename_iterators(nest, [axis.name for axis in axes.of_nest(nest)])
-    return joined
-
-
-def _share_loops(nests: Sequence[GenericOp]) -> bool:
-    shared = SharedIterators(nests)
-    return shared.general is None and shared.conflict is None
 
 
 def _pays(kernel: KernelOp, machine: Machine) -> bool:

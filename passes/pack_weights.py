@@ -35,6 +35,7 @@ from crosstile.dialects.nest.attention_roles import attention_roles
 from crosstile.dialects.nest.axes import KernelAxes
 from crosstile.dialects.nest.contraction_roles import contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
+from crosstile.dialects.nest.row_chain_roles import row_chain_roles
 from crosstile.dialects.nest.schedule import GuardedScheduleAttr, ScheduleAttr
 from crosstile.dialects.nn.weights import weight_arguments
 from crosstile.dialects.packing import packed_tensor
@@ -50,7 +51,7 @@ def kernel_layouts(kernel: KernelOp, machine: Machine) -> dict[int, PackedLayout
     """The layouts in which ``kernel`` would like its inputs, by their positions; only those of its product."""
     axes = KernelAxes(kernel)
     roles = contraction_roles(axes)
-    if roles is None or attention_roles(axes) is not None:
+    if roles is None or attention_roles(axes) is not None or row_chain_roles(axes) is not None:
         return {}
     guarded = schedules_for(kernel, machine) if kernel.schedules is None else list(kernel.schedules)
     schedules = [each.schedule.data for each in guarded]

@@ -1,7 +1,7 @@
 """The explicit list of passes for CPUs, level by level; every CPU family shares it, their rows differ.
 
-nn --decompose, widen-float8, channels-last, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-factors,
-   collapse-dimensions--> nest
+nn --decompose, widen-float8, channels-last, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-row-chains,
+   fuse-factors, collapse-dimensions--> nest
    --split-contraction, offset-signs, pack-weights, choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
    --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math--> hardware
    --convert-scf-to-cf, convert-to-llvm--> llvm
@@ -21,6 +21,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "nn-to-nest",
         "fuse",
         "fuse-attention{target=TARGET}",
+        "fuse-row-chains{target=TARGET}",
         "fuse-factors{target=TARGET}",
         "collapse-dimensions",
     ),

@@ -5,7 +5,7 @@
     maximum      max over n of the scores
     floor        max(maximum, least finite number): a row that sees nothing              (may be missing)
     exponential  exp(scores - maximum)
-    total        sum over n of the exponentials, fastmath<reassoc>
+    total        sum over n of the exponentials
     rows         elementwise over the totals, such as max(total, small)                  (may be missing)
     quotient     exponential / total, or times anything else that does not vary along n; rounded to the values' type
     product      sum over n of quotient * value
@@ -84,6 +84,15 @@ class Attention:
         """Whether what divides is more than 0 even if there is no key: it is raised to a positive constant."""
         return len(self.rows) == 1 and (floor := _floor(self.rows[0])) is not None and floor > 0
 
+    @property
+    def divides_by_total(self) -> bool:
+        """Whether a weight is its exponential divided by the total, which at most is raised to a positive constant."""
+        division = before_rounding(self.quotient).owner
+        if not isinstance(division, arith.DivfOp) or not isinstance(division.rhs, BlockArgument):
+            return False
+        total = source(self.quotient.inputs[division.rhs.index])
+        return total is self.total.results[0] or (self.positive_total and total is self.rows[0].results[0])
+
 
 def source(value: SSAValue) -> SSAValue:
     """Where a value comes from: into kernels by their inputs, out of them by what they yield."""
@@ -131,6 +140,13 @@ def find_attention(product: GenericOp) -> Attention | None:
 
     Its scores and sums must be f32, its factors of one type, and the sum of its softmax ``reassoc``.
     """
+    found = find_softmax(product)
+    flags = None if found is None else found.total.fastmath
+    return found if flags is not None and FastMathFlag.REASSOC in flags.data else None
+
+
+def find_softmax(product: GenericOp) -> Attention | None:
+    """The same, whatever order the sum of the softmax is to have."""
     if not _is_plain_contraction(product):
         return None
     return next((found for weights in (0, 1) if (found := _find(product, weights)) is not None), None)
@@ -323,8 +339,7 @@ def _scores(value: SSAValue) -> tuple[GenericOp | None, GenericOp | None]:
 
 
 def _is_legal(found: Attention) -> bool:
-    flags = found.total.fastmath
-    if flags is None or FastMathFlag.REASSOC not in flags.data or not _has_legal_types(found):
+    if not _has_legal_types(found):
         return False
     (n,) = found.product.positions(IteratorKind.REDUCTION)
     value_map = found.product.input_maps[1 - found.weights]

@@ -8,7 +8,7 @@ with the result, each element after it was read. The row is in the nearest cache
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from xdsl.dialects import math
 from xdsl.ir import Operation, SSAValue
@@ -26,12 +26,12 @@ def kept_values(axes: KernelAxes, outputs: Sequence[SSAValue]) -> dict[SSAValue,
     sweeps = [nest.inputs for nest in axes.nests if nest.combiner is not None]
     uses: dict[SSAValue, int] = {}
     for roots in (*sweeps, outputs):
-        for value in _elementwise(roots):
+        for value in elementwise_before(roots):
             uses[value] = uses.get(value, 0) + 1
     free = [output for output in outputs if output not in uses or uses[output] == 1]
     kept: dict[SSAValue, SSAValue] = {}
     for value, count in uses.items():
-        if count < 2 or not _is_dear(value) or value in outputs:
+        if count < 2 or not is_dear(value) or value in outputs:
             continue
         home = next((output for output in free if _fits(axes, value, output)), None)
         if home is not None:
@@ -46,8 +46,11 @@ def is_row(axes: KernelAxes, along: Sequence[AxisOrUnit], lane: Axis | None) -> 
     return lane is not None and along[-1:] == (lane,) and all(axis in axes.parallel() for axis in others)
 
 
-def _elementwise(roots: Iterable[SSAValue]) -> Iterator[SSAValue]:
-    """The results of elementwise nests that computing ``roots`` needs, each once; reductions end the search."""
+def elementwise_before(roots: Iterable[SSAValue], kept: Container[SSAValue] = ()) -> Iterator[SSAValue]:
+    """The results of elementwise nests that computing ``roots`` needs, each once; reductions end the search.
+
+    Values that are ``kept`` are among them, but not what those are computed from.
+    """
     seen: set[SSAValue] = set()
     pending = list(roots)
     while pending:
@@ -57,10 +60,11 @@ def _elementwise(roots: Iterable[SSAValue]) -> Iterator[SSAValue]:
             continue
         seen.add(value)
         yield value
-        pending += nest.inputs
+        pending += [] if value in kept else nest.inputs
 
 
-def _is_dear(value: SSAValue) -> bool:
+def is_dear(value: SSAValue) -> bool:
+    """Whether computing an elementwise ``value`` costs more than reading it from a cache."""
     nest = value.owner
     assert isinstance(nest, GenericOp)
     return any(op.dialect_name() == "math" and not isinstance(op, CHEAP) for op in nest.body.block.ops)

@@ -9,7 +9,14 @@ from xdsl.ir import Attribute, Operation
 from xdsl.ir.affine import AffineConstantExpr, AffineDimExpr
 from xdsl.utils.exceptions import VerifyException
 
-from crosstile.dialects.nest.analysis import depends_on, element_type, iterator_sizes, root_generic, shape_of
+from crosstile.dialects.nest.analysis import (
+    depends_on,
+    element_type,
+    is_contraction,
+    iterator_sizes,
+    root_generic,
+    shape_of,
+)
 from crosstile.dialects.nest.attributes import CombinerAttr, IteratorKind
 from crosstile.dialects.nest.combiners import Combiner
 from crosstile.dialects.nest.generic import GenericOp, YieldOp
@@ -289,8 +296,10 @@ def _verify_schedule(kernel: KernelOp, root: GenericOp, guarded: GuardedSchedule
     kinds = {loop.name: loop.kind for loop in root.loops}
     lowered = {name.lower() for name in kinds}
     known = f"the root nest iterates over {', '.join(kinds)}"
-    # A payload is no iterator of the root, but blocked like one.
+    # A payload is no iterator of the root, but blocked like one; nor is what a product of the root's has besides.
     payload = {loop.name for nest in kernel.generics for loop in nest.loops if loop.kind is IteratorKind.PAYLOAD}
+    later = [nest for nest in kernel.generics if nest is not root and is_contraction(nest)]
+    payload |= {loop.name for nest in later for loop in nest.loops if loop.kind is IteratorKind.PARALLEL} - set(kinds)
     split = schedule.grid if schedule.parallel is None else (schedule.parallel,)
     named = [loop.iterator for loop in schedule.loops]
     for name in (*named, *split, schedule.lane):
@@ -308,22 +317,23 @@ def _verify_schedule(kernel: KernelOp, root: GenericOp, guarded: GuardedSchedule
     for position in schedule.stage:
         if position >= staged:
             raise VerifyException(f"the schedule stages input {position}, but the root nest has {staged} inputs")
-    for what, room in (("keeps", schedule.keep), ("holds", schedule.hold)):
-        if room is not None and not _fits(root, guarded, room):
+    # The rows that a later product sums over are those that wait for it.
+    along = next((loop.name for nest in later for loop in nest.loops if loop.kind is IteratorKind.REDUCTION), None)
+    for what, room, row in (("keeps", schedule.keep, along or schedule.lane), ("holds", schedule.hold, schedule.lane)):
+        if room is not None and not _fits(root, guarded, room, row):
             raise VerifyException(
                 f"the schedule {what} {room} elements of a row, but rows may be longer: expects the guard "
-                f"'{schedule.lane} <= {room}', or rows of a static size"
+                f"'{row} <= {room}', or rows of a static size"
             )
     for comparison in guarded.guard.data:
         if comparison.iterator.lower() not in lowered:
             raise VerifyException(f"guard '{comparison}' names iterator '{comparison.iterator}', but {known}")
 
 
-def _fits(root: GenericOp, guarded: GuardedScheduleAttr, room: int) -> bool:
-    """Whether a row along the lanes of a schedule is known to have at most ``room`` elements where it applies."""
-    lane = guarded.schedule.data.lane
+def _fits(root: GenericOp, guarded: GuardedScheduleAttr, room: int, row: str | None) -> bool:
+    """Whether the iterator ``row`` is known to have at most ``room`` steps where a schedule applies."""
     sizes = dict(zip(root.iterator_names, iterator_sizes(root), strict=True))
-    size = sizes.get(lane) if lane is not None else None
-    most = [comparison.most for comparison in guarded.guard.data if comparison.iterator.lower() == (lane or "").lower()]
+    size = sizes.get(row) if row is not None else None
+    most = [comparison.most for comparison in guarded.guard.data if comparison.iterator.lower() == (row or "").lower()]
     known = [bound for bound in (size, *most) if isinstance(bound, int)]
     return bool(known) and min(known) <= room

@@ -19,6 +19,7 @@ from crosstile.dialects.nest.attention_roles import attention_roles
 from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.contraction_roles import contraction_roles
 from crosstile.dialects.nest.kernel import KernelOp
+from crosstile.dialects.nest.row_chain_roles import row_chain_roles
 from crosstile.dialects.nest.schedule import GuardedScheduleAttr, Schedule
 from crosstile.dialects.packing import memref_of_tensor
 from crosstile.dialects.tile.launch import ALIGNMENT
@@ -31,6 +32,7 @@ from crosstile.lowering.nest_to_tile.contraction import ContractionKernel
 from crosstile.lowering.nest_to_tile.convolution import ConvolutionKernel, convolution_of
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place, TileShape
+from crosstile.lowering.nest_to_tile.row_chains import RowChainKernel
 from crosstile.lowering.nest_to_tile.sweeps import sweep_body
 from crosstile.lowering.nest_to_tile.whole_filter import WholeFilterKernel
 
@@ -67,6 +69,8 @@ def _grid(builder: KernelBuilder, guarded: GuardedScheduleAttr, outputs: Sequenc
     schedule = guarded.schedule.data
     if (attention := attention_roles(builder.axes)) is not None:
         AttentionKernel(builder, attention, schedule, guarded.guard, outputs).build()
+    elif (chain := row_chain_roles(builder.axes)) is not None:
+        RowChainKernel(builder, chain, schedule, guarded.guard, outputs).build()
     elif (roles := contraction_roles(builder.axes)) is not None and schedule.intrinsic is not None:
         BlockProduct(builder, roles, schedule, outputs).build()
     else:

@@ -8,7 +8,7 @@ its inputs, computed where it is needed and at most once per place; a reduction 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from xdsl.dialects import arith
@@ -41,6 +41,8 @@ class Home:
     memory: SSAValue
     axes: tuple[AxisOrUnit, ...]
     result: SSAValue | None = None
+    block: Mapping[Axis, int] = field(default_factory=dict[Axis, int])
+    """The axes of which the memory holds the block at hand alone, and how much of it."""
 
 
 class KernelBuilder:
@@ -67,6 +69,7 @@ class KernelBuilder:
         self._caches = Caches(lowering, self.index, schedule)
         self._homes: Mapping[SSAValue, Home] = {}
         self._stored: dict[SSAValue, bool] = {}
+        self._computed: Mapping[SSAValue, Callable[[Place], SSAValue]] = {}
 
     def of_shape(self, shape: TileShape) -> KernelBuilder:
         """A builder in the same kernel whose tiles have another ``shape``."""
@@ -246,6 +249,10 @@ class KernelBuilder:
         """Keep these values from sweep to sweep, each in its home; none has been stored yet."""
         self._homes, self._stored = homes, {}
 
+    def compute_with(self, computed: Mapping[SSAValue, Callable[[Place], SSAValue]]) -> None:
+        """Compute the tiles of these values by functions of the place: products, which no map computes."""
+        self._computed = computed
+
     def end_sweep(self) -> None:
         """What has been stored so far can be loaded from now on."""
         self._stored = dict.fromkeys(self._stored, True)
@@ -257,7 +264,7 @@ class KernelBuilder:
         nest = value.owner
         if not isinstance(nest, GenericOp):
             raise self.lowering.error(f"a kernel's values come from inputs and nests, got one from {nest}")
-        if nest.combiner is not None:
+        if nest.combiner is not None and value not in self._computed:
             raise self.lowering.error(
                 "a reduction is used where it has not been completed: the nests cannot share loops"
             )
@@ -266,7 +273,10 @@ class KernelBuilder:
         home = self._homes.get(value)
         if home is not None and self.is_kept(value):
             return self.lowering.insert(tile.LoadOp(self._home_window(place, home))).result
-        result = self.map(place, nest, element_type(value), self.shape.of(axes))
+        if value in self._computed:
+            result = self._computed[value](place)
+        else:
+            result = self.map(place, nest, element_type(value), self.shape.of(axes))
         if home is not None:
             self.lowering.insert(tile.StoreOp(result, self._home_window(place, home)))
             self._stored[value] = False
@@ -279,7 +289,8 @@ class KernelBuilder:
         key = (home.memory, home.axes, False)
         if key not in place.windows:
             shape = self.shape.of(home.axes)
-            place.windows[key] = self.window(place, home.memory, home.axes, shape, self.shape.dimension)
+            spans = {**place.spans, **{axis: Span((), size) for axis, size in home.block.items()}}
+            place.windows[key] = self.window(Place(spans), home.memory, home.axes, shape, self.shape.dimension)
         return place.windows[key]
 
     def map(

@@ -45,6 +45,7 @@ from crosstile.passes.schedules.register_tiles import (
     register_tiles,
     round_up,
 )
+from crosstile.passes.schedules.sweeps import may_reorder
 from crosstile.targets.model import Machine, MmaIntrinsic
 
 LEAST_ROWS = 1020
@@ -102,7 +103,10 @@ def can_compute(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> 
 
 
 def _can_compute_one(axes: KernelAxes, roles: ContractionRoles, position: int, lanes: int) -> bool:
-    """Whether a factor is a matrix of the product's axes, folded, if at all, along whole rows that lie in memory so."""
+    """Whether a factor is a matrix of the product's axes, folded, if at all, along whole rows that lie in memory so.
+
+    Lanes share the sums of a row, so they must not be ones that are to stay in order.
+    """
     nests = computing(axes, roles, position)
     among = set(axes.of_operand(roles.nest, position))
     floats = [bits(type_) for nest in nests for type_ in _types(nest) if isinstance(type_, AnyFloat)]
@@ -111,7 +115,7 @@ def _can_compute_one(axes: KernelAxes, roles: ContractionRoles, position: int, l
     folds = [nest for nest in nests if nest.combiner is not None]
     if not folds:
         return True
-    if position != roles.lhs or any(axes.reduced(nest) != [roles.k] for nest in folds):
+    if position != roles.lhs or any(axes.reduced(nest) != [roles.k] or not may_reorder(nest) for nest in folds):
         return False
     return axis_across(axes, roles, position, roles.k) is None
 

@@ -174,7 +174,7 @@ def _share_of_last_cache(machine: Machine) -> int | None:
 
 def lane_axis(axes: KernelAxes, parallel: Sequence[Axis]) -> Axis | None:
     """The axis across lanes: contiguous in memory, and not one whose sums must stay in order."""
-    ordered = {axis for nest in axes.nests if not _may_reorder(nest) for axis in axes.reduced(nest)}
+    ordered = {axis for nest in axes.nests if not may_reorder(nest) for axis in axes.reduced(nest)}
     for along in _memory_axes(axes):
         last = along[-1] if along else None
         if isinstance(last, Axis) and last not in ordered:
@@ -194,7 +194,7 @@ def _memory_axes(axes: KernelAxes) -> list[tuple[AxisOrUnit, ...]]:
     return sorted([*results, *inputs], key=lambda along: -sum(axis is not None for axis in along))
 
 
-def _may_reorder(nest: GenericOp) -> bool:
+def may_reorder(nest: GenericOp) -> bool:
     """Whether the reduction of ``nest`` may be split into several chains: maxima always, sums with ``reassoc``."""
     if nest.combiner is None or nest.combiner.data in ("max", "min"):
         return True

@@ -1,0 +1,89 @@
+"""Schedules of chains of two products: blocks of rows across lanes, whose rows wait in scratch while they fit.
+
+Level: nest. In: the roles of a chain's axes. Out: guarded schedules, such as, on a core with AVX-512::
+
+    n <= 5440 : loops = [b : 1, h : 1, m : 48, n : 64, d : 64, e : 64], grid = [b, h, m], lane = m, keep = 5440
+                loops = [b : 1, h : 1, m : 48, n : 64, d : 64, e : 64], grid = [b, h, m], lane = m
+
+What waits takes half of the second cache; the other half is for keys and values. Longer rows are computed again in each
+sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from crosstile.dialects.nest.attention_roles import AttentionRoles
+from crosstile.dialects.nest.axes import Axis
+from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
+from crosstile.passes.schedules.attention import HEAD_ROWS, KEY_BLOCK, QUERY_VECTORS
+from crosstile.passes.schedules.register_tiles import round_up
+from crosstile.targets.model import Machine, MmaIntrinsic, UnknownNameError
+
+MOST_HEAD = 256
+"""The most of either product's other dimension for which both in one kernel pay: all of it is in each block, and what
+waits in memory between two kernels is the less of their work the larger it is."""
+KEPT_SHARE = 2
+"""What waits takes this part of the second cache."""
+
+
+def takes_row_chain(roles: AttentionRoles, machine: Machine) -> bool:
+    """Whether ``machine`` has a kernel for a chain, and it pays: rows across lanes, heads known not to be large."""
+    heads = (roles.d.size, roles.e.size)
+    if not all(size is not None and 0 < size <= MOST_HEAD for size in heads):
+        return False
+    intrinsic = _intrinsic(machine)
+    known = roles.m is not None and (roles.m.size is None or roles.m.size >= intrinsic.n) if intrinsic else False
+    return known and machine.warp_lanes is None and any(memory.name == "L2" for memory in machine.memories)
+
+
+def _intrinsic(machine: Machine) -> MmaIntrinsic | None:
+    """The multiply-add of f32."""
+    try:
+        return machine.choose("f32", "f32", "f32")
+    except UnknownNameError:
+        return None
+
+
+def row_chain_schedules(roles: AttentionRoles, machine: Machine) -> list[GuardedScheduleAttr]:
+    """Schedules for few and for many rows, each for rows that fit scratch and for longer ones."""
+    intrinsic = _intrinsic(machine)
+    assert intrinsic is not None and roles.m is not None
+    found: list[GuardedScheduleAttr] = []
+    lanes = intrinsic.n
+    few = (Comparison(roles.m.name, "<=", lanes),)
+    blocks = [(few, lanes), ((), QUERY_VECTORS * lanes)] if roles.m.size is None else [((), QUERY_VECTORS * lanes)]
+    for guard, size in blocks:
+        schedule = _schedule(roles, intrinsic, size)
+        step = schedule.steps(roles.n.name)[0]
+        room = machine.memory("L2").capacity // KEPT_SHARE // (size * 4) // step * step
+        found += _by_length(roles.n, guard, schedule, room)
+    return found
+
+
+def _by_length(n: Axis, guard: Sequence[Comparison], schedule: Schedule, room: int) -> list[GuardedScheduleAttr]:
+    if n.size is not None and n.size <= room:
+        keep = replace(schedule, keep=max(n.size, 1))
+        return [GuardedScheduleAttr(GuardAttr(tuple(guard)), ScheduleAttr(keep))]
+    general = GuardedScheduleAttr(GuardAttr(tuple(guard)), ScheduleAttr(schedule))
+    if n.size is not None:
+        return [general]
+    keep = ScheduleAttr(replace(schedule, keep=room))
+    return [GuardedScheduleAttr(GuardAttr((*guard, Comparison(n.name, "<=", room))), keep), general]
+
+
+def _schedule(roles: AttentionRoles, intrinsic: MmaIntrinsic, size: int) -> Schedule:
+    assert roles.m is not None and roles.d.size is not None and roles.e.size is not None
+    keys = KEY_BLOCK if roles.n.size is None else min(KEY_BLOCK, max(roles.n.size, 1))
+    loops = [Loop(axis.name, 1) for axis in roles.outer]
+    loops.append(Loop(roles.m.name, size))
+    loops.append(Loop(roles.n.name, round_up(keys, intrinsic.m)))
+    loops += [Loop(roles.d.name, roles.d.size), Loop(roles.e.name, round_up(roles.e.size, HEAD_ROWS))]
+    return Schedule(
+        loops=tuple(loops),
+        grid=tuple(axis.name for axis in (*roles.outer, roles.m)),
+        lane=roles.m.name,
+        stage=(roles.query,),
+        intrinsic=intrinsic.name,
+    )
