@@ -3,15 +3,15 @@
 Level: nest. In: kernels as ``fuse-attention`` leaves them. Out: where a product multiplies what is computed, and folded
 row by row, from another product that nothing else reads, one kernel of all their nests::
 
-    %s = nest.kernel @attention { product; scale, mask }              %o = nest.kernel @attention_attention_1_... {
+    %s = nest.kernel @attention { product; scale, mask }              %o = nest.kernel @attention {
     %w = nest.kernel @attention_1 { max; exp; sum; div }        ==>     product; scale, mask
     %o = nest.kernel @attention_2 { product; what follows }             max; exp; sum; div
                                                                         product; what follows }
 
 The nests stay as they are, and with them the order of every sum: this is for attention whose softmax is
 ``fastmath<none>``, which ``fuse-attention`` must leave. A block of rows of the first product waits in scratch
-(``lowering/nest_to_tile/row_chains.py``). Chains whose other dimensions are large or not known stay as they are, and so
-do those of few rows, as far as that is known, and kernels for which the file has schedules.
+(``lowering/nest_to_tile/row_chains.py``). Chains without a sum that is to stay in order stay as they are, and so do
+those whose other dimensions are large or not known, those without rows, and kernels for which the file has schedules.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ def _fuse(kernel: KernelOp, position: int, machine: Machine, module: ModuleOp) -
     joined = join_kernels(parts)
     if joined is None:
         return False
-    roles = row_chain_roles(KernelAxes(joined))
-    if roles is None or not takes_row_chain(roles, machine):
+    axes = KernelAxes(joined)
+    roles = row_chain_roles(axes)
+    if roles is None or not takes_row_chain(axes, roles, machine):
         joined.erase()
         return False
     replace_kernels(parts, joined, module)

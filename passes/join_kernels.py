@@ -11,6 +11,8 @@ Out: one kernel with all their nests, whose iterators have one name where they a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from re import sub
 
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.ir import Block, BlockArgument, SSAValue
@@ -64,7 +66,8 @@ def replace_kernels(parts: Sequence[KernelOp], joined: KernelOp, module: ModuleO
     names = KernelNames(module)
     for old in parts:
         names.release(old)
-    joined.kernel_name = StringAttr(names.unique("_".join(part.kernel_name.data for part in parts)))
+    stems = (sub(r"_\d+$", "", part.kernel_name.data) for part in parts)
+    joined.kernel_name = StringAttr(names.unique("_".join(stem for stem, _ in groupby(stems))))
     last = parts[-1]
     block = last.parent
     assert block is not None

@@ -21,7 +21,7 @@ would still add zero times a value for each of them, which changes what was summ
 number, and may turn a negative zero into a positive one. So the sums of these zeros, the same for all rows, are added
 (``_nothing``)::
 
-      %z = tile.for %n = %end to %keys ... iter_args(-0.0) { tile.reduce add (0 * (window of V)) into ... dims [0] }
+      %z = tile.for %n = %end to %keys ... step 1 iter_args(-0.0) { ... + 0 * (tile.load of V at %n) }
       %result = %acc + %z
 """
 
@@ -53,8 +53,6 @@ IDENTITIES = {"add": 0.0, "max": -inf, "min": inf}
 """What folds begin with."""
 ZERO_VECTORS = 4
 """Vectors of values that are multiplied by zero side by side."""
-ZERO_ROWS = 4
-"""Rows of values that are multiplied by zero at a time."""
 
 
 @dataclass(frozen=True)
@@ -236,22 +234,20 @@ class _Rows(ScoreBlocks):
         roles, across = self.roles, self._step(self.roles.e)
         lanes = 1 if self.schedule.intrinsic is None else find_intrinsic(self.schedule.intrinsic).n
         width = min(ZERO_VECTORS * lanes, round_up(across, lanes))
-        rows = self._scores.of_shape(TileShape(roles.n, ZERO_ROWS, roles.e, width))
+        rows = self._scores.of_shape(TileShape(roles.n, 1, roles.e, width))
         buffer = self._lowering.insert(tile.AllocOp(tile.BufferType([1, round_up(across, width)], f32))).result
         values, along = roles.weighted.inputs[roles.value], self._axes.of_operand(roles.weighted, roles.value)
         initial = rows.splat(rows.constant(f32, start), (1, width))
 
-        def product(elements: Sequence[SSAValue]) -> SSAValue:
-            return self._lowering.insert(arith.MulfOp(self._zero, elements[0])).result
+        def zero_added(elements: Sequence[SSAValue]) -> SSAValue:
+            zero = self._lowering.insert(arith.MulfOp(self._zero, elements[1])).result
+            return self._lowering.insert(arith.AddfOp(elements[0], zero)).result
 
-        def block(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
-            zeros = rows.compute([rows.tile(inside, values, along)], (ZERO_ROWS, width), product)
-            extent = inside.spans[roles.n].extent
-            length = None if extent == ZERO_ROWS else self._index.value(extent)
-            return [self._lowering.insert(tile.ReduceOp("add", zeros, [0], [length], carried[0])).result]
+        def key(inside: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
+            return [rows.compute([carried[0], rows.tile(inside, values, along)], (1, width), zero_added)]
 
         def piece(inside: Place, _: list[SSAValue]) -> Sequence[SSAValue]:
-            (total,) = rows.loop(inside, roles.n, keys, ZERO_ROWS, [initial], block)
+            (total,) = rows.loop(inside, roles.n, keys, 1, [initial], key)
             window = rows.window(inside, buffer, (None, roles.e), (1, width), {roles.e: 1}.get)
             self._lowering.insert(tile.StoreOp(total, window))
             return ()

@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from crosstile.dialects.nest.analysis import is_contraction
 from crosstile.dialects.nest.attention_roles import AttentionRoles
-from crosstile.dialects.nest.axes import Axis
+from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
 from crosstile.passes.schedules.attention import HEAD_ROWS, KEY_BLOCK, QUERY_VECTORS
 from crosstile.passes.schedules.register_tiles import round_up
+from crosstile.passes.schedules.sweeps import may_reorder
 from crosstile.targets.model import Machine, MmaIntrinsic, UnknownNameError
 
 MOST_HEAD = 256
@@ -28,14 +30,19 @@ KEPT_SHARE = 2
 """What waits takes this part of the second cache."""
 
 
-def takes_row_chain(roles: AttentionRoles, machine: Machine) -> bool:
-    """Whether ``machine`` has a kernel for a chain, and it pays: rows across lanes, heads known not to be large."""
+def takes_row_chain(axes: KernelAxes, roles: AttentionRoles, machine: Machine) -> bool:
+    """Whether ``machine`` has a kernel for a chain, and it pays: heads known not to be large, and a sum in order.
+
+    Where lanes may share the sums of a row, two kernels of products blocked for caches are faster. Measured on 4096
+    rows, products with 64x96 and 128x1024 and a norm between them: 0.91 and 13.7 ms, as a chain 0.98 and 18.6.
+    """
+    if all(map(may_reorder, (nest for nest in axes.nests if not is_contraction(nest)))):
+        return False
     heads = (roles.d.size, roles.e.size)
     if not all(size is not None and 0 < size <= MOST_HEAD for size in heads):
         return False
-    intrinsic = _intrinsic(machine)
-    known = roles.m is not None and (roles.m.size is None or roles.m.size >= intrinsic.n) if intrinsic else False
-    return known and machine.warp_lanes is None and any(memory.name == "L2" for memory in machine.memories)
+    known = machine.warp_lanes is None and any(memory.name == "L2" for memory in machine.memories)
+    return known and roles.m is not None and _intrinsic(machine) is not None
 
 
 def _intrinsic(machine: Machine) -> MmaIntrinsic | None:
@@ -53,7 +60,8 @@ def row_chain_schedules(roles: AttentionRoles, machine: Machine) -> list[Guarded
     found: list[GuardedScheduleAttr] = []
     lanes = intrinsic.n
     few = (Comparison(roles.m.name, "<=", lanes),)
-    blocks = [(few, lanes), ((), QUERY_VECTORS * lanes)] if roles.m.size is None else [((), QUERY_VECTORS * lanes)]
+    many = ((), QUERY_VECTORS * lanes)
+    blocks = [(few, lanes), many] if roles.m.size is None else [((), lanes) if roles.m.size <= lanes else many]
     for guard, size in blocks:
         schedule = _schedule(roles, intrinsic, size)
         step = schedule.steps(roles.n.name)[0]
