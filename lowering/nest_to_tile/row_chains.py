@@ -260,6 +260,6 @@ class _Rows(ScoreBlocks):
         """The sums of all rows and what is the same for all."""
 
         def total(elements: Sequence[SSAValue]) -> SSAValue:
-            return self._lowering.insert(arith.AddfOp(*elements)).result
+            return self._lowering.insert(arith.AddfOp(elements[0], elements[1])).result
 
         return self._sums.compute([sums, column], self._sums.shape.of((self.roles.m, self.roles.e)), total)
