@@ -42,7 +42,8 @@ def takes_row_chain(axes: KernelAxes, roles: AttentionRoles, machine: Machine) -
     if not all(size is not None and 0 < size <= MOST_HEAD for size in heads):
         return False
     known = machine.warp_lanes is None and any(memory.name == "L2" for memory in machine.memories)
-    return known and roles.m is not None and _intrinsic(machine) is not None
+    intrinsic = _intrinsic(machine)
+    return known and roles.m is not None and intrinsic is not None and intrinsic.n > 1
 
 
 def _intrinsic(machine: Machine) -> MmaIntrinsic | None:
