@@ -101,7 +101,7 @@ PASSES: tuple[PassRow, ...] = (
         "fuse-row-chains",
         "crosstile.passes.fuse_row_chains:FuseRowChainsPass",
         "nest",
-        "products with folds along rows between them to one kernel that keeps the rows in scratch",
+        "products with folds in order between them to one kernel with rows in scratch",
     ),
     PassRow(
         "fuse-factors",

@@ -80,7 +80,8 @@ def _fuse(kernel: KernelOp, position: int, machine: Machine, module: ModuleOp) -
         if joined is not None:
             joined.erase()
         return kernel
-    replace_kernels((producer, kernel), joined, module)
+    name = f"{producer.kernel_name.data}_{kernel.kernel_name.data}"
+    replace_kernels((producer, kernel), joined, name, module)
     return joined
 
 

@@ -17,6 +17,8 @@ those whose other dimensions are large or not known, those without rows, and ker
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+from re import sub
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
@@ -66,7 +68,8 @@ def _fuse(kernel: KernelOp, position: int, machine: Machine, module: ModuleOp) -
     if roles is None or not takes_row_chain(axes, roles, machine):
         joined.erase()
         return False
-    replace_kernels(parts, joined, module)
+    stems = (sub(r"_\d+$", "", part.kernel_name.data) for part in parts)
+    replace_kernels(parts, joined, "_".join(stem for stem, _ in groupby(stems)), module)
     return True
 
 

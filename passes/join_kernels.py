@@ -11,8 +11,6 @@ Out: one kernel with all their nests, whose iterators have one name where they a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from re import sub
 
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.ir import Block, BlockArgument, SSAValue
@@ -61,13 +59,12 @@ def join_kernels(parts: Sequence[KernelOp]) -> KernelOp | None:
     return joined
 
 
-def replace_kernels(parts: Sequence[KernelOp], joined: KernelOp, module: ModuleOp) -> None:
-    """Put ``joined`` in the place of the last of ``parts``, under the names of all, and erase them."""
+def replace_kernels(parts: Sequence[KernelOp], joined: KernelOp, name: str, module: ModuleOp) -> None:
+    """Put ``joined``, called ``name``, in the place of the last of ``parts``, and erase them."""
     names = KernelNames(module)
     for old in parts:
         names.release(old)
-    stems = (sub(r"_\d+$", "", part.kernel_name.data) for part in parts)
-    joined.kernel_name = StringAttr(names.unique("_".join(stem for stem, _ in groupby(stems))))
+    joined.kernel_name = StringAttr(names.unique(name))
     last = parts[-1]
     block = last.parent
     assert block is not None
