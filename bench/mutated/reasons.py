@@ -17,6 +17,9 @@ from mutated.launches import KernelRuns
 MANY = 1 << 19
 """More arrivals than any kernel makes: a phase that expects so many does not end."""
 
+PRODUCTS = ("wgmma.commit_group", "wgmma.wait_group")
+"""What ends products: before their slots are free, or their sums are read."""
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -50,6 +53,13 @@ def _waits_for_all(runs: KernelRuns, change: Change, found: Sequence[Mutant]) ->
 def _is_not_reached(runs: KernelRuns, change: Change, found: Sequence[Mutant]) -> bool:
     """No launch runs the instruction."""
     return not runs.reaching(change.index)
+
+
+def _is_joined(runs: KernelRuns, change: Change, found: Sequence[Mutant]) -> bool:
+    """The next of the kernel's groups is closed before anything waits, by a commit that is missed: it has all."""
+    groups = ("cp.async.bulk.commit_group", "cp.async.bulk.wait_group")
+    following = next((one for one in _body(runs)[change.index + 1 :] if one.name.startswith(groups)), None)
+    return any(one.caught and one.kind == "commit" and one.instruction is following for one in found)
 
 
 def _is_one_block(runs: KernelRuns, change: Change, found: Sequence[Mutant]) -> bool:
@@ -100,6 +110,11 @@ REASONS = {
         lambda one: one.kind == "commit" and _is_group(one),
         _waits_for_all,
     ),
+    "joined": Reason(
+        "a commit of a bulk store, behind which the next one's commit closes the group of both",
+        lambda one: one.instruction.name.startswith("cp.async.bulk.commit_group"),
+        _is_joined,
+    ),
     "one block": Reason(
         "`fence.mbarrier_init` is for clusters; within a block the barrier behind it orders initialisation",
         lambda one: one.instruction.name.startswith("fence.mbarrier_init"),
@@ -111,8 +126,8 @@ REASONS = {
         _is_fenced_before,
     ),
     "not awaited": Reason(
-        "an mbarrier of a slot that a block fills once: nobody waits until it is free again",
-        lambda one: one.instruction.opcode == "mbarrier",
+        "an mbarrier of a slot that a block fills once, or products to end before: nobody waits until it is free",
+        lambda one: one.instruction.opcode == "mbarrier" or one.instruction.name.startswith(PRODUCTS),
         _never_awaited,
     ),
 }

@@ -93,6 +93,42 @@ def test_survivors_have_reasons_that_are_checked(first: str, last: str, reasons:
     assert row_of(first, last).survivors == reasons
 
 
+STORES = """.version 8.3
+.target sm_90a
+.address_size 64
+.visible .entry k(.param .u64 x)
+{
+.reg .pred %p<2>; .reg .b32 %r<6>; .reg .b64 %rd<4>;
+.shared .align 16 .b8 smem[256];
+ld.param.u64 %rd1, [x]; add.s64 %rd2, %rd1, 128;
+mov.u32 %r1, %tid.x; mov.u32 %r2, smem; mad.lo.s32 %r3, %r1, 4, %r2; add.s32 %r4, %r2, 128;
+setp.ne.u32 %p1, %r1, 0;
+st.shared.u32 [%r3], %r1;
+st.shared.u32 [%r3+128], %r1;
+fence.proxy.async.shared::cta;
+bar.warp.sync -1;
+@%p1 bra END;
+cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r2], 128;
+cp.async.bulk.commit_group;
+cp.async.bulk.global.shared::cta.bulk_group [%rd2], [%r4], 128;
+cp.async.bulk.commit_group;
+END:
+cp.async.bulk.wait_group.read 0;
+ret;
+}
+"""
+"""A warp's numbers leave in two bulk stores, for both of which it waits at the end."""
+
+
+def test_a_commit_is_joined_by_the_next_one_that_is_missed():
+    memory = GlobalMemory()
+    x = memory.empty((64,), np.uint32)
+    runs = KernelRuns("k", STORES, "sm_90a", [(Launch("k", (1, 1, 1), (32, 1, 1), 0, (x,), ("ptr",)), memory)])
+    row = bench.Row("stores", ["sm_90a"])
+    bench.add_kernel(row, runs)
+    assert (row.mutants, row.faults, row.survivors, row.unexplained) == (6, 5, {"joined": 1}, [])
+
+
 def test_a_fence_has_no_reason_where_no_barrier_orders_initialisation():
     row = row_of("@%p1 mbarrier.init.shared.b64 [%r3], 1; fence.mbarrier_init.release.cluster;", "bar.sync 0;")
     assert "one block" in row.survivors and len(row.unexplained) == 1
