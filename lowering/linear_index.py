@@ -73,7 +73,7 @@ class LinearBuilder:
         self.below: dict[SSAValue, int] = {}
         """Values known to be at least 0 and below a number: the digits of a thread's number."""
         self.ends: dict[SSAValue, int] = {}
-        """The same for the indices of loops whose bounds are known."""
+        """The same for indices of loops whose bounds are known; divisions and bits of a swizzle go by digits."""
 
     def largest(self, terms: Sequence[Term]) -> int | None:
         """The largest value of a sum of terms that is never negative, None where that is not known."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects import arith, tensor
-from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, ModuleOp, StringAttr, TensorType, f32
+from xdsl.dialects.builtin import FloatAttr, IndexType, IntegerAttr, ModuleOp, TensorType, f32
 from xdsl.ir import Block, BlockArgument, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineExpr, AffineMap
 from xdsl.passes import ModulePass
@@ -38,10 +38,10 @@ from crosstile.dialects.nest.attributes import IteratorAttr, IteratorKind
 from crosstile.dialects.nest.axes import KernelAxes
 from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.kernel import KernelOp
-from crosstile.dialects.nest.kernel_names import KernelNames
 from crosstile.dialects.nest.merging import rename_iterators
 from crosstile.dialects.nest.shared_iterators import SharedIterators
 from crosstile.ir.diagnostics import fuse_locations, op_error
+from crosstile.passes.join_kernels import replace_kernels
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import Machine, UnknownNameError
 
@@ -91,21 +91,12 @@ def _fuse(found: Attention, module: ModuleOp, needs_rows: bool) -> bool:
     kernel = joined.rewrite(needs_rows)
     if kernel is None:
         return False
-    names = KernelNames(module)
-    for old in kernels:
-        names.release(old)
-    kernel.kernel_name = StringAttr(names.unique(NAME))
     last = kernels[-1]
     block = last.parent
     assert block is not None
-    for op in (*joined.before, kernel):
+    for op in joined.before:
         block.insert_op_before(op, last)
-    for old, new in zip(last.results, kernel.results, strict=True):
-        new.name_hint = old.name_hint
-        old.replace_all_uses_with(new)
-    for old in reversed(kernels):
-        old.detach()
-        old.erase()
+    replace_kernels(kernels, kernel, NAME, module)
     return True
 
 

@@ -33,8 +33,8 @@ NEAR_SHARE = 16
 """A block of the image that takes at most one part of so many of L2 is near."""
 FAR = 1.04
 """The time that a tile takes for more than that, where its channels and filters do not fit in L1. Measured: 64 channels
-and filters of 56x56 in blocks of 5 rows, not 30, are 2 to 3 % faster although 2 % more is computed; 128 filters, or 128
-channels of 28x28, 4 %. 32 channels of 112x112, which fit, are not, nor filters that come from L3 (512 of 7x7)."""
+and filters of 56x56 in blocks of 5 rows, not 30, are 2 to 3 % faster, though they compute 1.5 % more; 128 filters, or
+128 channels of 28x28, 4 %. 32 channels of 112x112, which fit, are not, nor filters that come from L3 (512 of 7x7)."""
 BALANCE = 8
 """Blocks of channels are equal in multiples of so many."""
 

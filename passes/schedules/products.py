@@ -48,12 +48,11 @@ PANELS_SHARE = 8
 PANELS = 3
 """Panels that are packed together, before any row meets them. Rows of B are pages apart, so that nothing prefetches
 them: a longer piece of each, while it is there, costs little more. And the fewer such blocks, the less often rows of A
-come from L3. Measured on 1000 to 4096 cubed: three of 1024 rows are 1 to 2 % faster than two of 1024 or 2048, four are
-slower."""
+come from L3. Measured on 512, 1000, 1024 and 2048 cubed: three are up to 1.5 % faster than two, four seldom are."""
 TILES_BETWEEN = 4
-"""Register tiles' rows that meet all panels before the next: they lie in L2 then. Measured on 512 to 4096 cubed: 2 to
-5 % faster than all rows for each panel, which brings them from L3 once for 64 columns; two are the same but for 256 and
-512, where they cost 1 %."""
+"""Register tiles' rows that meet all panels before the next: they lie in L2 then. Measured on 512 to 1024 cubed, and
+with one size of 4096: 1 to 5 % faster than all rows for each panel, which brings them from L3 once for 64 columns; the
+same for 2048 cubed. Two tiles are the same but for 256 and 512, where they cost 1 %."""
 RESIDENT_SHARE = 2
 """The left-hand side, which passes by once for every panel, takes one part of so many of the last-level cache."""
 ROW_BLOCK = 8
