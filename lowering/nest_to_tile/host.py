@@ -146,7 +146,7 @@ class HostLowering:
         if not isinstance(source.owner, KernelOp) or len(list(source.uses)) != 1:
             return
         type_ = cast(MemRefType, memref_type(source.type))
-        if len(dynamic_dims(type_)) > 1:
+        if len(dynamic_dims(type_)) > 1 or 0 in type_.get_shape():
             return
         self._destinations[op.result] = destination
         self._destinations[source] = self._view(destination, type_, self._inferred(destination, type_), lowering)
@@ -224,11 +224,14 @@ class HostLowering:
         lowering.replace(op, result)
 
     def lower_reshape(self, op: tensor.CollapseShapeOp | tensor.ExpandShapeOp, lowering: Lowering) -> None:
-        """The same elements in the same order under another shape; a single unknown size follows from the others."""
+        """The same elements in the same order under another shape; a single unknown size follows from the others.
+
+        That is, if there are elements: where another size is 0, nothing follows.
+        """
         source = lowering.value(op.operands[0])
         type_ = cast(MemRefType, memref_type(op.results[0].type))
         dynamic = dynamic_dims(type_)
-        if len(dynamic) == 1:
+        if len(dynamic) == 1 and 0 not in type_.get_shape():
             computed = self._inferred(source, type_)
         elif isinstance(op, tensor.CollapseShapeOp):
             groups = [[dim.value.data for dim in group] for group in op.reassociation]

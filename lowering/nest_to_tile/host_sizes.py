@@ -122,10 +122,8 @@ class HostSizes:
                 return AffineExpr.constant(known)
 
     def inferred(self, source: SSAValue, type_: MemRefType) -> Computed:
-        """The one dynamic size of ``type_``, a reshape of ``source``: all elements over the static sizes."""
+        """The one dynamic size of ``type_``, a reshape of ``source``: all elements over the static sizes, none 0."""
         rest = prod(size for size in type_.get_shape() if size != DYNAMIC_INDEX)
-        if rest == 0:
-            return Computed(0, AffineExpr.constant(0))
         count = self.product(source, range(len(_shape(source))))
         if rest == 1:
             return count
