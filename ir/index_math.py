@@ -71,15 +71,15 @@ class IndexBuilder:
             return rhs if lhs == 1 else lhs
         return self._binary(arith.MuliOp, lhs, rhs)
 
-    def floor_div(self, lhs: Index, rhs: int) -> Index:
-        """``lhs // rhs`` for ``lhs >= 0`` and a known ``rhs > 0``."""
-        if isinstance(lhs, int):
+    def floor_div(self, lhs: Index, rhs: Index) -> Index:
+        """``lhs // rhs`` for ``lhs >= 0`` and ``rhs > 0``."""
+        if isinstance(lhs, int) and isinstance(rhs, int):
             return lhs // rhs
         return lhs if rhs == 1 else self._binary(arith.DivUIOp, lhs, rhs)
 
-    def remainder(self, lhs: Index, rhs: int) -> Index:
-        """``lhs % rhs`` for ``lhs >= 0`` and a known ``rhs > 0``."""
-        if isinstance(lhs, int):
+    def remainder(self, lhs: Index, rhs: Index) -> Index:
+        """``lhs % rhs`` for ``lhs >= 0`` and ``rhs > 0``."""
+        if isinstance(lhs, int) and isinstance(rhs, int):
             return lhs % rhs
         return 0 if rhs == 1 else self._binary(arith.RemUIOp, lhs, rhs)
 

@@ -42,6 +42,19 @@ def static_size(memory: SSAValue, dim: int) -> int | None:
     return None if size == DYNAMIC_INDEX else size
 
 
+def is_same(value: SSAValue, other: SSAValue) -> bool:
+    """Whether two indices are computed in the same way of the same things."""
+    if value is other:
+        return True
+    op, like = value.owner, other.owner
+    if isinstance(op, Block) or isinstance(like, Block) or type(op) is not type(like):
+        return False
+    if isinstance(op, arith.ConstantOp):
+        return constant_value(value) is not None and constant_value(value) == constant_value(other)
+    known = isinstance(op, arith.AddiOp | arith.SubiOp | arith.MuliOp | arith.DivUIOp | arith.RemUIOp)
+    return known and all(is_same(*pair) for pair in zip(op.operands, like.operands, strict=True))
+
+
 def known_multiple(value: SSAValue) -> int:
     """A number that divides ``value`` at run time; 0 for a value that is 0, 1 where nothing is known."""
     if (constant := constant_value(value)) is not None:
@@ -61,7 +74,9 @@ def known_multiple(value: SSAValue) -> int:
 
 
 def known_end(value: SSAValue) -> int | None:
-    """One more than the last value of a loop's index that begins at 0 or above; None for anything else."""
+    """One more than the last value of a remainder, or of a loop's index that begins at 0 or above; None for others."""
+    if isinstance(value.owner, arith.RemUIOp):
+        return constant_value(value.owner.rhs)
     loop = value.owner.parent_op() if isinstance(value.owner, Block) else None
     if not isinstance(loop, scf.ForOp) or value is not loop.body.block.args[0]:
         return None

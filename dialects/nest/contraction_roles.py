@@ -8,7 +8,7 @@ result that only the other input has. ``[m, k] x [k, n] -> (n, m)`` is thus a pr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdsl.dialects.arith import ExtUIOp
 from xdsl.dialects.builtin import IntegerType, StringAttr
@@ -29,10 +29,10 @@ BYTE = 8
 class ContractionRoles:
     """A contraction as ``result[.., m, n] += lhs[.., m, k] * rhs[.., k, n]``; ``lhs`` and ``rhs`` are input positions.
 
-    ``m`` is None for a vector times a matrix. Every other axis of the result is looped over one step at a time, and so
-    is every reduced axis but ``k``. ``element`` is the type of products, sums and result; ``factors`` are the types of
-    the left and the right factor as intrinsic rows name them: bytes with a sign, ``si8`` or ``ui8``, since that is in
-    how the body widens them.
+    ``m`` is None for a vector times a matrix. Every other axis of the result is looped over one step at a time,
+    unless rows of a block count through it (``row_axes``), and so is every reduced axis but ``k``. ``element`` is the
+    type of products, sums and result; ``factors`` are the types of the left and the right factor as intrinsic rows
+    name them: bytes with a sign, ``si8`` or ``ui8``, since that is in how the body widens them.
     """
 
     nest: GenericOp
@@ -78,10 +78,9 @@ def contraction_roles(axes: KernelAxes) -> ContractionRoles | None:
     if not isinstance(n, Axis) or not reduced or (n in among[0]) == (n in among[1]):
         return None
     rhs = 1 if n in among[1] else 0
-    only_lhs = [axis for axis in axes_among(result) if axis in among[1 - rhs] and axis not in among[rhs]]
-    m = only_lhs[-1] if only_lhs else None
     factors = _factor_type(nest, 1 - rhs), _factor_type(nest, rhs)
-    return ContractionRoles(nest, 1 - rhs, rhs, m, n, _innermost(reduced, along), element, factors)
+    roles = ContractionRoles(nest, 1 - rhs, rhs, None, n, _innermost(reduced, along), element, factors)
+    return replace(roles, m=next(reversed(row_axes(axes, roles)), None))
 
 
 def _factor_type(nest: GenericOp, position: int) -> str:
@@ -102,6 +101,12 @@ def _innermost(reduced: Sequence[Axis], along: Sequence[Sequence[AxisOrUnit]]) -
         return reduced[-1]
     last = {axes[-1] for axes in along if axes}
     return next((axis for axis in reduced if axis in last), reduced[-1])
+
+
+def row_axes(axes: KernelAxes, roles: ContractionRoles) -> list[Axis]:
+    """The axes of the result that only the left factor has, as ``m``: rows of a block may count through all of them."""
+    lhs, rhs = (axes_among(axes.of_operand(roles.nest, position)) for position in (roles.lhs, roles.rhs))
+    return [axis for axis in axes_among(axes.of_result(roles.nest.results[0])) if axis in lhs and axis not in rhs]
 
 
 def carrier(axes: KernelAxes, outputs: Sequence[SSAValue], roles: ContractionRoles) -> int | None:

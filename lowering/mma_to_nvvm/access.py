@@ -281,11 +281,28 @@ class Place:
         if self.clip:
             sizes: Sequence[Index] = self.global_memory.sizes if self.is_global else self.source_shape
             for coordinate, size in zip(self.coordinates(place), sizes, strict=True):
-                result = lowering.both(result, self._below(coordinate, size))
-                value = lowering.linear.value(coordinate)
-                if not isinstance(value, int):
-                    result = lowering.both(result, lowering.compare("sge", value, 0))
+                result = lowering.both(result, self._inside(coordinate, size))
         return result
+
+    def is_clipped_between(self, dim: int, width: int) -> bool:
+        """Whether runs of ``width`` neighbours along ``dim``, from multiples of that on, lie inside or outside."""
+        moved = [at for at, result in enumerate(self.map.results) if coefficient(result, dim) != 0]
+        return self.is_global and all(
+            self.lowering.multiple_of_size(self.type, at) % width == 0
+            and self._multiple(self.map.results[at], dim, width) % width == 0
+            for at in moved
+        )
+
+    def _inside(self, at: Linear, size: Index) -> SSAValue | bool:
+        """Whether ``0 <= at < size``: one comparison, as numbers below 0 are large ones without a sign."""
+        lowering = self.lowering
+        low, high = lowering.linear.lies_in(at, 0, size)
+        if low:
+            return high or self._below(at, size)
+        value = lowering.linear.value(at)
+        if isinstance(value, int) and isinstance(size, int):
+            return 0 <= value < size
+        return lowering.compare("ult", value, size)
 
     def _below(self, at: Linear, limit: Index) -> SSAValue | bool:
         """Whether ``at < limit``, constants on the side of the limit so that registers share a sum."""

@@ -264,7 +264,13 @@ def _starts(op: mma.CopyAsyncOp, lowering: NvvmLowering) -> list[Index]:
         end = None if extent is None else valid_end(op.indices[at], extent, shape[dim])
         if end is None or constant_value(end):
             continue
-        empty = lowering.compare("slt", lowering.value(end), 1)
-        far = lowering.select(empty, lowering.index.value(FAR), lowering.index.value(0))
-        starts[at] = lowering.index.add(starts[at], far)
+        starts[at] = _far_if_empty(starts[at], lowering.value(end), lowering)
+    if op.clip is not None:
+        for at, size in enumerate(lowering.kernel.memories[op.source].sizes):
+            starts[at] = starts[at] if isinstance(size, int) else _far_if_empty(starts[at], size, lowering)
     return starts
+
+
+def _far_if_empty(start: Index, size: SSAValue, lowering: NvvmLowering) -> Index:
+    far = lowering.select(lowering.compare("slt", size, 1), lowering.index.value(FAR), lowering.index.value(0))
+    return lowering.index.add(start, far)

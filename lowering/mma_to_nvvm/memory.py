@@ -260,9 +260,10 @@ def _store(op: mma.StoreOp, lowering: NvvmLowering) -> None:
 
 
 def all_or_none(place: Place, dim: int | None, width: int) -> bool:
-    """Whether an extent cuts runs of ``width`` neighbours along ``dim`` at their ends only."""
+    """Whether extents and the memory's edges cut runs of ``width`` neighbours along ``dim`` at their ends only."""
     extent = None if dim is None else place.old_extents.get(dim)
-    return not place.clip and (extent is None or place.lowering.multiple(extent) % width == 0)
+    whole = not place.clip or (dim is not None and place.is_clipped_between(dim, width))
+    return whole and (extent is None or place.lowering.multiple(extent) % width == 0)
 
 
 def _write_at(lowering: NvvmLowering, place: Place, at: Sequence[Linear], values: Sequence[SSAValue]) -> None:

@@ -262,7 +262,7 @@ class NvvmLowering(Lowering):
         """A number that divides an index of the old level, given what this variant of the kernel may expect."""
         owner = old.owner
         if isinstance(owner, memref.DimOp):
-            return max(1, self._multiple_of_size(owner))
+            return max(1, self.multiple_of_size(owner.source.type, constant_value(owner.index)))
         if isinstance(owner, arith.AddiOp | arith.SubiOp | arith.MinSIOp | arith.MaxSIOp):
             return gcd(self.multiple(owner.lhs), self.multiple(owner.rhs))
         if isinstance(owner, Block) and isinstance(parallel := owner.parent_op(), mma.ParallelOp):
@@ -272,9 +272,8 @@ class NvvmLowering(Lowering):
                 return gcd(integer_list(parallel.steps)[dim - rank], *map(self.multiple, bounds))
         return known_multiple(old)
 
-    def _multiple_of_size(self, op: memref.DimOp) -> int:
-        """The size of a memref's last dimension is the stride of the one before."""
-        type_, dim = op.source.type, constant_value(op.index)
+    def multiple_of_size(self, type_: Attribute, dim: int | None) -> int:
+        """What divides a size of a memref: that of its last dimension is the stride of the one before."""
         if not isa(type_, MemRefType) or not isinstance(type_.layout, NoneAttr) or dim is None:
             return 1
         if (size := type_.get_shape()[dim]) != DYNAMIC_INDEX:

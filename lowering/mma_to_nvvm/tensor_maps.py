@@ -1,7 +1,8 @@
 """Tensor maps: which copies are of whole boxes of a tensor, and what the host must encode for them.
 
-A copy into a ring is one of boxes if nothing is gathered or remapped, the memref's last dimension is contiguous, and
-what is valid is what lies inside the tensor. The extent says where that ends, which need not be the memref's own size::
+A copy into a ring is one of boxes if nothing is gathered, the memref's last dimension is contiguous, rows of the tile
+are rows of memory or those of a box (``box_walks``), and what is valid is what lies inside the tensor. The extent says
+where that ends, which need not be the memref's own size::
 
     mma.copy_async %B[%k, %j] extent [%kc, %nc] to %b     %kc = min(%K - %k, 64), %nc the extent of the grid's tile
     ==> {argument = 1, sizes = [[0, 1], [1, 1]], box = [64, 64], swizzle = 128}      K is dimension 1 of argument 0
@@ -37,7 +38,8 @@ from xdsl.utils.hints import isa
 
 from crosstile.dialects import mma
 from crosstile.dialects.mma.place import listed_extents
-from crosstile.lowering.divisibility import constant_value
+from crosstile.lowering.divisibility import constant_value, is_same
+from crosstile.lowering.mma_to_nvvm.box_walks import walk_of
 from crosstile.lowering.mma_to_nvvm.fragments import memory_bytes
 from crosstile.lowering.mma_to_nvvm.kernel_state import INDEX
 from crosstile.lowering.mma_to_nvvm.state import NvvmLowering
@@ -46,6 +48,8 @@ SWIZZLED_ROWS = 8
 """Rows after which swizzles repeat (PTX ISA, "Swizzling Modes")."""
 MOST_BOX = 256
 """The largest size of a box (CUDA driver API, cuTensorMapEncodeTiled)."""
+MOST_STEP = 8
+"""The largest distance of elements of a box, its elementStrides."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def valid_end(start: SSAValue, extent: SSAValue, capacity: int) -> SSAValue | No
             if known is not None and known >= capacity:
                 return valid_end(start, rest, capacity)
         return None
-    if isinstance(owner, arith.SubiOp) and owner.rhs is start:
+    if isinstance(owner, arith.SubiOp) and is_same(owner.rhs, start):
         return owner.lhs
     return None
 
@@ -180,8 +184,13 @@ def _recipe(
     type_ = memory.type
     if not isa(type_, MemRefType) or not isinstance(memory.owner, Block):
         return None
-    rank = type_.get_num_dims()
-    if op.map is not None or op.clip is not None or rank > 5 or any(index.type != INDEX for index in op.indices):
+    rank, clip = type_.get_num_dims(), op.clip is not None
+    if rank > 5 or (clip and 0 in type_.get_shape()) or any(index.type != INDEX for index in op.indices):
+        return None
+    walk = None if op.map is None else walk_of(op.map.data, shape[0])
+    if op.map is not None and (walk is None or rows != shape[0] or max(walk.box) > MOST_BOX):
+        return None
+    if walk is not None and max(walk.steps) > MOST_STEP:
         return None
     if isinstance(type_.layout, StridedLayoutAttr) and (type_.get_strides() or (0,))[-1] != 1:
         return None
@@ -197,12 +206,13 @@ def _recipe(
         if extent is None:
             continue
         at = rank - len(shape) + dim
-        end = valid_end(op.indices[at], extent, shape[dim])
+        end = None if walk is not None and dim != len(shape) - 1 else valid_end(op.indices[at], extent, shape[dim])
         recipe = None if end is None else size_recipe(end)
-        if recipe is None:
+        if recipe is None or (clip and recipe not in (_pair(argument, at), IntegerAttr(type_.get_shape()[at], i64))):
             return None
         sizes[at] = recipe
-    box = [1] * (rank - 2) + [rows, panels.width]
+    box = [*([1] * (rank - 2) + [rows] if walk is None else walk.box), panels.width]
+    steps = {} if walk is None or max(walk.steps) == 1 else {"steps": _numbers([*walk.steps, 1])}
     element = type_.get_element_type()
     assert isinstance(element, TypeAttribute)
     return DictionaryAttr(
@@ -210,7 +220,12 @@ def _recipe(
             "argument": IntegerAttr(argument, i64),
             "element": element,
             "sizes": ArrayAttr(sizes),
-            "box": ArrayAttr([IntegerAttr(size, i64) for size in box]),
+            "box": _numbers(box),
             "swizzle": IntegerAttr(swizzle, i64),
+            **steps,
         }
     )
+
+
+def _numbers(numbers: Sequence[int]) -> Attribute:
+    return ArrayAttr([IntegerAttr(number, i64) for number in numbers])

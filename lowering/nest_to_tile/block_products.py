@@ -7,7 +7,12 @@
       what follows; tile.store }
 
 The block of the result stays in registers from beginning to end, so results need no memory between blocks of k, and
-what follows the product is computed where it is. An axis that is reduced besides k has a loop of its own, outside.
+what follows the product is computed where it is. Where other axes are reduced besides k, as the places of a filter are,
+one loop goes through the blocks of all of them, k fastest, so that copies run ahead from one place to the next.
+
+The rows of a block may count through several axes of the result that the left factor alone has: of a convolution with
+channels last they are a rectangle of pixels, of one image or of several, for ``loops = [n : 1, h : 8, w : 16, ...]``
+row 35 that of line 2 and column 3.
 """
 
 from __future__ import annotations
@@ -15,12 +20,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xdsl.ir import SSAValue
+from xdsl.dialects.builtin import IndexType
+from xdsl.ir import Block, SSAValue
 
 from crosstile.dialects import tile
 from crosstile.dialects.nest.axes import Axis
-from crosstile.dialects.nest.contraction_roles import ContractionRoles
+from crosstile.dialects.nest.contraction_roles import ContractionRoles, row_axes
 from crosstile.dialects.nest.schedule import Schedule
+from crosstile.ir.index_math import Index
 from crosstile.lowering.nest_to_tile.grid import build_grid
 from crosstile.lowering.nest_to_tile.kernel_builder import KernelBuilder
 from crosstile.lowering.nest_to_tile.places import Place
@@ -45,7 +52,8 @@ class BlockProduct:
                 f"the blocks of a product are a grid of [{', '.join(axis.name for axis in wanted)}], the axes of its "
                 f"result, got grid [{', '.join(self.schedule.grid)}]"
             )
-        others = [axis for axis in grid if axis not in (self.roles.m, self.roles.n)]
+        sides = (*row_axes(axes, self.roles), self.roles.n)
+        others = [axis for axis in grid if axis not in sides]
         if cut := [axis.name for axis in others if self._step(axis) != 1]:
             raise self.builder.lowering.error(f"a block has one step of '{cut[0]}', which is no side of the product")
         build_grid(self.builder, [(axis, self._step(axis)) for axis in grid], self._block, self.schedule.order)
@@ -56,28 +64,58 @@ class BlockProduct:
             raise self.builder.lowering.error(f"the schedule has no loop over '{axis}', an axis of the product")
         return steps[0]
 
+    def _extent(self, side: Axis | None) -> int:
+        """How far a block goes along a side of the product; rows may count through other axes than m as well."""
+        return 1 if side is None else self.builder.shape.row_count if side == self.roles.m else self._step(side)
+
     def _block(self, place: Place) -> None:
         """The sum over k, and what follows it, of the block at ``place``."""
         builder, roles = self.builder, self.roles
         result = roles.nest.results[0]
-        start = builder.splat(builder.constant(roles.element, 0), builder.shape.of((roles.m, roles.n)))
-        outer = [axis for axis in builder.axes.reduced(roles.nest) if axis != roles.k]
-        place.tiles[result, builder.axes.of_result(result), False] = self._sum(place, [*outer, roles.k], start)
+        start = builder.splat(builder.constant(roles.element, 0), (self._extent(roles.m), self._extent(roles.n)))
+        place.tiles[result, builder.axes.of_result(result), False] = self._sum(place, start)
         for output in self.outputs:
             along = builder.axes.of_result(output)
             builder.store(place, builder.tile(place, output, along), output, along)
 
-    def _sum(self, place: Place, axes: Sequence[Axis], start: SSAValue) -> SSAValue:
-        """The loops over the reduced ``axes``, the last of which is k."""
-        axis, rest = axes[0], axes[1:]
-
-        def inside(inner: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
-            return [self._sum(inner, rest, carried[0]) if rest else self._product(inner, carried[0])]
-
-        builder, bounds = self.builder, (0, self.builder.size(axis))
-        pipeline = None if rest else self.schedule.pipeline
+    def _sum(self, place: Place, start: SSAValue) -> SSAValue:
+        """One loop over all blocks of what is summed, k fastest: a trip stages ahead for the next place of a filter."""
+        builder, index, k = self.builder, self.builder.index, self.roles.k
+        pipeline = self.schedule.pipeline
         role = self.schedule.role and pipeline is not None
-        return builder.loop(place, axis, bounds, self._step(axis), [start], inside, pipeline=pipeline, role=role)[0]
+        axes = [*(axis for axis in builder.axes.reduced(self.roles.nest) if axis != k), k]
+        if len(axes) == 1:
+
+            def inside(inner: Place, carried: list[SSAValue]) -> Sequence[SSAValue]:
+                return [self._product(inner, carried[0])]
+
+            bounds = (0, builder.size(k))
+            return builder.loop(place, k, bounds, self._step(k), [start], inside, pipeline=pipeline, role=role)[0]
+        counts = [self._block_count(axis) for axis in axes]
+        block = Block(arg_types=[IndexType(), IndexType(), start.type])
+        block.args[0].name_hint = "trip"
+        with builder.lowering.at(block):
+            inner = self._trip(place, block.args[0], list(zip(axes, counts, strict=True)))
+            builder.lowering.insert(tile.YieldOp(self._product(inner, block.args[2])))
+        bounds = index.value(0), index.value(index.product(counts))
+        return builder.lowering.insert(tile.ForOp(*bounds, 1, [start], block, pipeline=pipeline, role=role)).results[0]
+
+    def _block_count(self, axis: Axis) -> Index:
+        """How many blocks there are along ``axis``."""
+        index, step = self.builder.index, self._step(axis)
+        return index.floor_div(index.add(self.builder.size(axis), step - 1), step)
+
+    def _trip(self, place: Place, trip: Index, axes: Sequence[tuple[Axis, Index]]) -> Place:
+        """The place of a trip through the blocks of several axes, of which there are so many, the last one fastest."""
+        index = self.builder.index
+        for position, (axis, count) in reversed([*enumerate(axes)]):
+            number = index.remainder(trip, count) if position else trip
+            trip = index.floor_div(trip, count)
+            size, step = self.builder.size(axis), self._step(axis)
+            start = index.mul(number, step)
+            whole = step == 1 or (isinstance(size, int) and size % step == 0)
+            place = place.inside(axis, start, step if whole else index.minimum(index.sub(size, start), step))
+        return place
 
     def _product(self, place: Place, accumulator: SSAValue) -> SSAValue:
         roles, builder = self.roles, self.builder
@@ -90,7 +128,7 @@ class BlockProduct:
     def _factor(self, place: Place, position: int, sides: tuple[Axis | None, Axis]) -> SSAValue:
         """The block of a factor: its window, or scratch if the schedule stages it."""
         nest, builder = self.roles.nest, self.builder
-        shape = tuple(1 if axis is None else self._step(axis) for axis in sides)
+        shape = tuple(self._extent(axis) for axis in sides)
 
         def dimension(axis: Axis) -> int | None:
             return sides.index(axis) if axis in sides else None

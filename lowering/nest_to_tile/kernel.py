@@ -9,6 +9,7 @@ attention the register tile and the outermost parallel loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from xdsl.dialects.builtin import IndexType, IntegerAttr, MemRefType, TensorType, i64
 from xdsl.ir import Attribute, Block, SSAValue
@@ -17,7 +18,7 @@ from xdsl.utils.hints import isa
 from crosstile.dialects import tile
 from crosstile.dialects.nest.attention_roles import attention_roles
 from crosstile.dialects.nest.axes import Axis, KernelAxes
-from crosstile.dialects.nest.contraction_roles import contraction_roles
+from crosstile.dialects.nest.contraction_roles import ContractionRoles, contraction_roles, row_axes
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.row_chain_roles import row_chain_roles
 from crosstile.dialects.nest.schedule import GuardedScheduleAttr, Schedule
@@ -100,9 +101,20 @@ def register_tile(axes: KernelAxes, schedule: Schedule) -> TileShape:
         folded = [axis for axis in others if axis not in axes.parallel() and _innermost_step(schedule, axis) > 1]
         rows = (folded if schedule.grid and folded else candidates or [None])[-1]
     row_count, lane_count = _innermost_step(schedule, rows), _innermost_step(schedule, lanes)
+    rectangle: tuple[tuple[Axis, int], ...] = ()
+    if roles is not None and schedule.grid:
+        rectangle = _rectangle(axes, roles, schedule)
+        row_count = prod(count for _, count in rectangle) if rectangle else row_count
     folded = None if schedule.fold is None else axes.by_name(schedule.fold[0])
     fold = None if folded is None or schedule.fold is None else (folded, schedule.fold[1])
-    return TileShape(rows, row_count, lanes, lane_count, fold)
+    return TileShape(rows, row_count, lanes, lane_count, fold, rectangle)
+
+
+def _rectangle(axes: KernelAxes, roles: ContractionRoles, schedule: Schedule) -> tuple[tuple[Axis, int], ...]:
+    """The axes through which rows of a product's block count, m the last, if there are others than m."""
+    counts = [(axis, _innermost_step(schedule, axis)) for axis in row_axes(axes, roles)]
+    found = tuple((axis, count) for axis, count in counts if count > 1 or axis == roles.m)
+    return found if len(found) > 1 else ()
 
 
 def _innermost_step(schedule: Schedule, axis: Axis | None) -> int:

@@ -27,7 +27,7 @@ from crosstile.lowering.driver import Lowering
 from crosstile.lowering.hoisting import Hoister
 from crosstile.lowering.nest_to_tile.caches import Caches
 from crosstile.lowering.nest_to_tile.divisors import divides_by, is_divisor
-from crosstile.lowering.nest_to_tile.places import Coordinate, Place, Span, TileShape, Walk, window_map
+from crosstile.lowering.nest_to_tile.places import Coordinate, Digit, Place, Span, TileShape, Walk, window_map
 
 CombineOp = Callable[[SSAValue, SSAValue, "arith.FastMathFlagsAttr | None"], Operation]
 """What makes the operation that folds two elements."""
@@ -201,7 +201,10 @@ class KernelBuilder:
             return Walk(span.starts[skip.get(axis, 0) :], at, factor)
 
         def walks(axis: Axis, factor: int = 1) -> list[Walk]:
-            fold, lanes = self.shape.fold, self.shape.lanes
+            fold, lanes, rows = self.shape.fold, self.shape.lanes, self.shape.rows
+            if (digit := self.shape.digit(axis)) is not None and rows is not None and dimension(rows) is not None:
+                starts = self.span(place, axis).starts[skip.get(axis, 0) :]
+                return [Walk(starts, dimension(rows), factor, digit=digit)]
             if fold is None or lanes is None or axis not in (fold[0], lanes) or dimension(lanes) is None:
                 return [walk(axis, factor)]
             if axis == lanes:
@@ -215,8 +218,10 @@ class KernelBuilder:
             return Coordinate([] if entry is None else walks(entry))
 
         map_, indices = window_map([coordinate(entry) for entry in axes], len(shape))
-        # Places between two rows are no elements.
-        clip = clip or (self.shape.fold is not None and self.shape.lanes in axes_among(axes))
+        # Places between two rows are no elements, nor those of a rectangle beyond the edge.
+        among = axes_among(axes)
+        clip = clip or (self.shape.fold is not None and self.shape.lanes in among)
+        clip = clip or any(axis in among for axis, _ in self.shape.rectangle)
         return self.lowering.insert(tile.WindowOp(source, indices, shape, extents, map_, clip)).result
 
     def span(self, place: Place, axis: Axis) -> Span:
@@ -365,11 +370,24 @@ class KernelBuilder:
     def _index_tile(self, place: Place, axis: Axis) -> SSAValue:
         """The position along ``axis`` of each element of the tile at ``place``."""
         start = self.index.value(self.index.sum(self.span(place, axis).starts))
-        dimension = self.shape.dimension(axis)
+        dimension, shape, digit = self.shape.dimension(axis), self.shape.of((axis,)), self.shape.digit(axis)
+        if digit is not None and digit.size != 1:
+            rows = self.lowering.insert(tile.IotaOp(tile.TileType(shape, IndexType()), 0, self.index.value(0))).result
+            return self.compute([rows], shape, lambda numbers: self._along(numbers[0], digit, start))
         if dimension is None:
             return self.splat(start, (1, 1))
-        shape = self.shape.of((axis,))
         return self.lowering.insert(tile.IotaOp(tile.TileType(shape, IndexType()), dimension, start)).result
+
+    def _along(self, row: SSAValue, digit: Digit, start: SSAValue) -> SSAValue:
+        """The position, from ``start`` on, along the axis of which ``digit`` counts the steps."""
+
+        def number(value: int) -> SSAValue:
+            return self.constant(IndexType(), value)
+
+        moved = self.lowering.insert(arith.DivUIOp(row, number(digit.weight))).result
+        if digit.size is not None:
+            moved = self.lowering.insert(arith.RemUIOp(moved, number(digit.size))).result
+        return self.lowering.insert(arith.AddiOp(start, moved)).result
 
     def cast(self, value: SSAValue, element: Attribute) -> SSAValue:
         """The floating-point tile ``value`` rounded or extended to ``element``."""

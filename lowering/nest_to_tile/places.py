@@ -24,6 +24,9 @@ class TileShape:
 
     With ``fold``, an axis and a pitch, the lanes are places: a place is a step of that axis, ``place floordiv pitch``,
     and one of the lanes' axis, ``place mod pitch``.
+
+    With a ``rectangle`` of several axes, each with how far it goes, the rows count through them, the last one fastest:
+    of 8 steps of h and 16 of w, row 35 is at step 2 of h and 3 of w. What is beyond the axes' ends is clipped.
     """
 
     rows: Axis | None
@@ -31,11 +34,13 @@ class TileShape:
     lanes: Axis | None
     lane_count: int
     fold: tuple[Axis, int] | None = None
+    rectangle: tuple[tuple[Axis, int], ...] = ()
 
     def of(self, axes: Sequence[AxisOrUnit]) -> tuple[int, int]:
         """The shape of a tile of a value that lies along ``axes``."""
         among = axes_among(axes)
-        rows = self.row_count if self.rows is not None and self.rows in among else 1
+        down = [axis for axis, count in self.rectangle if count > 1] or [self.rows]
+        rows = self.row_count if any(axis in among for axis in down) else 1
         across = self.lanes in among or (self.fold is not None and self.fold[0] in among)
         return rows, self.lane_count if self.lanes is not None and across else 1
 
@@ -44,6 +49,30 @@ class TileShape:
         if axis is None:
             return None
         return 0 if axis == self.rows else 1 if axis == self.lanes else None
+
+    def digit(self, axis: Axis) -> Digit | None:
+        """What of a row's number says how far along ``axis`` it is, if rows count through several axes."""
+        weight = 1
+        for position, (other, count) in reversed([*enumerate(self.rectangle)]):
+            if other == axis:
+                return Digit(weight, count if position else None)
+            weight *= count
+        return None
+
+
+@dataclass(frozen=True)
+class Digit:
+    """A digit of a number: what is left of it divided by ``weight``, up to ``size``, None for all of that."""
+
+    weight: int
+    size: int | None
+
+    def of(self, number: AffineExpr) -> AffineExpr:
+        """The digit of ``number``."""
+        if self.size == 1:
+            return AffineExpr.constant(0)
+        quotient = number if self.weight == 1 else number // self.weight
+        return quotient if self.size is None else quotient % self.size
 
 
 @dataclass(frozen=True)
@@ -92,7 +121,7 @@ class Walk:
     """A part of one source dimension's coordinate: ``factor`` times an axis that begins at the sum of ``starts``.
 
     ``dimension`` is the dimension of the tile that walks along the axis, if one does. With ``part`` it is the quotient
-    or the remainder of a division by ``pitch`` that counts.
+    or the remainder of a division by ``pitch`` that counts; with ``digit`` that of the tile's dimension alone.
     """
 
     starts: Sequence[Index]
@@ -100,6 +129,7 @@ class Walk:
     factor: int = 1
     part: AffineBinaryOpKind | None = None
     pitch: int = 1
+    digit: Digit | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +158,8 @@ def window_map(coordinates: Sequence[Coordinate], rank: int) -> tuple[AffineMap,
                     terms.append(_times(AffineExpr.symbol(len(indices)), walk.factor))
                     indices.append(start)
             if walk.dimension is not None:
-                terms.append(_times(AffineExpr.dimension(walk.dimension), walk.factor))
+                along = AffineExpr.dimension(walk.dimension)
+                terms.append(_times(along if walk.digit is None else walk.digit.of(along), walk.factor))
         terms += [AffineExpr.constant(constant)] if constant or not terms else []
         results.append(reduce(add, terms))
     return AffineMap(rank, len(indices), tuple(results)), indices

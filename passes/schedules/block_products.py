@@ -11,20 +11,25 @@ one row of the widest swizzle, 128 bytes; as many steps are in flight as shared 
 begin in groups of rows that make those which run at one time a square of the result: they then read least from memory.
 Where a role copies, as many blocks as there are multiprocessors stay and go on from block to block of the result, so
 that the first steps of the next one are on their way while this one is stored. Of large products two blocks that are
-one below the other are a cluster and copy half of their columns' factor each, for both.
+one below the other are a cluster and copy half of their columns' factor each, for both. Of a convolution with channels
+last the rows of a block are a rectangle of pixels (``rectangles``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from crosstile.dialects.grid_order import GridOrder
 from crosstile.dialects.nest.axes import Axis, KernelAxes
 from crosstile.dialects.nest.contraction_roles import ContractionRoles
 from crosstile.dialects.nest.schedule import Comparison, GuardAttr, GuardedScheduleAttr, Loop, Schedule, ScheduleAttr
 from crosstile.passes.schedules.alignment import ALIGNMENT, rows_guard
+from crosstile.passes.schedules.rectangles import Guard, block_sides, is_box, rectangle, size_classes
 from crosstile.passes.schedules.register_tiles import round_up
+from crosstile.passes.schedules.windows import is_window
 from crosstile.targets.model import ELEMENT_BITS, Home, Machine, MmaIntrinsic, UnknownNameError
 
 STEP_BYTES = 128
@@ -60,15 +65,15 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
 
     Without ``m``, a vector times a matrix, there is nothing to gain from blocks: that too is an UnknownNameError.
     """
-    copied_in_blocks, otherwise = (_instructions(axes, roles, machine, exchanged) for exchanged in (True, False))
-    if roles.m is None or not copied_in_blocks:
+    machine_rows = tuple(_instructions(axes, roles, machine, exchanged) for exchanged in (True, False))
+    if roles.m is None or not machine_rows[0]:
         raise UnknownNameError(f"machine {machine.name} has no blocks for {roles.factors}")
-    from_scratch = Home.REGISTER not in copied_in_blocks[0].rhs.homes
+    if is_window(axes, roles, roles.lhs):
+        return _without_alike(list(_of_pixels(axes, roles, machine, machine_rows)))
     result: list[GuardedScheduleAttr] = []
     for few, most_rows in _row_classes(roles.m):
-        for copy_guard, aligned, role in _copy_classes(axes, roles, machine, from_scratch):
-            rows = copied_in_blocks if role else otherwise or copied_in_blocks
-            tile = _tile(roles, rows, most_rows, _along_k(axes, roles))
+        for copy_guard, aligned, role in _copy_classes(axes, roles, machine, machine_rows[0]):
+            tile = _tile(roles, _rows_for(role, machine_rows), most_rows, _along_k(axes, roles))
             schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
             if most_rows is None and schedule.grid[-2:] == (roles.m.name, roles.n.name):
                 schedule = replace(schedule, order=GridOrder(_raster(machine, tile), persistent=1 if role else None))
@@ -82,7 +87,54 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
     return result
 
 
-Guard = tuple[Comparison, ...]
+MachineRows = tuple[list[MmaIntrinsic], ...]
+"""The instructions for factors that may be exchanged on the way, and for those that may not."""
+
+
+def _rows_for(role: bool, rows: MachineRows) -> list[MmaIntrinsic]:
+    """A role of its own can exchange rows and columns; nothing else should, if there are other instructions."""
+    exchanged, as_they_lie = rows
+    return exchanged if role else as_they_lie or exchanged
+
+
+def _of_pixels(
+    axes: KernelAxes, roles: ContractionRoles, machine: Machine, machine_rows: MachineRows
+) -> Iterator[GuardedScheduleAttr]:
+    """The same for an image: small ones and others, many of them and few."""
+    for guard, sizes in size_classes(axes, roles):
+        for copy_guard, aligned, role in _copy_classes(axes, roles, machine, machine_rows[0]):
+            rows = _rows_for(role, machine_rows)
+            tile = _tile(roles, rows, None, _along_k(axes, roles))
+            most, count = (tile.m, tile.n), machine.levels[0].count
+            m, n = block_sides(axes, roles, sizes, most, tile.intrinsic.m, count)
+            intrinsic = max((row for row in rows if n % row.n == 0), key=lambda row: row.n)
+            sides = rectangle(axes, roles, sizes, m)
+            schedule = _schedule(axes, roles, machine, replace(tile, m=m, n=n, intrinsic=intrinsic), sides)
+            role = role and is_box(axes, roles, sides)
+            order = GridOrder(persistent=1 if role else None)
+            schedule = replace(schedule, aligned=aligned, role=role, order=order)
+            yield GuardedScheduleAttr(GuardAttr((*guard, *copy_guard)), ScheduleAttr(schedule))
+
+
+def _without_alike(found: list[GuardedScheduleAttr]) -> list[GuardedScheduleAttr]:
+    """Without those that a later one with fewer conditions is equal to, if none stands between them."""
+    kept: list[GuardedScheduleAttr] = []
+    for guarded in reversed(found):
+        alike = kept and kept[0].schedule == guarded.schedule and _implies(guarded.guard.data, kept[0].guard.data)
+        kept = kept if alike else [guarded, *kept]
+    return kept
+
+
+def _implies(guard: Guard, weaker: Guard) -> bool:
+    """Whether every condition of ``weaker`` is one of ``guard``, or that of a smaller least size."""
+    return all(
+        any(has == wanted or (has == replace(wanted, bound=has.bound) and _is_least(wanted, has)) for has in guard)
+        for wanted in weaker
+    )
+
+
+def _is_least(wanted: Comparison, has: Comparison) -> bool:
+    return wanted.predicate == ">=" and wanted.modulus is None and wanted.bound <= has.bound
 
 
 def _for_clusters(m: Axis, n: Axis, tile: BlockTile, machine: Machine) -> Guard | None:
@@ -115,21 +167,21 @@ def _row_classes(m: Axis) -> list[tuple[Guard, int | None]]:
 
 
 def _copy_classes(
-    axes: KernelAxes, roles: ContractionRoles, machine: Machine, from_scratch: bool
+    axes: KernelAxes, roles: ContractionRoles, machine: Machine, rows: list[MmaIntrinsic]
 ) -> list[tuple[Guard, int | None, bool]]:
     """What is known of rows: aligned, and copied in whole blocks by a role of its own if the machine can; or nothing.
 
-    A role is for instructions that read scratch. A copy of a block walks along both factors' memory as it lies, so it
-    cannot read through a window, and it needs an array that has elements.
+    A role is for instructions, ``rows``, that read scratch. A copy of a block walks along both factors' memory as it
+    lies, or through a window of the left one, and it needs an array that has elements.
     """
     guard = rows_guard(axes, ALIGNMENT)
     if guard is None:
         return [((), None, False)]
-    along = [entry for position in (roles.lhs, roles.rhs) for entry in axes.of_operand(roles.nest, position)]
-    plain = all(entry is None or isinstance(entry, Axis) for entry in along)
+    plain = not is_window(axes, roles, roles.rhs) and all(axis.size != 0 for axis in axes.reduced(roles.nest))
     found: list[tuple[Guard, int | None, bool]] = []
-    if from_scratch and plain and machine.block_copy_bytes == ALIGNMENT and roles.k.size != 0:
-        some = () if roles.k.size else (Comparison(roles.k.name, ">=", 1),)
+    from_scratch = Home.REGISTER not in rows[0].rhs.homes
+    if from_scratch and plain and machine.block_copy_bytes == ALIGNMENT:
+        some = tuple(Comparison(axis.name, ">=", 1) for axis in axes.reduced(roles.nest) if axis.size is None)
         found.append(((*guard, *some), ALIGNMENT, True))
     if not found or (found[0][0] and not guard):
         found.append((guard, ALIGNMENT, False))
@@ -180,9 +232,16 @@ def _tile(roles: ContractionRoles, rows: list[MmaIntrinsic], most_rows: int | No
     return BlockTile(m, n, round_up(k, widest.k), max(fitting, key=lambda row: row.n))
 
 
-def _schedule(axes: KernelAxes, roles: ContractionRoles, machine: Machine, tile: BlockTile) -> Schedule:
+def _schedule(
+    axes: KernelAxes,
+    roles: ContractionRoles,
+    machine: Machine,
+    tile: BlockTile,
+    rows: Mapping[Axis, int] = MappingProxyType({}),
+) -> Schedule:
+    """The schedule of blocks of a tile; ``rows`` says how far they go along each axis, if not along m alone."""
     assert roles.m is not None
-    sides = {roles.m: tile.m, roles.n: tile.n, roles.k: tile.k}
+    sides = {roles.m: tile.m, roles.n: tile.n, roles.k: tile.k, **rows}
     grid = [axis for axis in axes.of_result(roles.nest.results[0]) if isinstance(axis, Axis)]
     reduced = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
     width = ELEMENT_BITS[tile.intrinsic.lhs.element] // 8

@@ -88,13 +88,17 @@ class GridDimension:
 
 @dataclass(frozen=True)
 class TensorMapRecipe:
-    """The tensor map of one array: sizes and box are outermost first, ``swizzle`` in bytes."""
+    """The tensor map of one array: sizes and box are outermost first, ``swizzle`` in bytes.
+
+    ``steps`` are the distances of a box's elements along each dimension, 1 where there are none.
+    """
 
     argument: int
     element: str
     sizes: tuple[Size, ...]
     box: tuple[int, ...]
     swizzle: int
+    steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,7 @@ class KernelPlan:
                 [max(1, size) for size in sizes],
                 [*outer, *array.strides[-1:]],
                 recipe.box,
+                steps=recipe.steps,
                 swizzle=recipe.swizzle,
             )
         except CrosstileError as error:

@@ -116,10 +116,12 @@ class TensorMap:
         strides: Sequence[int],
         box: Sequence[int],
         *,
+        steps: Sequence[int] = (),
         swizzle: int = 0,
         fill: Literal["zero", "nan"] = "zero",
     ) -> TensorMap:
-        """The map of a strided array: shape, strides (in elements) and box outermost first, as a memref has them.
+        """The map of a strided array: shape, strides (in elements), box and ``steps``, the element strides, outermost
+        first, as a memref has them.
 
         Raises :class:`CrosstileError` if neighbours of the last dimension are not neighbours in memory.
         """
@@ -127,7 +129,8 @@ class TensorMap:
             raise CrosstileError(f"a tensor map needs an innermost stride of 1 element, not {strides[-1]}")
         size = ELEMENT_BYTES.get(element, 0)
         outer = tuple(stride * size for stride in reversed(strides[:-1]))
-        return cls(element, address, tuple(reversed(shape)), outer, tuple(reversed(box)), swizzle=swizzle, fill=fill)
+        sizes, extents = tuple(reversed(shape)), tuple(reversed(box))
+        return cls(element, address, sizes, outer, extents, tuple(reversed(steps)), swizzle=swizzle, fill=fill)
 
     @property
     def rank(self) -> int:
