@@ -29,6 +29,7 @@ from crosstile.targets.host import resolve_machine
 KINDS = (
     "gemm",
     "attention",
+    "conv2d",
     "softmax",
     "any_softmax",
     "layer_norm",

@@ -96,7 +96,7 @@ def _benched() -> dict[str, list[partial[Problem]]]:
     add("transpose", problems.transpose, (20, 24), (70, 130))
     for dimension, name in enumerate(("columns", "rows")):
         add(f"sum of {name}", problems.total, (dimension, 40, 24), (dimension, 300, 300))
-    add("conv2d bf16", problems.conv2d, ("bf16", 1, 6, 16))
+    add("conv2d bf16", problems.conv2d, ("bf16", 5, 6, 16), ("bf16", 1, 17, 16))
     found["digits"] = [partial(problems.example, "digits/digits.mlir", N=20)]
     return found
 

@@ -59,9 +59,17 @@ func.func @main(%q: tensor<?x8x?x64xbf16> {nn.dims = ["B", "_", "M", "_"]},
   func.return %y : tensor<?x8x?x64xbf16>
 }
 """
+CONV2D = """
+func.func @main(%x: tensor<?x?x?x128xbf16> {nn.dims = ["N", "H", "W", "_"]}, %w: tensor<3x3x128x128xbf16>)
+    -> tensor<?x?x?x128xbf16> {
+  %y = nn.conv2d %x, %w nhwc padding [1, 1, 1, 1] accumulate f32 : tensor<?x?x?x128xbf16>, tensor<3x3x128x128xbf16>
+  func.return %y : tensor<?x?x?x128xbf16>
+}
+"""
 SOURCES = {
     "gemm": MATMUL,
     "attention": ATTENTION,
+    "conv2d": CONV2D,
     "softmax": SOFTMAX,
     "layer_norm": LAYER_NORM,
     "rms_norm": RMS_NORM,

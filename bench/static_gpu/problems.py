@@ -16,12 +16,18 @@ COMPILATIONS = 3
 """Every kernel is compiled so often; the shortest time counts."""
 SHAPES: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
     "gemm": (("bf16", (128, 1024)), ("bf16", (1024, 256)), ("f32", (128, 256))),
+    "conv2d": (
+        *(("bf16", (1, 8, 16, 128)), ("bf16", (3, 3, 128, 128))),
+        *(("bf16", (8,)), ("bf16", (16,))),
+        ("bf16", (1, 8, 16, 128)),
+    ),
     "softmax": (("f32", (2, 4096)), ("f32", (2, 4096))),
     "layer_norm": (("f32", (2, 4096)), ("f32", (4096,)), ("f32", (4096,)), ("f32", (2, 4096))),
     "rms_norm": (("f32", (2, 4096)), ("f32", (4096,)), ("f32", (2, 4096))),
     "attention": (("bf16", (1, 8, 256, 64)),) * 3,
 }
-"""Element and shape of the arrays of each kind of kernel, the result last; attention's is as its queries."""
+"""Element and shape of the arrays of each kind of kernel, the result last; attention's is as its queries.
+A convolution's height and width are those of arrays beside its image."""
 TYPES = {"bf16": ml_dtypes.bfloat16, "f32": np.float32}
 
 

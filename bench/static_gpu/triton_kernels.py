@@ -17,6 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.compiler import compile as triton_compile
 
+from crosstile.ir.diagnostics import CrosstileError
 from crosstile.targets.nvidia.simulate import GlobalMemory, TensorMap, simulate
 from crosstile.targets.nvidia.simulator.report import Report
 from static_gpu.problems import ANY, COMPILATIONS, arrays_of, kind_of
@@ -191,6 +192,8 @@ def source(row: str) -> tuple[Any, dict[str, Any], int]:
             types = {**dict.fromkeys("qkv", "*bf16"), "o": "*fp32", "length": "i32", "scale": "fp32"}
             options = {"num_warps": 4 if row.endswith("80") else 8, "num_stages": 2}
             return _of(attention, types, {"BM": 128, "BN": 64, "D": 64}), options, int(row[-2:])
+        case "conv2d-sm80" | "conv2d-sm90":
+            raise CrosstileError("convolutions are not compared with Triton")
         case _:
             function = ROWS[kind_of(row)][row.startswith(ANY)]
             scalars = {"n": "i32", "stride": "i32", "epsilon": "fp32"}
