@@ -16,7 +16,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "nest": (
         "decompose",
         "widen-float8{target=TARGET}",
-        "channels-last",
+        "channels-last{target=TARGET}",
         "canonicalize",
         "nn-to-nest",
         "fuse",

@@ -1,6 +1,6 @@
 """The explicit list of passes for NVIDIA's GPUs, level by level.
 
-nn --decompose, widen-float8, canonicalize, nn-to-nest, fuse, fuse-attention--> nest
+nn --decompose, widen-float8, channels-last, canonicalize, nn-to-nest, fuse, fuse-attention--> nest
    --split-contraction, choose-schedule, nest-to-tile--> tile
    --tile-to-mma, rotate-loads, overlap-products, peel-loops--> mma
    --mma-to-nvvm, arith-emulate-unsupported-floats, expand-math--> hardware --(emit)--> PTX
@@ -17,6 +17,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "nest": (
         "decompose",
         "widen-float8{target=TARGET}",
+        "channels-last{target=TARGET}",
         "canonicalize",
         "nn-to-nest",
         "fuse",

@@ -69,7 +69,9 @@ KNOWN = {
     "no images": ("0x4x?x8xf16", "3x3x4x6xf16", "0x2x?x6xf16", "nhwc groups 2"),
     "no channels": ("1x3x3x0xf16", "3x3x0x8xf16", "1x1x1x8xf16", "nhwc"),
     "groups": ("1x3x4x16xf16", "1x3x8x16xf16", "1x3x4x16xf16", "nhwc padding [0, 0, 1, 1] groups 2"),
-    "channels first": ("1x4x4x5xbf16", "8x4x3x3xbf16", "1x8x4x5xbf16", "nchw padding [1, 1, 1, 1]"),
+    "channels put last": ("2x16x5x4xbf16", "8x16x3x2xbf16", "2x8x3x2xbf16", "nchw strides [2, 2] padding [1, 1, 0, 0]"),
+    "groups put last": ("1x32x3x3xf16", "16x16x2x1xf16", "1x16x2x3xf16", "nchw groups 2"),
+    "few channels first": ("1x4x4x5xbf16", "8x4x3x3xbf16", "1x8x4x5xbf16", "nchw padding [1, 1, 1, 1]"),
 }
 
 
