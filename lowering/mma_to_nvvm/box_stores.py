@@ -9,8 +9,9 @@
     one lane: nvvm.cp.async.bulk.tensor.global.shared.cta box[%j, %i + rows], nvvm.cp.async.bulk.commit.group
 
 A fragment qualifies if its lanes hold 8x8 blocks as accumulators do, and its warps whole rows: no warp waits for
-another. Boxes end where the tensor ends, so that nothing is masked. Without a tensor map, elements are stored one run
-at a time as for any other store, and the scratch takes no memory.
+another. Rows of memory may be those of a box, as a rectangle's are (``box_walks``). Boxes end where the tensor ends, so
+that nothing is masked. Without a tensor map, elements are stored one run at a time as for any other store, and the
+scratch takes no memory.
 
 Pairs of 32 bits in rows of 128 bytes meet in banks, whatever the swizzle: four rows go together, and two of them differ
 in a bit of the address that a pair is too small to see. Lanes of every other row then write the columns of another
@@ -31,7 +32,7 @@ from crosstile.dialects.nvvm.copies import BulkCommitGroupOp, BulkWaitGroupOp, T
 from crosstile.dialects.nvvm.synchronisation import FenceProxyOp
 from crosstile.lowering.linear_index import Linear, Term
 from crosstile.lowering.loops import run_if
-from crosstile.lowering.mma_to_nvvm.access import SWIZZLES, scratch_address
+from crosstile.lowering.mma_to_nvvm.access import SWIZZLES, Place, scratch_address
 from crosstile.lowering.mma_to_nvvm.fragments import LANES, Digit, Registers, element_bits, registers_of
 from crosstile.lowering.mma_to_nvvm.matrices import ROW_WORDS, ROWS, store_matrices
 from crosstile.lowering.mma_to_nvvm.memory import lower_store, write_together
@@ -158,7 +159,7 @@ def _store_boxes(op: mma.StoreOp, lowering: NvvmLowering) -> None:
     there = boxes.panels.panels
     first_lane = lowering.first_lane()
     exchange = exchanged(boxes)
-    indices = [lowering.linear.of(index) for index in op.indices]
+    place = Place(lowering, op.destination, op.value_type.get_shape(), op.map, op.indices, (), None, False)
     for panel in range(op.value_type.get_shape()[1] // boxes.panels.width):
         if panel >= there or _may_run_again(op):
             lowering.insert(BulkWaitGroupOp(there - 1, read=True))
@@ -171,7 +172,7 @@ def _store_boxes(op: mma.StoreOp, lowering: NvvmLowering) -> None:
             for start in boxes.starts:
                 down = row + start
                 source = begin + down.scale(boxes.panels.row_bytes) + panel % there * boxes.panels.panel_bytes
-                at = [*indices[:-2], indices[-2] + down, indices[-1] + panel * boxes.panels.width]
+                at = place.coordinates([down, Linear(panel * boxes.panels.width)])
                 places = [lowering.to_i32(linear.value(place)) for place in reversed(at)]
                 lowering.insert(TensorStoreOp(descriptor, lowering.shared_pointer(source), places))
             lowering.insert(BulkCommitGroupOp())

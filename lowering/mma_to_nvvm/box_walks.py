@@ -24,6 +24,16 @@ class BoxWalk:
     counts: tuple[int, ...]
     steps: tuple[int, ...]
 
+    def part(self, rows: int) -> BoxWalk | None:
+        """The first ``rows`` rows, if they are a box as well, and with them every so many that follow them."""
+        counts: list[int] = []
+        for count in reversed(self.counts):
+            if count % rows and rows % count:
+                return None
+            counts.insert(0, min(count, rows))
+            rows = max(1, rows // count)
+        return BoxWalk(tuple(counts), self.steps) if rows == 1 else None
+
     @property
     def box(self) -> tuple[int, ...]:
         """How far the box reaches along each dimension."""

@@ -187,10 +187,11 @@ def _recipe(
     rank, clip = type_.get_num_dims(), op.clip is not None
     if rank > 5 or (clip and 0 in type_.get_shape()) or any(index.type != INDEX for index in op.indices):
         return None
-    walk = None if op.map is None else walk_of(op.map.data, shape[0])
-    if op.map is not None and (walk is None or rows != shape[0] or max(walk.box) > MOST_BOX):
+    whole = None if op.map is None else walk_of(op.map.data, shape[0])
+    walk = None if whole is None else whole.part(rows)
+    if op.map is not None and (walk is None or max(walk.box) > MOST_BOX):
         return None
-    if walk is not None and max(walk.steps) > MOST_STEP:
+    if walk is not None and max(walk.steps) > (MOST_STEP if isinstance(op, mma.CopyAsyncOp) else 1):
         return None
     if isinstance(type_.layout, StridedLayoutAttr) and (type_.get_strides() or (0,))[-1] != 1:
         return None

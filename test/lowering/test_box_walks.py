@@ -12,7 +12,7 @@ from xdsl.dialects.builtin import AffineMapAttr
 from xdsl.parser import Parser
 
 from crosstile.ir.context import make_context
-from crosstile.lowering.mma_to_nvvm.box_walks import walk_of
+from crosstile.lowering.mma_to_nvvm.box_walks import BoxWalk, walk_of
 
 
 def walk(results: str, rows: int, symbols: str = "s0, s1, s2"):
@@ -32,6 +32,23 @@ def test_rectangles_are_boxes(sides: list[tuple[int, int]]):
     assert found is not None and (found.counts, found.steps) == (tuple(counts), tuple(steps))
     places = [np.arange(0, size, step) for size, step in zip(found.box, found.steps, strict=True)]
     assert tuple(map(len, places)) == found.counts
+
+
+@pytest.mark.parametrize(
+    ("counts", "rows", "part"),
+    [
+        ((2, 8, 8), 16, (1, 2, 8)),
+        ((1, 8, 16), 16, (1, 1, 16)),
+        ((32, 2, 2), 16, (4, 2, 2)),
+        ((2, 64, 1), 16, (1, 16, 1)),
+        ((4, 4), 16, (4, 4)),
+        ((6, 12), 16, None),
+        ((2, 4), 16, None),
+    ],
+)
+def test_parts_of_boxes_are_boxes(counts: tuple[int, ...], rows: int, part: tuple[int, ...] | None):
+    found = BoxWalk(counts, (1,) * len(counts)).part(rows)
+    assert part == (None if found is None else found.counts)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@
     mma.store %c, %C[%i, %j] extent [%mr, %nr] through %piece
 
 It pays for accumulators: a lane holds two neighbours in a row, so that an instruction's lanes write 16 or 32 bytes of
-each of 8 rows, while a copied block has whole rows of 128. A piece is as wide as shared memory has room for beside the
-kernel's rings, two panels of 128 bytes at most: one is filled while the other is read.
+each of 8 rows, while a copied block has whole rows of 128. Rows may be a box of memory, as a rectangle of pixels is. A
+piece is as wide as shared memory has room for beside the kernel's rings, two panels of 128 bytes at most: one is filled
+while the other is read.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from xdsl.utils.hints import isa
 from crosstile.dialects import mma, tile
 from crosstile.dialects.mma.attributes import canonical
 from crosstile.dialects.tile.types import capacity_type
+from crosstile.lowering.affine_steps import coefficient
 from crosstile.lowering.llvm_types import element_bytes
 from crosstile.lowering.tile_to_mma.warps.layouts import group_of
 from crosstile.lowering.tile_to_mma.warps.stages import new_buffer
@@ -62,7 +64,16 @@ def _is_copied_out(op: tile.StoreOp, window: tile.WindowOp, lowering: WarpLoweri
     uses = [use.operation for use in memory.uses if not isinstance(use.operation, DimOp | tile.DimOp)]
     rank, by = memory.type.get_num_dims(), window.map.data
     alone = uses == [window] and [use.operation for use in window.result.uses] == [op]
-    return alone and window.clip is None and _last_dimensions(by, rank)
+    return alone and (_last_dimensions(by, rank) if window.clip is None else _columns_are_last(by))
+
+
+def _columns_are_last(by: AffineMap) -> bool:
+    """Whether columns of a window are the memory's last dimension, and rows may be a box of the others."""
+    if by.num_dims != 2 or not by.results:
+        return False
+    *above, last = by.results
+    steps = [coefficient(last, dim) for dim in (0, 1)]
+    return steps == [0, 1] and all(coefficient(result, 1) == 0 for result in above)
 
 
 def _last_dimensions(by: AffineMap, rank: int) -> bool:
