@@ -2,7 +2,7 @@
 
 Level: nest. In: the axes of a kernel. Out: the guard under which all of its arrays have such rows. Arrays are
 contiguous, so that a row of N elements of bf16 is a multiple of 16 bytes if N is one of 8; where arrays begin is
-checked when the kernel is launched. ::
+checked when the kernel is launched. Dimensions of one element do not count: a bias of ``Nx1x1`` is one row. ::
 
     [k mod 8 == 0 and n mod 4 == 0 : #nest.schedule<..., aligned = 16>, #nest.schedule<...>]
 """
@@ -42,15 +42,18 @@ def rows_guard(axes: KernelAxes, width: int) -> tuple[Comparison, ...] | None:
     kernel = axes.kernel
     conditions: dict[str, Comparison] = {}
     for value in (*kernel.body.block.args, *kernel.yield_op.arguments):
-        if not isa(value.type, TensorType) or value.type.get_num_dims() < 2 or not value.uses:
+        if not isa(value.type, TensorType) or not value.uses:
+            continue
+        dims = [dim for dim, size in enumerate(value.type.get_shape()) if size != 1]
+        if len(dims) < 2:
             continue
         unit = max(1, width * 8 // bits(value.type.get_element_type()))
-        size = value.type.get_shape()[-1]
+        size = value.type.get_shape()[dims[-1]]
         if size != DYNAMIC_INDEX:
             if size % unit:
                 return None
             continue
-        name = _iterator(axes, value)
+        name = _iterator(axes, value, dims[-1])
         if name is None:
             return None
         known = conditions.get(name)
@@ -59,12 +62,10 @@ def rows_guard(axes: KernelAxes, width: int) -> tuple[Comparison, ...] | None:
     return tuple(conditions.values())
 
 
-def _iterator(axes: KernelAxes, value: SSAValue) -> str | None:
-    """The root's iterator along the last dimension of ``value``."""
+def _iterator(axes: KernelAxes, value: SSAValue, dim: int) -> str | None:
+    """The root's iterator along dimension ``dim`` of ``value``."""
     root = axes.of_nest(axes.root)
     if isinstance(value, BlockArgument):
-        assert isa(value.type, TensorType)
-        last = (value, value.type.get_num_dims() - 1)
-        return next((axis.name for axis in root if last in axes.places(axis)), None)
-    along = axes.of_result(value)[-1]
+        return next((axis.name for axis in root if (value, dim) in axes.places(axis)), None)
+    along = axes.of_result(value)[dim]
     return next((axis.name for axis in root if axis == along), None)

@@ -48,3 +48,16 @@ func.func @far(%x: tensor<1x90x90x64xbf16>, %w: tensor<1x1x64x64xbf16>) -> tenso
   %y = nn.conv2d %x, %w nhwc strides [9, 9] accumulate f32 : tensor<1x90x90x64xbf16>, tensor<1x1x64x64xbf16>
   func.return %y : tensor<1x10x10x64xbf16>
 }
+
+// A bias for each channel, as one for an image with channels first is written, is one row, whose address alone counts.
+
+// CHECK-LABEL: nest.kernel @conv2d_add
+// CHECK-SAME:  schedules [#nest.schedule<{{[^>]*}}, aligned = 16>]
+// SM90-LABEL:  nest.kernel @conv2d_add
+// SM90-SAME:   schedules [#nest.schedule<{{[^>]*}}, pipeline = 4 role, aligned = 16>]
+func.func @bias(%x: tensor<1x8x8x16xbf16>, %w: tensor<3x3x16x16xbf16>, %b: tensor<16x1x1xbf16>) -> tensor<1x6x6x16xbf16> {
+  %c = nn.conv2d %x, %w nhwc accumulate f32 : tensor<1x8x8x16xbf16>, tensor<3x3x16x16xbf16>
+  %t = nn.transpose %b [1, 2, 0] : tensor<16x1x1xbf16>
+  %y = nn.add %c, %t : tensor<1x6x6x16xbf16>, tensor<1x1x16xbf16>
+  func.return %y : tensor<1x6x6x16xbf16>
+}
