@@ -150,6 +150,12 @@ PASSES: tuple[PassRow, ...] = (
         "exp, log, tanh, erf, ... of f32 to arithmetic that is the same on every machine",
     ),
     PassRow(
+        "control-flow-sink",
+        "crosstile.passes.control_flow_sink:ControlFlowSinkPass",
+        "hardware",
+        "what one branch alone needs into that branch",
+    ),
+    PassRow(
         "convert-scf-to-cf",
         "crosstile.lowering.convert_scf_to_cf:ConvertScfToCfPass",
         "hardware",

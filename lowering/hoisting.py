@@ -27,6 +27,10 @@ OperationT = TypeVar("OperationT", bound=Operation)
 Key = tuple[type[Operation], tuple[SSAValue, ...], tuple[tuple[str, Attribute], ...], tuple[Attribute, ...]]
 
 
+def _key(op: Operation) -> Key:
+    return (type(op), tuple(op.operands), tuple(op.properties.items()), tuple(op.result_types))
+
+
 def defining_block(value: SSAValue) -> Block | None:
     """The block in which ``value`` is defined."""
     owner = value.owner
@@ -85,18 +89,24 @@ class Hoister(IndexBuilder):
         """
         if self._outermost is None:
             return self.lowering.insert(op)
-        key: Key = (type(op), tuple(op.operands), tuple(op.properties.items()), tuple(op.result_types))
-        blocks = self.lowering.open_blocks
-        if (known := self._known.get(key)) is not None and known.parent_block() in blocks:
-            assert isinstance(known, type(op))
+        if (known := self.known(op)) is not None:
             op.erase()
             return known
+        blocks = self.lowering.open_blocks
         block = self._block_for(op, blocks[max(self._outermost, self._branch if guarded else 0) :])
         if isinstance(op.location, UnknownLoc) and self.lowering.current_op is not None:
             op.location = self.lowering.current_op.location
         block.add_op(op)
-        self._known[key] = op
+        self._known[_key(op)] = op
         return op
+
+    def known(self, op: OperationT) -> OperationT | None:
+        """An operation equal to ``op``, which is not inserted, that was built and whose block is open; None without."""
+        known = self._known.get(_key(op))
+        if known is None or known.parent_block() not in self.lowering.open_blocks:
+            return None
+        assert isinstance(known, type(op))
+        return known
 
     def once(self, key: Hashable, build: Callable[[], SSAValue]) -> SSAValue:
         """The value for ``key`` while the block it is defined in is open; else a new one that ``build`` makes."""

@@ -3,7 +3,7 @@
 nn --decompose, widen-float8, channels-last, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-row-chains,
    fuse-factors, collapse-dimensions--> nest
    --split-contraction, offset-signs, pack-weights, choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
-   --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math--> hardware
+   --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math, control-flow-sink--> hardware
    --convert-scf-to-cf, convert-to-llvm--> llvm
 """
 
@@ -33,7 +33,13 @@ STEPS: dict[str, tuple[str, ...]] = {
         "nest-to-tile",
     ),
     "mma": ("tile-to-mma{target=TARGET}",),
-    "hardware": ("plan-buffers", "mma-to-hardware", "arith-emulate-unsupported-floats", "expand-math{target=TARGET}"),
+    "hardware": (
+        "plan-buffers",
+        "mma-to-hardware",
+        "arith-emulate-unsupported-floats",
+        "expand-math{target=TARGET}",
+        "control-flow-sink",
+    ),
     "llvm": ("convert-scf-to-cf", "convert-to-llvm"),
 }
 """The passes that lead to each level from the one above.

@@ -205,14 +205,7 @@ class Access:
 
     def position(self, place: Sequence[Linear]) -> Linear:
         """How many elements the element at ``place`` stands behind the first one of the memory."""
-        index, linear = self.lowering.index, self.lowering.linear
-        total = Linear()
-        for coordinate, stride in zip(self._box(self.coordinates(place)), self.strides, strict=True):
-            if isinstance(stride, int):
-                total += coordinate.scale(stride)
-            else:
-                total += linear.of_new(index.mul(linear.value(coordinate), stride))
-        return total
+        return linear_position(self.lowering, self._box(self.coordinates(place)), self.strides)
 
     def _box(self, coordinates: list[Linear]) -> list[Linear]:
         if self.memory.storage is None:
@@ -374,18 +367,34 @@ class Access:
         return self.lowering.index.build(arith.XOrIOp(mask, ones)).result
 
 
-def element_address(lowering: HardwareLowering, memory: Memory, position: Linear) -> tuple[SSAValue, SSAValue]:
+def linear_position(lowering: HardwareLowering, coordinates: Sequence[Linear], strides: Sequence[Index]) -> Linear:
+    """How many elements the one at ``coordinates`` stands behind the first one of a memory with these strides."""
+    total = Linear()
+    for coordinate, stride in zip(coordinates, strides, strict=True):
+        if isinstance(stride, int):
+            total += coordinate.scale(stride)
+        else:
+            total += lowering.linear.of_new(lowering.index.mul(lowering.linear.value(coordinate), stride))
+    return total
+
+
+def element_address(
+    lowering: HardwareLowering, memory: Memory, position: Linear, *, exists: bool = True
+) -> tuple[SSAValue, SSAValue]:
     """The element that stands ``position`` elements behind the first: a memory of rank 1 and the place in it.
 
     What does not change in the innermost loop is in the memory, a view that is made before the loop, so that in it
-    all rows share one index. The constant is added at the access, where the addressing mode takes it.
+    all rows share one index. The constant is added at the access, where the addressing mode takes it. What may not
+    exist (``exists=False``) has no view of its own, but uses one that there is.
     """
     index, linear = lowering.index, lowering.linear
     moving = [term for term in position.terms if index.is_innermost(term.value)]
     fixed = [term for term in position.terms if term not in moving]
     flat = memory.flat
     if moving and fixed:
-        flat = lowering.view(memory, linear.sum_of_terms(Linear(0, tuple(fixed))))
+        offset = linear.sum_of_terms(Linear(0, tuple(fixed)))
+        view = lowering.view(memory, offset) if exists else lowering.known_view(memory, offset)
+        flat, moving = (view, moving) if view is not None else (flat, [*moving, *fixed])
     variable = linear.sum_of_terms(Linear(0, tuple(moving or fixed)))
     if isinstance(variable, int) or not position.constant:
         return flat, index.value(index.add(variable, position.constant))

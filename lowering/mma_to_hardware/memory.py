@@ -23,12 +23,10 @@ from crosstile.dialects import mma
 from crosstile.dialects.assembly import number_of
 from crosstile.dialects.memref import PrefetchOp
 from crosstile.dialects.mma.kernel import integer_list
-from crosstile.dialects.packing import packed_layout
-from crosstile.lowering.driver import keep
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.loops import build_for, build_if
 from crosstile.lowering.mma_to_hardware import tiles, words
-from crosstile.lowering.mma_to_hardware.access import Access, element_address
+from crosstile.lowering.mma_to_hardware.access import Access, element_address, linear_position
 from crosstile.lowering.mma_to_hardware.elements import lane_place, load_element, load_lanes, store_element
 from crosstile.lowering.mma_to_hardware.state import HardwareLowering
 from crosstile.lowering.mma_to_hardware.streaming import store_streamed
@@ -162,19 +160,12 @@ def _store_elements(access: Access, start: Sequence[int], register: SSAValue) ->
 
 
 def lower_prefetch(op: PrefetchOp, lowering: HardwareLowering) -> None:
-    """As it is; of a packed memory, the element's place in its box."""
-    if packed_layout(op.memref.type) is None:
-        keep(op, lowering)
-        return
+    """The element's place in its memory, found as that of a load, so that both share an address if there is one."""
     memory, linear = lowering.memory(op.memref), lowering.linear
-    assert memory.storage is not None
     coordinates = [linear.of(index) for index in op.indices]
-    position = Linear()
-    for result, stride in zip(memory.storage.results, memory.strides, strict=True):
-        at = linear.evaluate(result, coordinates, [])
-        position += (
-            at.scale(stride) if isinstance(stride, int) else linear.of_new(lowering.index.mul(linear.value(at), stride))
-        )
-    flat, place = element_address(lowering, memory, position)
+    if memory.storage is not None:
+        coordinates = [linear.evaluate(result, coordinates, []) for result in memory.storage.results]
+    position = linear_position(lowering, coordinates, memory.strides)
+    flat, place = element_address(lowering, memory, position, exists=False)
     write, locality, data = (number.value.data for number in (op.isWrite, op.localityHint, op.isDataCache))
     lowering.insert(PrefetchOp(flat, [place], bool(write), locality, bool(data)))

@@ -261,6 +261,17 @@ class HardwareLowering(Lowering):
 
     def view(self, memory: Memory, offset: Index) -> SSAValue:
         """The part of a memory that starts at element ``offset``."""
+        # A view of a row that is not there is an error.
+        return self.index.build(self._view(memory, offset), guarded=True).result
+
+    def known_view(self, memory: Memory, offset: Index) -> SSAValue | None:
+        """What ``view`` made of the same at this place or further out; None if it did not."""
+        op = self._view(memory, offset)
+        known = self.index.known(op)
+        op.erase()
+        return None if known is None else known.result
+
+    def _view(self, memory: Memory, offset: Index) -> memref.SubviewOp:
         type_ = memory.flat.type
         assert isa(type_, MemRefType)
         (stored,) = type_.get_shape()
@@ -271,12 +282,9 @@ class HardwareLowering(Lowering):
         size = self.index.sub(elements, offset)
         result = MemRefType(type_.element_type, [DYNAMIC_INDEX], StridedLayoutAttr([1], NONE), type_.memory_space)
         operands = self.index.values([offset, size])
-        return self.index.build(
-            memref.SubviewOp(
-                memory.flat, operands[:1], operands[1:], [], [DYNAMIC_INDEX], [DYNAMIC_INDEX], [1], result
-            ),
-            guarded=True,  # a view of a row that is not there is an error
-        ).result
+        return memref.SubviewOp(
+            memory.flat, operands[:1], operands[1:], [], [DYNAMIC_INDEX], [DYNAMIC_INDEX], [1], result
+        )
 
     # Constants and scalars
 

@@ -161,16 +161,20 @@ class Product:
             bounds = lowering.index.bounds(begin, end, row.k)
 
             def one(k: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
+                result = step(left, right, k, sums[0])
                 fetch(k, row.k)
-                return [step(left, right, k, sums[0])]
+                return [result]
 
             return build_for(lowering, bounds, [accumulator], one, "k")[0]
 
         def repeats(count: Index, length: int, accumulator: SSAValue) -> SSAValue:
             def repeat(number: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
                 begin = Linear(0, (Term(number, length, 1),))
+                result = reduce(
+                    lambda sum_, at: step(left, right, begin + at, sum_), range(0, length, row.k), sums[0]
+                )
                 fetch(begin, length)
-                return [reduce(lambda sum_, at: step(left, right, begin + at, sum_), range(0, length, row.k), sums[0])]
+                return [result]
 
             return build_for(lowering, lowering.index.bounds(0, count, 1), [accumulator], repeat, "k")[0]
 

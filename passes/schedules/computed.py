@@ -29,19 +29,16 @@ from crosstile.dialects.packing import packed_layout
 from crosstile.passes.schedules.byte_signs import taken_factors
 from crosstile.passes.schedules.products import (
     COLUMN_BLOCK,
-    FEW_ROWS,
-    FEW_ROWS_BLOCK,
-    FEW_ROWS_VECTORS,
+    IN_PLACE,
     RESIDENT_SHARE,
-    ROW_BLOCK,
     UNROLL,
+    InPlace,
     packed_together,
     panel_depth,
 )
 from crosstile.passes.schedules.register_tiles import (
     RegisterTile,
     bits,
-    register_tile,
     register_tiles,
     round_up,
 )
@@ -188,14 +185,11 @@ class _Computed:
             return result
         if roles.n.size is None and not self._is_packed:
             add(self._many(narrow), Comparison(roles.n.name, "<=", self.intrinsic.n))
-        few = register_tile(self.machine, FEW_ROWS_VECTORS) if self.machine.vector_registers >= 32 else tiles[0]
-        if self._is_packed:
-            few = tiles[0]
-        for most, tile in ((1, RegisterTile(1, tiles[0].vectors)), (FEW_ROWS, few)):
+        for way in IN_PLACE:
             if rows is None and roles.m is not None:
-                add(self._few(tile, most), Comparison(roles.m.name, "<=", most))
-            elif rows is not None and rows <= most:
-                add(self._few(tile, most))
+                add(self._few(way), Comparison(roles.m.name, "<=", way.most))
+            elif rows is not None and rows <= way.most:
+                add(self._few(way))
                 return result
         add(self._many(tiles[0]))
         return result
@@ -222,7 +216,7 @@ class _Computed:
         """Blocks for the caches: a panel of the right factor, and the rows of the left one that meet it."""
         roles, columns = self.roles, tile.vectors * self.intrinsic.n
         from_memory = roles.rhs not in self.positions and not self._is_packed
-        together = packed_together(roles, tile, columns) if from_memory else []
+        together = packed_together(roles, self.machine, tile, columns, columns * self.width) if from_memory else []
         depth = panel_depth(self.machine, columns * self.width, bool(together))
         k_step = self._k_step(min(depth, BYTES_DEPTH) if self.width == 1 else depth)
         loops = [Loop(roles.k.name, k_step, 8), *self._m_block(k_step, tile.rows), *together]
@@ -244,14 +238,21 @@ class _Computed:
             block = min(block, round_up(max(self.roles.m.size, 1), rows))
         return [Loop(self.roles.m.name, max(1, block // rows) * rows, rows)]
 
-    def _few(self, tile: RegisterTile, most: int) -> Schedule:
-        """Up to ``most`` rows: some rows of the right factor at a time, in place or computed."""
-        roles, columns = self.roles, tile.vectors * self.intrinsic.n
+    def _few(self, way: InPlace) -> Schedule:
+        """Some rows: some rows of the right factor at a time, in place or computed."""
+        roles = self.roles
+        tile = way.tile(self.machine, self.intrinsic.n, None, roles.n.size)
+        if self._is_packed:
+            widest = register_tiles(self.machine)[0]
+            tile = RegisterTile(min(way.most, widest.rows), widest.vectors)
+        columns = tile.vectors * self.intrinsic.n
         stage, loops = set(self._staged), list[Loop]()
+        rows = [] if roles.m is None else [Loop(roles.m.name, round_up(way.most, tile.rows))]
+        if tile.rows == 1:
+            loops += rows
         if roles.lhs in stage:
-            rows = [] if roles.m is None else [Loop(roles.m.name, round_up(most, tile.rows))]
-            loops += [*rows, Loop(roles.k.name, self._k_step(FEW_ROWS_DEPTH), 8)]
-        block = ROW_BLOCK if most == 1 else FEW_ROWS_BLOCK
+            loops += [*(rows if tile.rows > 1 else ()), Loop(roles.k.name, self._k_step(FEW_ROWS_DEPTH), 8)]
+        in_place = False
         if self._is_packed or not self._is_along_n:
             stage |= set() if self._is_packed else {roles.rhs}
             depth = max(8, STREAM_BYTES // (columns * self.width))
@@ -260,14 +261,17 @@ class _Computed:
             width = COLUMN_BLOCK if roles.n.size is None else min(COLUMN_BLOCK, round_up(roles.n.size, columns))
             loops += [
                 Loop(roles.n.name, round_up(width, columns)),
-                Loop(roles.k.name, block),
+                Loop(roles.k.name, way.block),
                 Loop(roles.n.name, columns),
             ]
         else:
-            loops += [Loop(roles.k.name, block), Loop(roles.n.name, columns)]
-        loops += [] if roles.m is None else [Loop(roles.m.name, tile.rows)]
+            in_place = True
+            loops += [Loop(roles.k.name, way.block), Loop(roles.n.name, columns)]
+        if roles.m is not None and tile.rows > 1:
+            loops.append(Loop(roles.m.name, tile.rows))
         parallel, grain = self._split(roles.n, columns)
-        return self._schedule(loops, parallel, grain, stage)
+        unroll = way.unroll(self.intrinsic) if in_place else None
+        return self._schedule(loops, parallel, grain, stage, unroll, way.ahead if in_place else None)
 
     def _split(self, axis: Axis | None, grain: int) -> tuple[Axis, int]:
         """The axis to split over workers: batches, else the one given."""
@@ -276,7 +280,13 @@ class _Computed:
         return (self.roles.n, self.intrinsic.n) if axis is None else (axis, grain)
 
     def _schedule(
-        self, loops: list[Loop], parallel: Axis, grain: int, stage: set[int], unroll: int | None = None
+        self,
+        loops: list[Loop],
+        parallel: Axis,
+        grain: int,
+        stage: set[int],
+        unroll: int | None = None,
+        prefetch: int | None = None,
     ) -> Schedule:
         return Schedule(
             loops=(*(Loop(axis.name, 1) for axis in self.others), *loops),
@@ -286,6 +296,7 @@ class _Computed:
             stage=tuple(sorted(stage)),
             intrinsic=self.intrinsic.name,
             unroll=unroll,
+            prefetch=prefetch,
         )
 
     def _k_step(self, most: int) -> int:

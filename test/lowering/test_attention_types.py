@@ -11,7 +11,10 @@ import pytest
 from command import call
 
 import crosstile
+from crosstile.targets.host import missing_features
+from crosstile.targets.model import machine
 from crosstile.tools.check import main
+from crosstile.tools.translate import main as translate
 
 TARGETS = ("x86-64-avx2", "x86-64-avx512", "x86-64-avx512-bf16", "x86-64-amx")
 DTYPES = {"bf16": ml_dtypes.bfloat16, "f16": np.float16}
@@ -107,13 +110,18 @@ def test_written_out_in_narrow_types_it_is_right_at_every_level(
 
 
 def check(text: str, dims: dict[str, int], target: str, folder: Path) -> None:
-    """``crosstile check`` finds the program right."""
+    """``crosstile check`` finds the program right; code that this machine cannot run is assembled at least."""
     path = folder / "attention.mlir"
     path.write_text(text)
     flags = [flag for name, size in dims.items() for flag in ("--dim", f"{name}={size}")]
     result = call(main, path, *flags, "--target", target, "--json")
+    report = json.loads(result.out)
+    *levels, code = report["levels"]
+    assert all(level["right"] for level in levels), result.out
+    if lacking := missing_features(machine(target)):
+        assert f"which lacks {', '.join(lacking)};" in code["error"]
+        result = call(translate, path, "--target", target, "--to", "obj", "-o", folder / "attention.o")
     assert result.code == 0, result.out + result.err
-    assert json.loads(result.out)["right"]
 
 
 def test_a_head_of_a_size_known_at_run_time_has_the_bits_of_one_known_ahead():

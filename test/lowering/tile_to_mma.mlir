@@ -382,8 +382,8 @@ tile.kernel @stage_widens(%A : memref<4x8xf16>, %B : memref<8x32xf16>, %C : memr
 // CHECK-LABEL: mma.kernel @ahead(
 // CHECK:         scf.for %[[PART:.*]] = %{{.*}} to %{{.*}} step
 // CHECK:           scf.for %[[K:.*]] = %{{.*}} to %{{.*}} step
-// CHECK:             memref.prefetch %W[%n, %{{.*}}], read, locality<3>, data : memref<?x64xf32>
 // CHECK:             mma.mma
+// CHECK:             memref.prefetch %W[%n, %{{.*}}], read, locality<3>, data : memref<?x64xf32>
 tile.kernel @ahead(%A : memref<16x64xf32>, %B : memref<64x48xf32>, %W : memref<?x64xf32>, %C : memref<16x48xf32>,
     %n : index) {
   %zero = arith.constant 0 : index
@@ -404,10 +404,10 @@ tile.kernel @ahead(%A : memref<16x64xf32>, %B : memref<64x48xf32>, %W : memref<?
 
 // CHECK-LABEL: mma.kernel @ahead_by_rows(
 // CHECK:         scf.for %[[K:.*]] = %{{.*}} to %{{.*}} step
+// CHECK:           mma.mma
 // CHECK:           memref.prefetch %W[%{{.*}}, %n], read, locality<3>, data : memref<?x?xf32>
 // CHECK:           memref.prefetch %W[%{{.*}}, %n], read, locality<3>, data : memref<?x?xf32>
 // CHECK-NOT:       memref.prefetch
-// CHECK:           mma.mma
 tile.kernel @ahead_by_rows(%A : memref<4x64xf32>, %B : memref<64x64xf32>, %W : memref<?x?xf32>, %C : memref<4x64xf32>,
     %n : index) {
   %zero = arith.constant 0 : index

@@ -2,18 +2,19 @@
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx2 | filecheck %s --check-prefix=AVX2
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-amx | filecheck %s --check-prefix=BF16
 
-// All sizes at run time: one variant for narrow results, one for a row and one for few, which do not pack, and the
-// general one, whose panel takes a quarter of L2 and its rows half of L3.
+// All sizes at run time: variants for narrow results, and for one row, four and few, which do not pack, and the general
+// one, whose panel takes a quarter of L2 and its rows half of L3.
 
 // CHECK-LABEL: func.func @product
 // CHECK:         nest.kernel @product
 // CHECK-SAME:    schedules [
 // CHECK-SAME:      n <= 16 : #nest.schedule<loops = [k : 4096 balanced 8, m : 504, n : 16, m : 12], parallel = m grain 12, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32">,
-// CHECK-SAME:      m <= 1 : #nest.schedule<loops = [k : 8, n : 64, m : 1], parallel = n grain 64, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
-// CHECK-SAME:      m <= 32 : #nest.schedule<loops = [k : 16, n : 48, m : 8], parallel = n grain 48, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32">,
-// CHECK-SAME:      #nest.schedule<loops = [k : 512 balanced 8, m : 4092, n : 192, m : 24, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, rest = 48>]
+// CHECK-SAME:      m <= 1 : #nest.schedule<loops = [m : 1, k : 8, n : 128], parallel = n grain 128, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 8>,
+// CHECK-SAME:      m <= 4 : #nest.schedule<loops = [k : 8, n : 64, m : 4], parallel = n grain 64, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32", prefetch = 768>,
+// CHECK-SAME:      m <= 32 : #nest.schedule<loops = [k : 32, n : 48, m : 8], parallel = n grain 48, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32", prefetch = 768>,
+// CHECK-SAME:      #nest.schedule<loops = [k : 1024 balanced 8, m : 2046, n : 128, m : 24, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, rest = 48>]
 // AVX2-LABEL:  func.func @product
-// AVX2:          {{.*}}n : 48, m : 24, n : 16, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx2.fma.1x8x1.f32", unroll = 2, rest = 8>]
+// AVX2:          {{.*}}n : 32, m : 24, n : 16, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx2.fma.1x8x1.f32", unroll = 2, rest = 8>]
 func.func @product(%x : tensor<?x?xf32>, %w : tensor<?x?xf32>) -> tensor<?x?xf32> {
   %y = nest.kernel @product (%a = %x : tensor<?x?xf32>, %b = %w : tensor<?x?xf32>) -> (tensor<?x?xf32>) {
     %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32

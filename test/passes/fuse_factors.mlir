@@ -14,8 +14,8 @@
 // CHECK:           nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32 ins(%[[A]] (m, k), %w_1 (k, n)
 // CHECK-NOT:     nest.kernel
 // SCHEDULE-LABEL: func.func @activation
-// SCHEDULE:      m <= 32 : #nest.schedule<loops = [m : 32, k : 4096 balanced 8, k : 16, n : 48, m : 8], parallel = n grain 48, lane = n, stage = [0],
-// SCHEDULE-SAME: #nest.schedule<loops = [k : 512 balanced 8, m : 2046 balanced 6, n : 192, m : 24, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [0, 1],
+// SCHEDULE:      m <= 32 : #nest.schedule<loops = [m : 32, k : 4096 balanced 8, k : 32, n : 48, m : 8], parallel = n grain 48, lane = n, stage = [0],
+// SCHEDULE-SAME: #nest.schedule<loops = [k : 1024 balanced 8, m : 1020 balanced 6, n : 128, m : 24, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [0, 1],
 func.func @activation(%x: tensor<?x?xf32>, %w: tensor<?x?xf32>) -> tensor<?x?xf32> {
   %a = nn.relu %x : tensor<?x?xf32>
   %y = nn.matmul %a, %w accumulate f32 : tensor<?x?xf32>, tensor<?x?xf32>

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy
@@ -46,13 +47,31 @@ class Fit:
         for _ in range(60):
             signs = (-1.0) ** np.arange(count + 1) / self.weight(reference)
             system = np.column_stack([np.vander(reference, count, increasing=True), signs])
-            result = np.linalg.solve(system, self.target(reference))[:-1]
+            result = _solved(system, self.target(reference))[:-1]
             errors: Any = weights * (np.polynomial.polynomial.polyval(grid, result) - values)
             extrema = _alternating_extrema(errors, count + 1)
             if extrema is None or np.max(np.abs(grid[extrema] - reference)) < 1e-12:
                 break
             reference = grid[extrema]
         return tuple(float(np.float32(value)) for value in result)
+
+
+def _solved(system: Any, values: Any) -> Any:
+    """The solution of a linear system, exact but for the rounding at the end.
+
+    The exchange can turn on the last bit, and a BLAS rounds in an order of its own on each processor.
+    """
+    rows = [
+        [*map(Fraction, map(float, row)), Fraction(float(value))] for row, value in zip(system, values, strict=True)
+    ]
+    for at in range(len(rows)):
+        pivot = max(range(at, len(rows)), key=lambda row: abs(rows[row][at]))
+        rows[at], rows[pivot] = rows[pivot], rows[at]
+        rows[at] = [entry / rows[at][at] for entry in rows[at]]
+        for other in range(len(rows)):
+            if other != at and (factor := rows[other][at]):
+                rows[other] = [entry - factor * part for entry, part in zip(rows[other], rows[at], strict=True)]
+    return np.array([float(row[-1]) for row in rows])
 
 
 def _alternating_extrema(errors: Any, count: int) -> list[int] | None:
