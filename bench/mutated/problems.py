@@ -81,7 +81,8 @@ def _benched() -> dict[str, list[partial[Problem]]]:
             calls = PLAIN if element == "f32" else [SHORT, DEEP, *TALL]
             add(name, problems.transposed, *((element, *sizes, a, b) for sizes in calls))
         if element != "f16":
-            add(f"batch_matmul {element}", problems.batch_matmul, (element, 3, *SHORT))
+            calls = [SHORT] if element == "f32" else [SHORT, DEEP, (136, 40, 400), (136, 264, 40)]
+            add(f"batch_matmul {element}", problems.batch_matmul, *((element, 3, *sizes) for sizes in calls))
     add("matmul bf16, any order", problems.long_k, ("bf16", 16, 24, 4096))
     for element, depth in (("bf16", 64), ("bf16", 128), ("f16", 128)):
         for causal in (False, True):
