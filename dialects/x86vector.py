@@ -66,6 +66,11 @@ SCALE_BY_POWER = "llvm.x86.avx512.mask.scalef.ps.512"
 
 Operands are both floats, floats for lanes that are masked off, the mask, and a constant for the rounding."""
 
+ROUND_TO_BF16 = "llvm.x86.avx512bf16.cvtneps2bf16.512"
+"""LLVM's intrinsic for 16 f32 rounded to the nearest even bf16, subnormal numbers to zero; Intel's VCVTNEPS2BF16."""
+ROUND_PAIR_TO_BF16 = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+"""The same for 32 f32, those of the second operand first; Intel's VCVTNE2PS2BF16."""
+
 STORE_FENCE = "llvm.x86.sse.sfence"
 """LLVM's intrinsic that puts stores past the caches in order with those after it; Intel's SFENCE."""
 
@@ -78,6 +83,12 @@ def unsigned_signed_dot(accumulator: SSAValue, unsigned: SSAValue, signed: SSAVa
     if lanes not in BYTE_DOTS:
         raise CrosstileError(f"a dot product of bytes has 8 or 16 lanes, not {lanes} of {element_type(type_)}")
     return CallIntrinsicOp(BYTE_DOTS[lanes], [accumulator, unsigned, signed], [type_])
+
+
+def rounded_to_bf16(*registers: SSAValue) -> CallIntrinsicOp:
+    """The bf16 that the f32 in one register, or in two, one behind the other, are rounded to."""
+    name = ROUND_TO_BF16 if len(registers) == 1 else ROUND_PAIR_TO_BF16
+    return CallIntrinsicOp(name, [*reversed(registers)], [VectorType(bf16, [16 * len(registers)])])
 
 
 X86Vector = Dialect("x86vector", [DotOp], [])

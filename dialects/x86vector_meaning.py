@@ -12,11 +12,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from xdsl.dialects.builtin import bf16
 from xdsl.dialects.llvm import CallIntrinsicOp
 
-from crosstile.dialects.element_types import Array
+from crosstile.dialects.element_types import Array, dtype_of
 from crosstile.dialects.interpreter import Interpreter, Meanings
-from crosstile.dialects.x86vector import BYTE_DOTS, LEFT_OF_NEAREST, SCALE_BY_POWER, STORE_FENCE, DotOp
+from crosstile.dialects.x86vector import (
+    BYTE_DOTS,
+    LEFT_OF_NEAREST,
+    ROUND_PAIR_TO_BF16,
+    ROUND_TO_BF16,
+    SCALE_BY_POWER,
+    STORE_FENCE,
+    DotOp,
+)
 from crosstile.ir.diagnostics import op_error
 from crosstile.targets.execute import execute
 from crosstile.targets.model import intrinsic
@@ -51,9 +60,15 @@ def scale_by_power(x: Array, exponents: Array) -> Array:
     return (x.astype(np.float64) * powers).astype(x.dtype)
 
 
+def round_to_bf16(x: Array) -> Array:
+    """VCVTNEPS2BF16: to the nearest even, subnormal numbers to zero."""
+    is_subnormal = np.abs(x) < np.finfo(x.dtype).smallest_normal
+    return np.where(is_subnormal, np.copysign(x.dtype.type(0), x), x).astype(dtype_of(bf16))
+
+
 @MEANINGS.of(CallIntrinsicOp)
 def call_intrinsic(interpreter: Interpreter, op: CallIntrinsicOp, operands: Sequence[Any]) -> Sequence[Any]:
-    """Four unsigned by four signed bytes into i32, which wraps; parts and scales of floats, in all lanes.
+    """Four unsigned by four signed bytes into i32, which wraps; parts and scales of floats, in all lanes; bf16.
 
     A fence does nothing where stores are in order.
     """
@@ -63,6 +78,8 @@ def call_intrinsic(interpreter: Interpreter, op: CallIntrinsicOp, operands: Sequ
         return (left_of_nearest(operands[0]),)
     if op.intrin.data == SCALE_BY_POWER:
         return (scale_by_power(*operands[:2]),)
+    if op.intrin.data in (ROUND_TO_BF16, ROUND_PAIR_TO_BF16):
+        return (round_to_bf16(np.concatenate(operands[::-1])),)
     if op.intrin.data not in BYTE_DOTS.values():
         raise op_error(op, f"the intrinsic {op.intrin.data} has no executable meaning here")
     return (_dot(BYTE_ROW, *operands),)

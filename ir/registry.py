@@ -144,6 +144,12 @@ PASSES: tuple[PassRow, ...] = (
         "arithmetic of bf16 and f16 by way of f32, the same on every machine",
     ),
     PassRow(
+        "round-to-bf16",
+        "crosstile.passes.round_to_bf16:RoundToBf16Pass",
+        "hardware",
+        "approximate numbers to bf16 by the machine's instruction",
+    ),
+    PassRow(
         "expand-math",
         "crosstile.passes.expand_math:ExpandMathPass",
         "hardware",

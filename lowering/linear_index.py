@@ -179,7 +179,10 @@ class LinearBuilder:
         largest = self.largest(rest)
         if largest is not None and linear.constant % divisor + largest < divisor:
             return result + linear.constant // divisor
-        remaining = self.index.value(self.value(Linear(linear.constant, tuple(rest))))
+        # What the constant is more than a multiple of a number that divides the rest and the divisor never carries.
+        step = gcd(divisor, *(factor * multiple for _, factor, multiple in rest))
+        constant = linear.constant - linear.constant % step
+        remaining = self.index.value(self.value(Linear(constant, tuple(rest))))
         return result + Linear(0, (Term(self._floor_div_value(remaining, divisor), 1, 1),))
 
     def modulo(self, linear: Linear, divisor: int) -> Linear:

@@ -3,7 +3,8 @@
 nn --decompose, widen-float8, channels-last, canonicalize, nn-to-nest, fuse, fuse-attention, fuse-row-chains,
    fuse-factors, collapse-dimensions--> nest
    --split-contraction, offset-signs, pack-weights, choose-schedule, nest-to-tile--> tile --tile-to-mma--> mma
-   --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, expand-math, control-flow-sink--> hardware
+   --plan-buffers, mma-to-hardware, arith-emulate-unsupported-floats, round-to-bf16, expand-math,
+   control-flow-sink--> hardware
    --convert-scf-to-cf, convert-to-llvm--> llvm
 """
 
@@ -37,6 +38,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "plan-buffers",
         "mma-to-hardware",
         "arith-emulate-unsupported-floats",
+        "round-to-bf16{target=TARGET}",
         "expand-math{target=TARGET}",
         "control-flow-sink",
     ),

@@ -1,6 +1,7 @@
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx512 | filecheck %s
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx2 | filecheck %s --check-prefix=AVX2
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-amx | filecheck %s --check-prefix=BF16
+// RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx512-bf16 | filecheck %s --check-prefix=WORDS
 
 // All sizes at run time: variants for narrow results, and for one row, four and few, which do not pack, and the general
 // one, whose panel takes a quarter of L2 and its rows half of L3.
@@ -152,10 +153,15 @@ func.func @attention(%q : tensor<?x?x20xf32>, %k : tensor<?x?x20xf32>, %v : tens
 }
 
 // In bf16: keys and values are widened as they are staged where products are of f32, and packed for tile registers, whose
-// instruction fills heads and blocks up; more queries share what is packed, and more keys a pass over the sums.
+// instruction fills heads and blocks up; more queries share what is packed, and more keys a pass over the sums. Where the
+// instruction takes words, keys that lie in memory in words of theirs are read in place, and the values packed.
 
 // CHECK-LABEL: func.func @narrow_attention
 // CHECK:         #nest.schedule<loops = [h : 1, m : 48, n : 64, k : 20, e : 40], grid = [h, m], lane = m, stage = [0, 1, 2], intrinsic = "x86.avx512.fma.1x16x1.f32",
+// WORDS-LABEL: func.func @narrow_attention
+// WORDS:         schedules [m <= 1 : {{.*}} lane = n ordered, stage = [1], intrinsic = "x86.avx512.vdpbf16ps.1x16x2.f32.bf16", unroll = 2>,
+// WORDS-SAME:      m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 64, k : 20, e : 40], grid = [h, m], lane = m, stage = [0, 2], intrinsic = "x86.avx512.vdpbf16ps.1x16x2.f32.bf16">,
+// WORDS-SAME:      #nest.schedule<loops = [h : 1, m : 64, n : 64, k : 20, e : 40], grid = [h, m], lane = m, stage = [0, 2], intrinsic = "x86.avx512.vdpbf16ps.1x16x2.f32.bf16", unroll = 2, prefetch = 32768>]
 // BF16-LABEL:  func.func @narrow_attention
 // BF16:          schedules [m <= 16 : #nest.schedule<loops = [h : 1, m : 16, n : 192, k : 32, e : 48],
 // BF16-SAME:       m <= 64 : #nest.schedule<loops = [h : 1, m : 64, n : 192,
