@@ -170,9 +170,7 @@ class Product:
         def repeats(count: Index, length: int, accumulator: SSAValue) -> SSAValue:
             def repeat(number: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
                 begin = Linear(0, (Term(number, length, 1),))
-                result = reduce(
-                    lambda sum_, at: step(left, right, begin + at, sum_), range(0, length, row.k), sums[0]
-                )
+                result = reduce(lambda sum_, at: step(left, right, begin + at, sum_), range(0, length, row.k), sums[0])
                 fetch(begin, length)
                 return [result]
 

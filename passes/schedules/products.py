@@ -46,15 +46,16 @@ PANEL_SHARE = 4
 """A packed panel takes one part of so many of L2: beside it pass rows of the other factor and of the result."""
 PANEL_BYTES = 1 << 18
 """What each of several panels that are packed together takes at most. Half as much costs 4 to 8 % on a Zen 5 (1 MiB of
-L2; 1024 and 2048 cubed, and with one size of 4096), and about a tenth on a Xeon of 2 MiB; twice as much gains nothing."""
+L2; 1024 and 2048 cubed, and with one size of 4096), and about a tenth on a Xeon of 2 MiB; twice as much gains nothing.
+"""
 PANELS = 3
 """Panels that are packed together at most, before any row meets them. Rows of B are pages apart, so that nothing
 prefetches them: a longer piece of each, while it is there, costs little more. And the fewer such blocks, the less often
 rows of A come from L3. Measured on 512, 1000, 1024 and 2048 cubed (2 MiB of L2): three are up to 1.5 % faster than two,
 four seldom are."""
 PANELS_SHARE = 2
-"""All of them take one part of so many of L2. On a Zen 5 (1 MiB), two are 5 % faster than one for 4096x1024x1024 and 0 to
-1 % slower for 1024, 2048 and 3000 cubed; three are 2 to 3 % slower than one for 2048 cubed and with a long k."""
+"""All of them take one part of so many of L2. On a Zen 5 (1 MiB), two are 5 % faster than one for 4096x1024x1024 and up
+to 1 % slower for 1024, 2048 and 3000 cubed; three are 2 to 3 % slower than one for 2048 cubed and with a long k."""
 TILES_BETWEEN = 4
 """Register tiles' rows that meet all panels before the next: they lie in L2 then. Measured on 512 to 1024 cubed, and
 with one size of 4096: 1 to 5 % faster than all rows for each panel, which brings them from L3 once for 64 columns; the
