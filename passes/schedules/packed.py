@@ -125,7 +125,9 @@ def packed_schedules(
     if roles.rhs in positions:
         widest = base[-1].schedule.data
         one_tile = min(ONE_TILE_ROWS, _row_step(widest, roles))
-        for most, tile in sorted({(1, 1), (one_tile, one_tile), (FEW_ROWS, one_tile)}):
+        # Where no schedule packs the factor, as there are so few rows, no other reads it packed.
+        few = FEW_ROWS if rows is None or roles.rhs in widest.stage else max(FEW_ROWS, rows)
+        for most, tile in sorted({(1, 1), (one_tile, one_tile), (few, one_tile)}):
             if rows is None or (rows <= most and not result):
                 guard = () if rows is not None or roles.m is None else (Comparison(roles.m.name, "<=", most),)
                 streaming = _streaming(axes, roles, widest, tile, one_tile=most == tile)
@@ -175,7 +177,7 @@ def _streaming(axes: KernelAxes, roles: ContractionRoles, like: Schedule, rows: 
     others = [axis for axis in axes_among(axes.of_result(roles.nest.results[0])) if axis not in (roles.m, roles.n)]
     sums = [axis for axis in axes.reduced(roles.nest) if axis != roles.k]
     width = bits(element_type(roles.nest.inputs[roles.rhs]))
-    k_step = LONG_BLOCK if one_tile else STREAM_BYTES * 8 // (columns * width)
+    k_step = LONG_BLOCK if one_tile else round_up(STREAM_BYTES * 8 // (columns * width), 8)
     if roles.k.size is not None:
         k_step = max(1, min(k_step, round_up(roles.k.size, 8)))
     words = like.intrinsic is not None and find_intrinsic(like.intrinsic).k > 1

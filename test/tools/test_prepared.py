@@ -87,6 +87,18 @@ def test_an_epilogue_and_its_bias_are_bound_too():
         assert np.array_equal(function.bind(w=w, b=b)(x), function(x, w, b)), (m, k, n)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 3, 16, 17, 32, 33])
+def test_a_bound_product_of_a_known_number_of_rows_has_the_same_bits(rows: int):
+    """Up to 32 rows read an array that is not packed in place: no schedule packs it then."""
+    x_type, w_type, y_type = f"tensor<{rows}x300xf32>", "tensor<300x130xf32>", f"tensor<{rows}x130xf32>"
+    function = crosstile.compile(f"""func.func @main(%x : {x_type}, %w : {w_type} {{nn.weight}}) -> {y_type} {{
+      %y = nn.matmul %x, %w accumulate f32 : {x_type}, {w_type} -> {y_type}
+      func.return %y : {y_type}
+    }}""")
+    x, w = numbers(0, rows, 300), numbers(1, 300, 130)
+    np.testing.assert_array_equal(np.asarray(function.bind(w=w)(x)), np.asarray(function(x, w)))
+
+
 @pytest.mark.parametrize("strides", ["1, 1", "2, 2"])
 def test_a_bound_filter_has_the_same_bits(strides: str):
     function = crosstile.compile(CONVOLUTION.replace("STRIDES", strides))
