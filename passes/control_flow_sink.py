@@ -41,7 +41,8 @@ class ControlFlowSinkPass(ModulePass):
 
 def _sink(block: Block) -> None:
     """Sink the operations of ``block``, users before what they use, then those of the blocks in it."""
-    for op in reversed(list(block.ops)):
+    ops = list(block.ops)
+    for op in reversed(ops) if any(isinstance(op, scf.IfOp) for op in ops) else ():
         pure = isinstance(op, UNMARKED) or (op.results and not op.regions and is_side_effect_free(op))
         if pure and (branch := _only_branch(op, block)) is not None:
             op.detach()
