@@ -357,11 +357,17 @@ _WIDENED: Sequence[type[Operation]] = (
     TruncIOp,
     UIToFPOp,
 )
-_WIDENED_NAMES = {op.name for op in _WIDENED}
+_WIDENED_BY_NAME = {op.name: op for op in _WIDENED}
+
+
+def class_for_vectors(op: Operation) -> type[Operation]:
+    """The class of an operation like ``op`` on vectors: this dialect's where ``op`` was built as xDSL's for scalars."""
+    return _WIDENED_BY_NAME.get(op.name, type(op))
+
 
 Arith = Dialect(
     "arith",
-    [op for op in arith.Arith.operations if op.name not in _WIDENED_NAMES] + list(_WIDENED),
+    [op for op in arith.Arith.operations if op.name not in _WIDENED_BY_NAME] + list(_WIDENED),
     list(arith.Arith.attributes),
     [interface for interface in [arith.Arith.get_interface(ConstantMaterializationInterface)] if interface],
 )

@@ -28,7 +28,7 @@ from xdsl.traits import Pure
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import mma
-from crosstile.dialects.arith import SelectOp, with_element_type
+from crosstile.dialects.arith import SelectOp, class_for_vectors, with_element_type
 from crosstile.dialects.assembly import number_of
 from crosstile.dialects.mma.kernel import integer_list
 from crosstile.ir.index_math import Index
@@ -100,8 +100,9 @@ def _instantiate(
         if isinstance(inner, arith.ConstantOp):
             shared[inner.result] = splat_constant(inner, lanes, lowering)
             continue
+        kind = class_for_vectors(inner)
         for values in copies:
-            new = type(inner).create(
+            new = kind.create(
                 operands=[operand(values, old) for old in inner.operands],
                 result_types=[with_lanes(old.type, lanes) for old in inner.results],
                 properties=dict(inner.properties),
