@@ -288,7 +288,7 @@ func.func @narrow(%x : tensor<64x1000xbf16>, %w : tensor<1000x100xbf16>, %s : te
 // Sums of columns: as many side by side as registers hold where rows are long.
 
 // CHECK-LABEL: func.func @columns
-// CHECK:         schedules [n >= 2048 : #nest.schedule<loops = [m : 1, n : 256], parallel = n grain 256, lane = n,
+// CHECK:         schedules [n >= 512 : #nest.schedule<loops = [m : 1, n : 256], parallel = n grain 256, lane = n,
 // CHECK-SAME:      #nest.schedule<loops = [m : 1, n : 64], parallel = n grain 64, lane = n,
 func.func @columns(%x : tensor<?x?xf32>) -> tensor<?xf32> {
   %y = nest.kernel @sum (%a = %x : tensor<?x?xf32>) -> (tensor<?xf32>) {
