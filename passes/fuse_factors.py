@@ -14,9 +14,10 @@ the product sums over: a norm, or a softmax.
 A block is staged once for every block of the other side of the result, so a factor may be computed several times. Two
 kernels stay two if that costs more than an ``EIGHTH`` of what the product does with an element meanwhile; the blocks
 are those of the schedule for the machine called ``target``. So do products on tile units, which pack both factors their
-own way, the right factor of products of words of several k, and kernels for which the file has schedules. So do
-bytes whose rows are longer than a block of k, each of which passes over the sums again. Where ``offset-signs`` flips
-the left factor's signs it is staged in such blocks either way, and one kernel saves reading it.
+own way, and kernels for which the file has schedules. So do bytes whose rows are known to be longer than a block of k,
+each of which passes over the sums again, and few rows of bytes whose signs ``offset-signs`` would have to flip: the
+columns of the right factor, all that there is to read, would be summed first, where rows that are in memory are summed
+in no time.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from crosstile.passes.schedules.computed import (
     repeats,
     work_per_element,
 )
+from crosstile.passes.schedules.products import IN_PLACE
 from crosstile.passes.schedules.register_tiles import bits
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import Machine, UnknownNameError
@@ -108,7 +110,7 @@ def _pays(kernel: KernelOp, machine: Machine) -> bool:
     roles = contraction_roles(axes)
     if roles is None or not can_compute(axes, roles, machine):
         return False
-    if _in_parts(roles, machine):
+    if _is_apart(roles, machine):
         return False
     for position in computed_positions(roles):
         times, block = repeats(axes, roles, machine, position)
@@ -117,9 +119,11 @@ def _pays(kernel: KernelOp, machine: Machine) -> bool:
     return True
 
 
-def _in_parts(roles: ContractionRoles, machine: Machine) -> bool:
-    """Whether a left factor of bytes, staged only for being computed, has rows longer than a block of k, if known."""
-    depth = roles.k.size
-    if depth is None or depth <= BYTES_DEPTH or bits(element_type(roles.nest.inputs[roles.lhs])) != BYTE:
+def _is_apart(roles: ContractionRoles, machine: Machine) -> bool:
+    """Whether a left factor of bytes, staged only for being computed, is better left in memory, as far as is known."""
+    if roles.lhs not in computed_positions(roles) or bits(element_type(roles.nest.inputs[roles.lhs])) != BYTE:
         return False
-    return taken_factors(roles, machine) == roles.factors
+    if roles.k.size is not None and roles.k.size > BYTES_DEPTH:
+        return True
+    few = roles.m is None or (roles.m.size is not None and roles.m.size <= IN_PLACE[-1].most)
+    return few and taken_factors(roles, machine) != roles.factors

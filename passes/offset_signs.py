@@ -1,20 +1,21 @@
 """``offset-signs``: products of bytes whose signs no instruction takes become ones that an instruction takes.
 
-Level: nest, before schedules are chosen. ``vpdpbusd`` multiplies unsigned by signed bytes. A signed left factor with
-its sign bits flipped is unsigned and 128 too large, which adds 128 times the sums of the right factor's columns; an
+Level: nest, before schedules are chosen. ``vpdpbusd`` multiplies unsigned by signed bytes. A signed right factor with
+its sign bits flipped is unsigned and 128 too large, which adds 128 times the sums of the left factor's rows; an
 unsigned one becomes signed and 128 too small. Sums of 32 bits wrap around, so what is subtracted at the end leaves the
 product exact, whatever it passed through on the way::
 
     %c = nest.kernel @matmul (%a = %x : tensor<?x?xi8>, %b = %w : tensor<?x?xi8>)      signed by signed
     ==>
-    %s = nest.kernel @column_sums (%w)      sums over k                one pass over the right factor
+    %s = nest.kernel @row_sums (%x)         sums over k                one pass over the left factor
     %c = nest.kernel @matmul (%a = %x, %b = %w, %sums = %s) {
-      %u = arith.xori %a, -128              where the left factor is staged
-      product of %u, unsigned, by %b
+      %u = arith.xori %b, -128              where the right factor is packed
+      product of %a by %u, unsigned
       %t = arith.muli %sum, 128             an epilogue, while the product is in registers
       %r = arith.subi %product, %t }
 
-A product whose left factor cannot be computed where it is staged has a kernel ``flip_signs`` before it. Kernels with a
+Where the left factor is computed in the kernel, its signs are flipped, and the right factor's columns are summed. A
+product whose factor cannot be computed where it is staged has a kernel ``flip_signs`` before it. Kernels with a
 schedule of their own stay as they are, and so do products that read through windows: the padding of a
 convolution is zero before the signs are flipped.
 """
@@ -41,7 +42,7 @@ from crosstile.dialects.nest.generic import GenericOp, YieldOp
 from crosstile.dialects.nest.kernel import KernelOp
 from crosstile.dialects.nest.kernel_names import KernelNames
 from crosstile.ir.diagnostics import op_error
-from crosstile.passes.schedules.byte_signs import taken_factors
+from crosstile.passes.schedules.byte_signs import flipped_factor
 from crosstile.passes.schedules.computed import can_compute
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import Machine, UnknownNameError
@@ -51,26 +52,30 @@ OFFSET = 1 << (BYTE - 1)
 _Build = Callable[[SSAValue], GenericOp]
 
 
-def is_offset(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> bool:
-    """Whether ``machine`` multiplies these bytes once the sign bits of the left factor are flipped, and not before."""
-    if taken_factors(roles, machine) in (None, roles.factors):
-        return False
-    along = [axes.of_operand(roles.nest, position) for position in (roles.lhs, roles.rhs)]
+def offset_factor(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> int | None:
+    """The factor whose sign bits are to be flipped for ``machine`` to multiply these bytes; None if none is."""
+    position = flipped_factor(roles, machine)
+    along = [axes.of_operand(roles.nest, at) for at in (roles.lhs, roles.rhs)]
     plain = all(isinstance(entry, Axis) for entries in along for entry in entries)
-    return plain and isinstance(roles.nest.inputs[roles.rhs], BlockArgument) and not roles.nest.clipped_inputs
+    return position if plain and not roles.nest.clipped_inputs else None
 
 
 class _Rewriting:
-    """One product: the kernels before it, its own factors and the nest after it."""
+    """One product: the kernels before it, its own factors and the nest after it.
 
-    def __init__(self, kernel: KernelOp, axes: KernelAxes, roles: ContractionRoles, names: KernelNames):
+    The factor at ``position`` is flipped, the one at ``summed`` is added up.
+    """
+
+    def __init__(self, kernel: KernelOp, axes: KernelAxes, roles: ContractionRoles, names: KernelNames, position: int):
         self.kernel, self.axes, self.roles, self.names = kernel, axes, roles, names
+        self.position, self.summed = position, roles.lhs if position == roles.rhs else roles.rhs
+        self.side = 0 if position == roles.lhs else 1
 
     def run(self, staged: bool) -> None:
-        """Rewrite in place; ``staged``: the left factor's signs are flipped where it is staged."""
-        signed = self.roles.factors[0] == "si8"
-        flipped = self._flip_staged() if staged else self._add_input(self._flip_before(self._outer(self.roles.lhs)))
-        sums = self._column_sums(self._outer(self.roles.rhs))
+        """Rewrite in place; ``staged``: signs are flipped where the factor is staged."""
+        signed = self.roles.factors[self.side] == "si8"
+        flipped = self._flip_staged() if staged else self._add_input(self._flip_before(self._outer(self.position)))
+        sums = self._sums(self._outer(self.summed))
         self._exchange_factor(flipped, signed)
         self._correct(self._add_input(sums), signed)
         self._drop_unused_inputs()
@@ -92,28 +97,29 @@ class _Rewriting:
 
     def _flip_staged(self) -> SSAValue:
         nest = self.roles.nest
-        along = self.axes.of_operand(nest, self.roles.lhs)
+        along = self.axes.of_operand(nest, self.position)
         names = [IteratorAttr.of(axis.name, IteratorKind.PARALLEL) for axis in axes_among(along)]
-        flipped = _flip(self._factor(self.roles.lhs), names)
+        flipped = _flip(self._factor(self.position), names)
         for op in (flipped, *flipped.body.walk()):
             op.location = nest.location
         Rewriter.insert_op(flipped, InsertPoint.before(nest))
         return flipped.results[0]
 
-    def _column_sums(self, value: SSAValue) -> SSAValue:
-        along, reduced = self.axes.of_operand(self.roles.nest, self.roles.rhs), self.axes.reduced(self.roles.nest)
+    def _sums(self, value: SSAValue) -> SSAValue:
+        """The sums over k of the factor that stays as it is."""
+        along, reduced = self.axes.of_operand(self.roles.nest, self.summed), self.axes.reduced(self.roles.nest)
         kept = [dim for dim, axis in enumerate(along) if axis not in reduced]
         kinds = [IteratorKind.REDUCTION if axis in reduced else IteratorKind.PARALLEL for axis in along]
         names = [IteratorAttr.of(f"d{dim}", kind) for dim, kind in enumerate(kinds)]
         body = Block(arg_types=[IntegerType(BYTE)])
-        widen = arith.ExtSIOp if self.roles.factors[1] == "si8" else arith.ExtUIOp
+        widen = arith.ExtSIOp if self.roles.factors[1 - self.side] == "si8" else arith.ExtUIOp
         wide = widen(body.args[0], self._sum_type)
         body.add_ops([wide, YieldOp(wide.result)])
         rank = len(along)
         maps = [AffineMap.identity(rank), AffineMap(rank, 0, tuple(AffineExpr.dimension(dim) for dim in kept))]
         type_ = TensorType(self._sum_type, [shape_of(value)[dim] for dim in kept])
         return self._kernel_before(
-            "column_sums",
+            "row_sums" if self.side else "column_sums",
             value,
             lambda source: GenericOp([source], names, maps, body, [type_], "add", self._sum_type),
         )
@@ -144,8 +150,8 @@ class _Rewriting:
     def _exchange_factor(self, flipped: SSAValue, signed: bool) -> None:
         """Read the flipped bytes, and widen them as what they are now."""
         nest = self.roles.nest
-        nest.operands[self.roles.lhs] = flipped
-        argument = nest.body.block.args[self.roles.lhs]
+        nest.operands[self.position] = flipped
+        argument = nest.body.block.args[self.position]
         for use in list(argument.uses):
             old = use.operation
             new: Operation = (arith.ExtUIOp if signed else arith.ExtSIOp)(argument, self._sum_type)
@@ -158,7 +164,7 @@ class _Rewriting:
         product = nest.results[0]
         along = self.axes.of_result(product)
         reduced = self.axes.reduced(nest)
-        columns = [axis for axis in self.axes.of_operand(nest, self.roles.rhs) if axis not in reduced]
+        kept = [axis for axis in self.axes.of_operand(nest, self.summed) if axis not in reduced]
         rank = len(along)
         body = Block(arg_types=[element, element])
         factor = arith.ConstantOp(IntegerAttr(OFFSET, element))
@@ -167,8 +173,8 @@ class _Rewriting:
         body.add_ops([factor, surplus, right, YieldOp(right.result)])
         names = [IteratorAttr.of(axis.name, IteratorKind.PARALLEL) for axis in axes_among(along)]
         every = AffineMap.identity(rank)
-        over_columns = AffineMap(rank, 0, tuple(AffineExpr.dimension(along.index(axis)) for axis in columns))
-        corrected = _nest([product, sums], names, [every, over_columns, every], body, product)
+        over_kept = AffineMap(rank, 0, tuple(AffineExpr.dimension(along.index(axis)) for axis in kept))
+        corrected = _nest([product, sums], names, [every, over_kept, every], body, product)
         for op in (corrected, *corrected.body.walk()):
             op.location = nest.location
         Rewriter.insert_op(corrected, InsertPoint.after(nest))
@@ -220,6 +226,7 @@ class OffsetSignsPass(ModulePass):
                 continue
             axes = KernelAxes(kernel)
             roles = contraction_roles(axes)
-            if roles is not None and is_offset(axes, roles, machine):
+            position = None if roles is None else offset_factor(axes, roles, machine)
+            if roles is not None and position is not None:
                 names = names or KernelNames(op)
-                _Rewriting(kernel, axes, roles, names).run(staged=can_compute(axes, roles, machine))
+                _Rewriting(kernel, axes, roles, names, position).run(staged=can_compute(axes, roles, machine))

@@ -208,6 +208,8 @@ def _valid_lanes(
     """A mask of the lanes of a register that lie inside ``limits``."""
     index = lowering.index
     lane_dim = len(layout.shape) - 1
+    if layout.group > 1:
+        return words.valid_elements(lowering, layout, start, limits)
     count: Index = layout.lanes
     for dim, limit in limits.items():
         beyond = index.sub(limit, start[dim])

@@ -17,14 +17,16 @@ Rows in registers of their own become words (``mma.relayout``) by the same shuff
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from xdsl.dialects import arith, vector
-from xdsl.dialects.builtin import DenseArrayBase, FixedBitwidthType, IntegerType, VectorType, i64
+from xdsl.dialects.builtin import DenseArrayBase, FixedBitwidthType, IntegerType, VectorType, i32, i64
 from xdsl.ir import SSAValue
 from xdsl.utils.hints import isa
 
 from crosstile.dialects import mma
+from crosstile.dialects.arith import CmpiOp
+from crosstile.ir.index_math import Index
 from crosstile.lowering.linear_index import Linear
 from crosstile.lowering.loops import build_for, build_if
 from crosstile.lowering.mma_to_hardware.access import Access
@@ -85,6 +87,30 @@ def interleaved(op: mma.RelayoutOp, source: Registers, result: Registers, loweri
         _interleave(lowering, [rows[source.holding((*outer, row + g, column))] for g in range(result.group)])
         for *outer, row, column in result.starts
     ]
+
+
+def valid_elements(
+    lowering: HardwareLowering, registers: Registers, start: Sequence[int], limits: Mapping[int, Index]
+) -> SSAValue:
+    """A mask of the elements of a register that lie inside ``limits``, one per dimension."""
+    index, last = lowering.index, len(registers.shape) - 1
+    along = last if registers.replicated else last - 1
+    """The dimension whose neighbours are those in a word."""
+    type_ = VectorType(i32, [registers.elements])
+    masks: list[SSAValue] = []
+    for dim, limit in limits.items():
+        numbers = [
+            number if dim == along else lane if dim == last else 0
+            for lane in range(registers.lanes)
+            for number in range(registers.group)
+        ]
+        beyond = index.build(arith.IndexCastOp(index.value(index.sub(limit, start[dim])), i32)).result
+        places, ends = lowering.constant_vector(numbers, type_), lowering.broadcast(beyond, type_)
+        masks.append(index.build(CmpiOp(places, ends, "slt")).result)
+    first, *others = masks
+    for mask in others:
+        first = index.build(arith.AndIOp(first, mask)).result
+    return first
 
 
 def _is_stored_in_words(access: Access, start: Sequence[int]) -> bool:

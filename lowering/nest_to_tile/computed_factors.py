@@ -11,6 +11,8 @@
 
 The buffer holds the block row-major, as the left factor is read and as a panel of the right one is. What a factor is
 computed from may lie the other way in memory; it is then computed in square blocks, which are transposed in registers.
+A right factor that is read in words of several k is computed as many rows at a time, which are interleaved on the way
+to the buffer; one that lies the other way is computed as it lies, and packed from there.
 Whole steps are stored, whatever their extent: the buffer has room for them, and what lies beyond is not summed up.
 """
 
@@ -48,6 +50,8 @@ class ComputedFactor:
     roles: ContractionRoles
     position: int
     intrinsic: str
+    panel: int
+    """The columns of the product's register tile."""
 
     @staticmethod
     def filled(place: Place, axis: Axis, size: int) -> Place:
@@ -56,30 +60,37 @@ class ComputedFactor:
 
     def stage(self, place: Place, capacity: tuple[int, int]) -> SSAValue:
         """Compute the block of the factor at ``place`` into a buffer for ``capacity`` rows and columns."""
-        lhs = self.position == self.roles.lhs
-        rows, columns = (self.roles.m, self.roles.k) if lhs else (self.roles.k, self.roles.n)
-        shape = self._shape(rows, columns, capacity[1])
-        builder = self.builder.of_shape(shape)
-        room = [round_up(size, step) for size, step in zip(capacity, (shape.row_count, shape.lane_count), strict=True)]
+        k, n = self.roles.k, self.roles.n
+        if self._is_left:
+            return self._compute(place, (self.roles.m, k), capacity)
+        if find_intrinsic(self.intrinsic).k == 1 or not self._lies_across:
+            return self._compute(place, (k, n), capacity)
+        buffer = self._compute(place, (n, k), (capacity[1], capacity[0]))
+        window = self.builder.window(place, buffer, (n, k), capacity, {k: 0, n: 1}.get, self._skip(place))
+        return self.builder.lowering.insert(tile.StageOp(window)).result
+
+    def _compute(self, place: Place, lies: tuple[Axis | None, Axis | None], capacity: tuple[int, int]) -> SSAValue:
+        """The block at ``place`` in a buffer with rows and columns along the axes ``lies``."""
+        rows, columns = lies
+        assert columns is not None
+        shape = self._shape(rows, columns)
+        builder, counts = self.builder.of_shape(shape), (shape.row_count, shape.lane_count)
+        room = [round_up(size, step) for size, step in zip(capacity, counts, strict=True)]
         element = self._element
-        if lhs:
+        if columns == self.roles.k:
             room[1] += PITCH_PADDING * 8 // bits(element)
         buffer = builder.lowering.insert(tile.AllocOp(tile.BufferType(room, element))).result
         value = self.roles.nest.inputs[self.position]
         along = builder.axes.of_operand(self.roles.nest, self.position)
-        skip = {axis: len(span.starts) for axis, span in place.spans.items()}
-        places = {axis: at for at, axis in enumerate((rows, columns)) if axis is not None}
-        steps = [] if rows is None else [(rows, shape.row_count)]
 
         def store(inside: Place, _: Sequence[SSAValue]) -> Sequence[SSAValue]:
             result = builder.tile(inside, value, along)
             if element != element_type(value):
                 result = builder.cast(result, element)
             whole = inside
-            for axis, size in ((rows, shape.row_count), (columns, shape.lane_count)):
+            for axis, size in zip(lies, counts, strict=True):
                 whole = whole if axis is None else self.filled(whole, axis, size)
-            size = (shape.row_count, shape.lane_count)
-            window = builder.window(whole, buffer, (rows, columns), size, places.get, skip)
+            window = builder.window(whole, buffer, lies, counts, shape.dimension, self._skip(place))
             builder.lowering.insert(tile.StoreOp(result, window))
             return ()
 
@@ -91,8 +102,23 @@ class ComputedFactor:
             builder.loops(inside, [(columns, shape.lane_count)], (), store)
             return ()
 
-        builder.loops(Place(place.spans), steps, (), row)
+        builder.loops(Place(place.spans), [] if rows is None else [(rows, shape.row_count)], (), row)
         return buffer
+
+    @staticmethod
+    def _skip(place: Place) -> dict[Axis, int]:
+        """The loops that a buffer made at ``place`` is relative to."""
+        return {axis: len(span.starts) for axis, span in place.spans.items()}
+
+    @property
+    def _is_left(self) -> bool:
+        return self.position == self.roles.lhs
+
+    @property
+    def _lies_across(self) -> bool:
+        """Whether something that the factor is computed from lies down its rows in memory."""
+        columns = self.roles.k if self._is_left else self.roles.n
+        return axis_across(self.builder.axes, self.roles, self.position, columns) is not None
 
     @property
     def _element(self) -> Attribute:
@@ -102,15 +128,18 @@ class ComputedFactor:
         wide = self.roles.element
         return wide if taken == str(wide) else element_type(self.roles.nest.inputs[self.position])
 
-    def _shape(self, rows: Axis | None, columns: Axis, capacity: int) -> TileShape:
-        """Rows one by one, several vectors at a time; square blocks where something lies across."""
-        axes, size = self.builder.axes, columns.size
-        lanes = find_intrinsic(self.intrinsic).n
-        if axis_across(axes, self.roles, self.position, columns) is not None:
+    def _shape(self, rows: Axis | None, columns: Axis) -> TileShape:
+        """Rows one by one, or those of a word, several vectors at a time; square blocks where something lies across."""
+        size, row = columns.size, find_intrinsic(self.intrinsic)
+        lanes = row.n
+        if self._lies_across and rows != self.roles.n:
             return TileShape(rows, lanes, columns, lanes)
+        if rows == self.roles.k:
+            whole = self.panel // lanes
+            vectors = max(count for count in range(1, SWEEP_VECTORS + 1) if whole % count == 0)
+            return TileShape(rows, row.k, columns, vectors * lanes)
         # The step decides in which order a row is folded, so it must not follow from how k is blocked.
-        needed = capacity if self.position == self.roles.rhs else size
-        vectors = SWEEP_VECTORS if needed is None else min(SWEEP_VECTORS, -(-max(needed, 1) // lanes))
+        vectors = SWEEP_VECTORS if size is None else min(SWEEP_VECTORS, -(-max(size, 1) // lanes))
         return TileShape(rows, 1, columns, vectors * lanes)
 
     def _fold_row(self, builder: KernelBuilder, place: Place, columns: Axis, shape: TileShape) -> None:

@@ -166,7 +166,9 @@ class ContractionKernel:
             buffer = self.builder.lowering.insert(stage).result
         else:
             assert self.schedule.intrinsic is not None
-            buffer = ComputedFactor(self.builder, self.roles, position, self.schedule.intrinsic).stage(place, shape)
+            panel = self.schedule.steps(self.roles.n.name)[-1]
+            factor = ComputedFactor(self.builder, self.roles, position, self.schedule.intrinsic, panel)
+            buffer = factor.stage(place, shape)
         return Staged(buffer, {axis: len(span.starts) for axis, span in place.spans.items()})
 
     def _staged_type(self, position: int) -> Attribute | None:

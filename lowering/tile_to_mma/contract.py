@@ -13,7 +13,8 @@ Rows and columns beyond the extents that nothing depends on are read without mas
 one, columns of a packed panel as they are.
 
 An instruction that takes words of G neighbours in k makes steps of G. What is left of k when it is no multiple of G is
-one more step, in which both factors are read as zero beyond the extent.
+one more step, in which both factors are read as zero beyond the extent: a right one that was computed into panels of
+words is read whole, and masked.
 
 Factors narrower than the instruction takes, f16 or bf16 where it multiplies f32, are widened in registers.
 
@@ -45,7 +46,7 @@ from crosstile.lowering.tile_to_mma import tile_units
 from crosstile.lowering.tile_to_mma.fetching import Fetching, RowFetching
 from crosstile.lowering.tile_to_mma.intrinsic import check_tiles, choose_intrinsic
 from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
-from crosstile.lowering.tile_to_mma.panels import choose_panels, coordinate_parts, home_words
+from crosstile.lowering.tile_to_mma.panels import choose_panels, computed_panels, coordinate_parts, home_words
 from crosstile.lowering.tile_to_mma.places import (
     Place,
     number,
@@ -148,20 +149,26 @@ class Product:
             elif fetching is not None and at is not None:
                 fetching.fetch(lowering, at[0], start, count)
 
-        def step(left: Place, right: Place, k: Index | Linear, sum_: SSAValue) -> SSAValue:
+        def step(left: Place, right: Place, k: Index | Linear, sum_: SSAValue, end: Index | None = None) -> SSAValue:
             column = left.part(lowering, (m, row.k), {1: k}).load(lowering, column_type, clamp=clamp)
             line = right.part(lowering, (row.k, n), {0: k}).load(lowering, line_type)
+            if end is not None and not isinstance(k, Linear):
+                valid = lowering.index.value(lowering.index.sub(end, k))
+                line = lowering.insert(mma.MaskOp(line, [valid, None], 0)).result
             if widens:
                 column, line = (widen(lowering, value, sum_type.element_type) for value in (column, line))
             return lowering.insert(mma.MmaOp(column, line, sum_, row.name)).result
 
-        def steps(begin: Index, end: Index, left: Place, right: Place, accumulator: SSAValue) -> SSAValue:
+        def steps(
+            begin: Index, end: Index, left: Place, right: Place, accumulator: SSAValue, masked: bool = False
+        ) -> SSAValue:
+            """Single steps; ``masked``: of the right factor nothing counts from ``end`` on."""
             if isinstance(begin, int) and begin == end:
                 return accumulator
             bounds = lowering.index.bounds(begin, end, row.k)
 
             def one(k: SSAValue, sums: Sequence[SSAValue]) -> Sequence[SSAValue]:
-                result = step(left, right, k, sums[0])
+                result = step(left, right, k, sums[0], end if masked else None)
                 fetch(k, row.k)
                 return [result]
 
@@ -186,8 +193,9 @@ class Product:
         result = steps(begin, whole, left, right, result)
         if row.k > 1 and not (isinstance(whole, int) and whole == trips):
             filled = _is_zero_beyond(op, lowering) or ends_in_zeros(op, row.k)
-            right_tail = right if filled else right.cut(lowering, 0, trips)
-            result = steps(whole, trips, left.cut(lowering, 1, trips), right_tail, result)
+            masked = not filled and _has_whole_words(op, lowering)
+            right_tail = right if filled or masked else right.cut(lowering, 0, trips)
+            result = steps(whole, trips, left.cut(lowering, 1, trips), right_tail, result, masked)
         return result
 
     def _written_out(self, left: Place, right: Place, is_whole: bool) -> int:
@@ -250,7 +258,15 @@ def _is_zero_beyond(op: tile.ContractOp, lowering: TileLowering) -> bool:
         return False
     if number(stage.pad) not in (None, 0) or not same_index(source.extents_by_dim[0], op.extent):
         return False
-    return choose_panels(stage, lowering) is not None
+    return choose_panels(stage.result, lowering) is not None
+
+
+def _has_whole_words(op: tile.ContractOp, lowering: TileLowering) -> bool:
+    """Whether all of the word at the end of k is there to be read, though what is beyond k may be anything."""
+    window = op.rhs.owner
+    if not isinstance(window, tile.WindowOp) or not _begins_at_zero(window):
+        return False
+    return computed_panels(window.source, lowering) is not None
 
 
 def _begins_at_zero(window: tile.WindowOp) -> bool:

@@ -44,11 +44,6 @@ STRIP_ROWS = 8
 """Rows of memory that are copied to all panels before the next ones."""
 
 
-def round_up(size: int, multiple: int) -> int:
-    """The least multiple of ``multiple`` that is not below ``size``."""
-    return -(-size // multiple) * multiple
-
-
 def block_shape(lowering: TileLowering, map_: AffineMap | None, cut: Panels, element: Attribute) -> tuple[int, int]:
     """What the sizes of a buffer cut like this must be multiples of for ``Filling`` to write whole blocks only.
 

@@ -6,25 +6,40 @@
 
 A tile whose rows, and not columns, are contiguous in memory is accessed along them and transposed. What only a product
 on tile registers accumulates into, and what one leaves there, is read and written by ``tile_units``.
+
+Scratch that a contraction reads as its right factor, and that tiles are stored to, has the panels of a staged one. Rows
+of words are interleaved in registers where a tile has all of them::
+
+    tile.store %t, %w : !tile.tile<2x64xbf16>, !tile.window<2x64xbf16>
+    ==>
+    %v = mma.relayout %t : ... -> !mma.fragment<2x64xbf16, tile(2, 64) lane(16:1) element(2:64) register(4:16)>
+    mma.store %v, %s[%k, %j]
 """
 
 from __future__ import annotations
 
+from xdsl.dialects.builtin import AffineMapAttr, NoneAttr
 from xdsl.ir import SSAValue
 
 from crosstile.dialects import mma, tile
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.lowering.tile_registers import is_in_tiles
 from crosstile.lowering.tile_to_mma import tile_units
+from crosstile.lowering.tile_to_mma.panels import computed_panels, round_up
 from crosstile.lowering.tile_to_mma.places import Place, number, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.state import TileLowering
 from crosstile.lowering.tile_to_mma.transposition import is_transposed_tile, transpose
 
 
 def lower_alloc(op: tile.AllocOp, lowering: TileLowering) -> None:
-    """Scratch, row by row."""
-    type_ = op.result.type
-    lowering.replace(op, lowering.insert(mma.AllocOp(mma.BufferType.of(type_.get_shape(), type_.element_type))).result)
+    """Scratch, row by row, or in the panels and whole words in which a right factor is read."""
+    type_, shape = op.result.type, list(op.result.type.get_shape())
+    layout: AffineMapAttr | NoneAttr = NoneAttr()
+    if (panels := computed_panels(op.result, lowering)) is not None:
+        shape[0] = round_up(shape[0], panels.depth)
+        layout = layout if panels.is_row_major(shape) else AffineMapAttr(panels.map())
+    buffer_type = mma.BufferType.of(shape, type_.element_type, layout)
+    lowering.replace(op, lowering.insert(mma.AllocOp(buffer_type)).result)
 
 
 def lower_load(op: tile.LoadOp, lowering: TileLowering) -> None:
@@ -58,7 +73,18 @@ def store_to(op: tile.StoreOp, place: Place, value: SSAValue, lowering: TileLowe
     if is_in_tiles(value.type.layout.data):
         tile_units.store_result(place, value, lowering)
         return
+    group = _word(op, lowering)
     if is_transposed_tile(lowering, place, value.type.get_element_type()):
         place, value = place.transposed(), transpose(lowering, value)
+    elif group > 1 and place.shape[0] % group == 0 and place.shape[1] > 1:
+        rows, columns = place.shape
+        type_ = lowering.words((rows, columns), value.type.get_element_type(), group, lowering.lanes)
+        value = lowering.insert(mma.RelayoutOp(value, type_)).result
     nontemporal = None if op.nontemporal is None else lowering.value(op.nontemporal)
     place.store(lowering, value, nontemporal)
+
+
+def _word(op: tile.StoreOp, lowering: TileLowering) -> int:
+    """How many rows of what ``op`` writes stand together in a word."""
+    panels = computed_panels(window_of(op.window, lowering).source, lowering)
+    return 1 if panels is None else panels.group

@@ -45,6 +45,11 @@ PANEL_VECTORS = (4, 2, 1)
 Zen 5: with four in a panel 388 GFLOP/s, with one 381, with the rows of a register tile 5 % less."""
 
 
+def round_up(size: int, multiple: int) -> int:
+    """The least multiple of ``multiple`` that is not below ``size``."""
+    return -(-size // multiple) * multiple
+
+
 @dataclass(frozen=True)
 class Panels:
     """How a buffer is cut: dimension ``dim`` into panels of ``width``, the other, k, into words of ``group``.
@@ -73,10 +78,10 @@ class Panels:
         return self.dim == 1 and self.width == shape[1] and self.group == 1
 
 
-def choose_panels(stage: tile.StageOp, lowering: TileLowering) -> Panels | None:
+def choose_panels(buffer: SSAValue, lowering: TileLowering) -> Panels | None:
     """The panels in which the contractions that read a buffer walk through it; None if they do not agree."""
-    shape = capacity_type(stage.result).get_shape()
-    readers = contracts_of(stage.result)
+    shape = capacity_type(buffer).get_shape()
+    readers = contracts_of(buffer)
     if not readers or len(shape) != 2:
         return None
     found: list[tuple[Panels, bool]] = []
@@ -101,6 +106,14 @@ def _in_whole_registers(panels: Panels, shape: Sequence[int], lowering: TileLowe
         return panels
     widths = [vectors * lanes for vectors in PANEL_VECTORS if shape[0] % (vectors * lanes) == 0]
     return replace(panels, width=widths[0]) if widths else panels
+
+
+def computed_panels(buffer: SSAValue, lowering: TileLowering) -> Panels | None:
+    """The panels of scratch that tiles are stored to one by one, as a right factor; None if it lies row by row."""
+    if not isinstance(buffer.owner, tile.AllocOp):
+        return None
+    panels = choose_panels(buffer, lowering)
+    return None if panels is None or panels.dim == 0 or panels.beside is not None else panels
 
 
 def panels_of(row: MmaIntrinsic, is_rhs: bool, width: int) -> Panels:

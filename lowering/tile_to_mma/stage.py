@@ -18,8 +18,8 @@ from xdsl.dialects.builtin import AffineMapAttr, NoneAttr
 from crosstile.dialects import mma, tile
 from crosstile.dialects.tile.types import capacity_type
 from crosstile.ir.index_math import Index
-from crosstile.lowering.tile_to_mma.filling import Filling, block_shape, round_up
-from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, is_read_beyond
+from crosstile.lowering.tile_to_mma.filling import Filling, block_shape
+from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, is_read_beyond, round_up
 from crosstile.lowering.tile_to_mma.places import number, place_of_buffer, place_of_window, window_of
 from crosstile.lowering.tile_to_mma.row_filling import fill_rows
 from crosstile.lowering.tile_to_mma.state import TileLowering
@@ -30,7 +30,7 @@ def lower_stage(op: tile.StageOp, lowering: TileLowering) -> None:
     """Scratch, and the loops that fill it."""
     type_ = capacity_type(op.result)
     shape, element = type_.get_shape(), type_.element_type
-    chosen = choose_panels(op, lowering)
+    chosen = choose_panels(op.result, lowering)
     panels = chosen or Panels(1, shape[-1])
     is_window = isinstance(op.source.type, tile.WindowType)
     source = place_of_window(window_of(op.source, lowering), lowering) if is_window else None

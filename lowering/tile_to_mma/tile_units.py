@@ -33,10 +33,17 @@ from crosstile.lowering.constants import scalar_attribute
 from crosstile.lowering.divisibility import constant_value, known_multiple
 from crosstile.lowering.loops import build_for, build_if
 from crosstile.lowering.tile_registers import is_in_tiles
-from crosstile.lowering.tile_to_mma.filling import Filling, block_shape, round_up
+from crosstile.lowering.tile_to_mma.filling import Filling, block_shape
 from crosstile.lowering.tile_to_mma.intrinsic import choose_intrinsic, neighbours
 from crosstile.lowering.tile_to_mma.packed import ends_in_zeros, lies_in_blocks
-from crosstile.lowering.tile_to_mma.panels import Panels, choose_panels, coordinate_parts, home_words, panels_of
+from crosstile.lowering.tile_to_mma.panels import (
+    Panels,
+    choose_panels,
+    coordinate_parts,
+    home_words,
+    panels_of,
+    round_up,
+)
 from crosstile.lowering.tile_to_mma.places import (
     Place,
     number,
@@ -154,7 +161,7 @@ def _staged(op: tile.ContractOp, value: SSAValue, k: int, panels: Panels, loweri
     stage = window.source.owner if isinstance(window, tile.WindowOp) else window
     if not isinstance(stage, tile.StageOp) or not isinstance(source := stage.source.owner, tile.WindowOp):
         return None
-    if choose_panels(stage, lowering) != panels:
+    if choose_panels(stage.result, lowering) != panels:
         return None
     indices, constant = coordinate_parts(window, k) if isinstance(window, tile.WindowOp) else ([], 0)
     begins_at_zero = constant == 0 and all(constant_value(index) == 0 for index in indices)

@@ -132,7 +132,7 @@ def is_at_least_one(extent: SSAValue) -> bool:
 
 
 def contracts_of(buffer: SSAValue) -> list[Reader] | None:
-    """The contractions that read ``buffer``; None if anything else reads it."""
+    """The contractions that read ``buffer``; None if anything but these reads it. Stores to it read nothing."""
     found: list[Reader] = []
     for use in buffer.uses:
         match use.operation:
@@ -141,6 +141,8 @@ def contracts_of(buffer: SSAValue) -> list[Reader] | None:
             case tile.WindowOp() as window:
                 for inner in window.result.uses:
                     contract = inner.operation
+                    if isinstance(contract, tile.StoreOp):
+                        continue
                     if not isinstance(contract, tile.ContractOp):
                         return None
                     found.append((contract, contract.rhs is window.result, window))

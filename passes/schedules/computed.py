@@ -5,13 +5,13 @@ schedules for narrow results, a single row, few rows and the general case. A com
 
     left factor computed, 2046 x 1024:
     loops = [k : 1024 balanced 8, m : 2046 balanced 6, n : 192, m : 24, n : 64, m : 6], stage = [0, 1]
-    right factor computed, 2048 x 64:
-    loops = [k : 2048 balanced 8, m : 2046 balanced 6, n : 64, m : 6], stage = [1]
+    right factor computed, 1024 x 128:
+    loops = [k : 1024 balanced 8, m : 2046 balanced 6, n : 128, m : 24, n : 64, m : 6], stage = [1]
 
 The blocks are those of a product with factors in memory, equal ones of rows: the right factor is staged again for each,
 which a few rows that are left over would not be worth. A block of the left factor is computed before the panels of
-the right one pass by, so each of its elements is computed once. A panel of the right one takes a quarter of L2, as a
-packed one does, and is computed once for every block of rows. Of a few rows of the left factor all of k is computed
+the right one pass by, so each of its elements is computed once. Panels of the right one are as large as packed ones,
+and are computed once for every block of rows. Of a few rows of the left factor all of k is computed
 before the right one is read in place, some of its rows at a time; where those are computed, they wait in L2.
 """
 
@@ -92,9 +92,9 @@ def can_compute(axes: KernelAxes, roles: ContractionRoles, machine: Machine) -> 
     if factors is None:
         return False
     intrinsic = machine.choose_widening(*factors, str(roles.element))
-    # Words of several k are packed from memory, and tile units pack both factors: measured on 1024^3 of bf16 on AMX, a
-    # left one that is computed in the product's kernel takes 2.6 ms, in two kernels 1.6.
-    if intrinsic.in_tiles or (intrinsic.k != 1 and roles.rhs in computed_positions(roles)):
+    # Tile units pack both factors: measured on 1024^3 of bf16 on AMX, a left one that is computed in the product's
+    # kernel takes 2.6 ms, in two kernels 1.6.
+    if intrinsic.in_tiles:
         return False
     return all(_can_compute_one(axes, roles, position, intrinsic.n) for position in computed_positions(roles))
 
@@ -141,7 +141,14 @@ def repeats(axes: KernelAxes, roles: ContractionRoles, machine: Machine, positio
     """
     if position == roles.lhs or roles.m is None:
         return 1, 1
-    block = computed_schedules(axes, roles, machine)[-1].schedule.data.steps(roles.m.name)[0]
+    pending, block = {roles.k.name, roles.n.name}, None
+    for loop in computed_schedules(axes, roles, machine)[-1].schedule.data.loops:
+        if not pending:
+            break
+        pending.discard(loop.iterator)
+        block = loop.step if loop.iterator == roles.m.name else block
+    if block is None:
+        return 1, 1
     return (2 if roles.m.size is None else -(-roles.m.size // block)), block
 
 
@@ -164,7 +171,8 @@ class _Computed:
 
     def __init__(self, axes: KernelAxes, roles: ContractionRoles, machine: Machine):
         self.axes, self.roles, self.machine = axes, roles, machine
-        self.intrinsic: MmaIntrinsic = machine.choose_widening(*roles.factors, str(roles.element))
+        factors = taken_factors(roles, machine) or roles.factors
+        self.intrinsic: MmaIntrinsic = machine.choose_widening(*factors, str(roles.element))
         self.positions = computed_positions(roles)
         self.width = bits(roles.element) // 8 // self.intrinsic.k
         """Bytes of an element of a staged factor: an instruction of several k takes words of as many."""
@@ -215,10 +223,10 @@ class _Computed:
     def _many(self, tile: RegisterTile) -> Schedule:
         """Blocks for the caches: a panel of the right factor, and the rows of the left one that meet it."""
         roles, columns = self.roles, tile.vectors * self.intrinsic.n
-        from_memory = roles.rhs not in self.positions and not self._is_packed
-        together = packed_together(roles, self.machine, tile, columns, columns * self.width) if from_memory else []
-        depth = panel_depth(self.machine, columns * self.width, bool(together))
-        k_step = self._k_step(min(depth, BYTES_DEPTH) if self.width == 1 else depth)
+        row_bytes = columns * self.width
+        together = [] if self._is_packed else packed_together(roles, self.machine, tile, columns, row_bytes)
+        depth = panel_depth(self.machine, row_bytes, bool(together))
+        k_step = self._k_step(min(depth, BYTES_DEPTH) if self.width == 1 and roles.lhs in self._staged else depth)
         loops = [Loop(roles.k.name, k_step, 8), *self._m_block(k_step, tile.rows), *together]
         loops.append(Loop(roles.n.name, columns))
         loops += [] if roles.m is None else [Loop(roles.m.name, tile.rows)]

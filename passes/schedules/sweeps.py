@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from xdsl.dialects.builtin import AnyFloat
+from xdsl.dialects.builtin import AnyFloat, IntegerType
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, BlockArgument
 
@@ -196,8 +196,8 @@ def _memory_axes(axes: KernelAxes) -> list[tuple[AxisOrUnit, ...]]:
 
 
 def may_reorder(nest: GenericOp) -> bool:
-    """Whether the reduction of ``nest`` may be split into several chains: maxima always, sums with ``reassoc``."""
-    if nest.combiner is None or nest.combiner.data in ("max", "min"):
+    """Whether the reduction of ``nest`` may be split into several chains: a sum of floats with ``reassoc`` only."""
+    if nest.combiner is None or nest.combiner.data in ("max", "min") or isinstance(nest.accumulator_type, IntegerType):
         return True
     return nest.fastmath is not None and FastMathFlag.REASSOC in nest.fastmath.data
 

@@ -81,8 +81,8 @@ def test_a_machine_without_such_an_instruction_leaves_products_alone() -> None:
     text = PRODUCT.replace("{FLAGS} ", "")
     assert "flip_signs" not in str(lowered(text, "decompose,nn-to-nest,fuse,offset-signs{target=x86-64-avx2}"))
     schedules = "decompose,nn-to-nest,fuse,offset-signs{{target={0}}},choose-schedule{{target={0}}}"
-    assert "vpdpbusd.1x16x4.i32.ui8.si8" in str(lowered(text, schedules.format("x86-64-avx512-vnni")))
-    assert "vpdpbusd.1x8x4.i32.ui8.si8" in str(lowered(text, schedules.format("x86-64-avx2-vnni")))
+    assert "vpdpbusd.1x16x4.i32.si8.ui8" in str(lowered(text, schedules.format("x86-64-avx512-vnni")))
+    assert "vpdpbusd.1x8x4.i32.si8.ui8" in str(lowered(text, schedules.format("x86-64-avx2-vnni")))
 
 
 @pytest.mark.parametrize("target, register", [("x86-64-avx512-vnni", "zmm"), ("x86-64-avx2-vnni", "ymm")])

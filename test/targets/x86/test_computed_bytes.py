@@ -89,6 +89,43 @@ def test_one_kernel(name: str, attributes: str):
         np.testing.assert_array_equal(function(given, w), product(factor(name, x), w))
 
 
+RIGHT = {
+    "relu": (BYTES, f"%b = nn.relu %w : {BYTES}"),
+    "quantised": (FLOATS, QUANTISED.replace("%x", "%w").replace("%a", "%b")),
+}
+
+
+@cache
+def compiled_right(name: str, target: str, attributes: str) -> Any:
+    type_, body = RIGHT[name]
+    marks = f"{{{attributes}}} " if attributes else ""
+    return crosstile.compile(
+        f"""func.func @main(%x: {BYTES}, %w: {type_}) -> tensor<?x?xi32> {{
+  {body}
+  %y = nn.matmul %x, %b {marks}accumulate i32 : {BYTES}, {BYTES} -> tensor<?x?xi32>
+  func.return %y : tensor<?x?xi32>
+}}""",
+        target=target,
+    )
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize(
+    ("target", "attributes"), [*SIGNS, ("host", "transpose_b"), ("host", "unsigned_a, transpose_b")]
+)
+def test_right_factors(name: str, target: str, attributes: str):
+    """Computed in words where panels are packed, whatever the signs: flipped there, after the sums of the left rows."""
+    function = compiled_right(name, target, attributes)
+    if target != "host":
+        assert all(kernel.startswith("row_sums") or "_matmul" in kernel for kernel in function.kernels)
+    for rows, columns, depth in SIZES:
+        x, w = arguments("relu", rows, columns, depth)[0], arguments(name, depth, rows, columns)[0]
+        expected = product(x, factor(name, w), attributes)
+        given = np.ascontiguousarray(w.T) if "transpose_b" in attributes else w
+        np.testing.assert_array_equal(function(x, given), expected)
+        np.testing.assert_array_equal(function(x, given, threads=3), expected)
+
+
 def test_batches():
     types = "tensor<?x?x?xi8>"
     function = crosstile.compile(
@@ -124,7 +161,7 @@ def test_weights_packed_ahead(sign: str):
 @pytest.mark.parametrize("depth", [2048, 2053, 4099])
 @pytest.mark.parametrize("attributes", ["", "{unsigned_a} "])
 def test_long_rows(depth: int, attributes: str):
-    """Rows of bytes longer than a block of k are computed before the product, unless their signs are to be flipped."""
+    """Rows of bytes longer than a block of k are computed before the product."""
     function = crosstile.compile(
         f"""func.func @main(%x: tensor<?x{depth}xi8>, %w: tensor<{depth}x?xi8>) -> tensor<?x?xi32> {{
   %a = nn.relu %x : tensor<?x{depth}xi8>
@@ -133,7 +170,7 @@ def test_long_rows(depth: int, attributes: str):
 }}""",
         target="x86-64-avx512-vnni",
     )
-    assert ("relu_matmul" in function.kernels) == (depth <= 2048 or not attributes)
+    assert ("relu_matmul" in function.kernels) == (depth <= 2048)
     for rows, columns in [(0, 3), (1, 1), (37, 70), (131, 17)]:
         x, w = arguments("relu", rows, columns, depth)
         expected = product(factor("relu", x), w)
