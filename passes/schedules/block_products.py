@@ -46,6 +46,9 @@ CLUSTER_ROWS = 2
 has 16 or 18 (NVIDIA H100 Tensor Core GPU Architecture, "H100 SM Architecture")."""
 EXCHANGED_BITS = 8
 """Bits of elements that a role can exchange on the way, for instructions that read them from scratch along k."""
+WIDE_BITS = 32
+"""Elements of so many bits whose rows are not aligned are copied one by one; their addresses leave registers for sums of
+half as wide a block only. With 256 (``wgmma``) or 128 columns (``mma.sync``) ptxas spills up to 272 bytes of a thread."""
 MOST_IN_FLIGHT = 4
 """Trips in flight hide the latency of memory; more only take room."""
 
@@ -73,7 +76,7 @@ def block_product_schedules(axes: KernelAxes, roles: ContractionRoles, machine: 
     result: list[GuardedScheduleAttr] = []
     for few, most_rows in _row_classes(roles.m):
         for copy_guard, aligned, role in _copy_classes(axes, roles, machine, machine_rows[0]):
-            tile = _tile(roles, _rows_for(role, machine_rows), most_rows, _along_k(axes, roles))
+            tile = _tile(roles, _rows_for(role, machine_rows), most_rows, _along_k(axes, roles), aligned is not None)
             schedule = replace(_schedule(axes, roles, machine, tile), aligned=aligned, role=role)
             if most_rows is None and schedule.grid[-2:] == (roles.m.name, roles.n.name):
                 schedule = replace(schedule, order=GridOrder(_raster(machine, tile), persistent=1 if role else None))
@@ -104,7 +107,7 @@ def _of_pixels(
     for guard, sizes in size_classes(axes, roles):
         for copy_guard, aligned, role in _copy_classes(axes, roles, machine, machine_rows[0]):
             rows = _rows_for(role, machine_rows)
-            tile = _tile(roles, rows, None, _along_k(axes, roles))
+            tile = _tile(roles, rows, None, _along_k(axes, roles), aligned is not None)
             most, count = (tile.m, tile.n), machine.levels[0].count
             m, n = block_sides(axes, roles, sizes, most, tile.intrinsic.m, count)
             intrinsic = max((row for row in rows if n % row.n == 0), key=lambda row: row.n)
@@ -212,13 +215,16 @@ def _instructions(axes: KernelAxes, roles: ContractionRoles, machine: Machine, e
     return [row for row in rows if row.operations * row.rate >= best * 0.99]
 
 
-def _tile(roles: ContractionRoles, rows: list[MmaIntrinsic], most_rows: int | None, along_k: bool) -> BlockTile:
+def _tile(
+    roles: ContractionRoles, rows: list[MmaIntrinsic], most_rows: int | None, along_k: bool, aligned: bool
+) -> BlockTile:
     """The block for results of at most ``most_rows`` rows; ``along_k``: both factors have k contiguous."""
     widest = max(rows, key=lambda row: (row.m * row.n, row.k))
     grouped = widest.accumulator.layout is not None and widest.accumulator.layout.size("warp") > 1
     width = ELEMENT_BITS[widest.lhs.element] // 8
     scalar = widest.m == widest.n == 1
     m, n = (64, 64) if scalar else (128, widest.n) if grouped else (128, 128)
+    n = n // 2 if width * 8 == WIDE_BITS and not aligned and not scalar else n
     k = 16 if scalar else STEP_BYTES // width if grouped else STEP_BYTES // 2 // width
     if most_rows is not None:
         m = min(m, round_up(max(most_rows, 1), widest.m))

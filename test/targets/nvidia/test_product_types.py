@@ -117,7 +117,7 @@ def test_tf32_with_k_contiguous_is_for_warp_groups() -> None:
     compiled = Program.of_text("product.mlir", program("tf32", (False, True)), "nvidia-sm_90a")
     kernels = [emit(compiled.lower_kernel(module)) for module in compiled.kernel_modules()[1].values()]
     for ptx in kernels:
-        assert re.search(r"wgmma\.mma_async\.sync\.aligned\.m64n(64|256)k8\.f32\.tf32\.tf32", ptx)
+        assert re.search(r"wgmma\.mma_async\.sync\.aligned\.m64n(64|128|256)k8\.f32\.tf32\.tf32", ptx)
         assert UNALIGNED in ptx or not re.search(SPILLS, assemble(ptx, "sm_90a")[1])
 
 
