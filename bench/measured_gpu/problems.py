@@ -131,16 +131,20 @@ def attend(causal: bool) -> Callable[[Array, Array, Array], Array]:
     return answer
 
 
-def attention(batch: int, heads: int, keys: int, length: int, depth: int, causal: bool, element: str) -> Problem:
-    """Attention of ``heads`` query heads over ``keys`` key heads."""
+def attention(
+    batch: int, heads: int, keys: int, length: int, depth: int, causal: bool, element: str, queries: int | None = None
+) -> Problem:
+    """Attention of ``heads`` query heads over ``keys`` key heads; ``length`` queries and keys, or so many queries."""
+    queries = length if queries is None else queries
     q, k = (f"tensor<?x{count}x?x{depth}x{element}>" for count in (heads, keys))
     mask = " causal" if causal else ""
     text = (
         f"func.func @main(%q: {q}, %k: {k}, %v: {k}) -> {q} {{\n"
         f"  %y = nn.attention %q, %k, %v{mask} accumulate f32 : {q}, {k}, {k}\n  func.return %y : {q}\n}}\n"
     )
-    shapes = tuple((element, (batch, count, length, depth)) for count in (heads, keys, keys))
-    operations = 4 * batch * heads * length * length * depth // (2 if causal else 1)
+    sizes = (heads, queries), (keys, length), (keys, length)
+    shapes = tuple((element, (batch, count, size, depth)) for count, size in sizes)
+    operations = 4 * batch * heads * queries * length * depth // (2 if causal else 1)
     moved = sum(prod(shape) * BYTES[element] for _, shape in (*shapes, shapes[0]))
     name = f"attention {element} D{depth} S{length}{mask}"
     return Problem(

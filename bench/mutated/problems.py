@@ -45,6 +45,8 @@ EXAMPLE_SIZES: dict[str, list[dict[str, int]]] = {
 }
 """By example, the calls: the sizes of the dimensions that ``nn.dims`` names."""
 
+KEYS = 520
+"""Keys of attention that come back to every slot of a ring, the last of them in a block with a mask."""
 Build = Callable[..., Problem]
 SHORT, DEEP = (20, 24, 40), (20, 264, 400)
 """Products of few rows: of one step, and of more steps than a ring has slots, with numbers in all of a tile."""
@@ -87,11 +89,13 @@ def _benched() -> dict[str, list[partial[Problem]]]:
     for element, depth in (("bf16", 64), ("bf16", 128), ("f16", 128)):
         for causal in (False, True):
             name = f"attention {element} D{depth}{' causal' * causal}"
-            add(name, problems.attention, *((1, 2, 1, size, depth, causal, element) for size in (20, 200)))
+            calls = [(1, 2, 1, size, depth, causal, element) for size in (20, 200)]
+            add(name, problems.attention, *calls, *((1, 2, 1, KEYS, depth, causal, element, few) for few in (20, 72)))
     for element, depth in (("bf16", 64), ("f16", 128)):
         for hides in (False, True):
             name = f"attention {element} D{depth} {'mask' if hides else 'bias'}"
-            add(name, problems.biased, *((element, 2, size, size + 3, depth, hides) for size in (20, 200)))
+            sizes = [(2, 20, 23), (2, 200, 203), (2, 20, KEYS), (2, 72, KEYS)]
+            add(name, problems.biased, *((element, *size, depth, hides) for size in sizes))
     add("attention f32 D32 causal", problems.attention, *((1, 1, 1, n, 32, True, "f32") for n in (5, 70)))
     add("gelu", problems.elementwise, (20, 24))
     add("transpose", problems.transpose, (20, 24), (70, 130))

@@ -47,8 +47,8 @@ has 16 or 18 (NVIDIA H100 Tensor Core GPU Architecture, "H100 SM Architecture").
 EXCHANGED_BITS = 8
 """Bits of elements that a role can exchange on the way, for instructions that read them from scratch along k."""
 WIDE_BITS = 32
-"""Elements of so many bits whose rows are not aligned are copied one by one; their addresses leave registers for sums of
-half as wide a block only. With 256 (``wgmma``) or 128 columns (``mma.sync``) ptxas spills up to 272 bytes of a thread."""
+"""Elements of so many bits whose rows are not aligned are copied one by one; their addresses leave registers for sums
+of half as wide a block only. With 256 columns (``wgmma``) or 128 (``mma.sync``) ptxas spilled up to 272 bytes."""
 MOST_IN_FLIGHT = 4
 """Trips in flight hide the latency of memory; more only take room."""
 

@@ -32,7 +32,8 @@ HELD_ROWS = (256, WARP_ROW, 4096, 16384)
 SWEPT = 4096
 """Elements of a step where rows are too long to be held: 16 in each of 256 threads."""
 COLUMN_ROWS = 64
-"""Rows that a lane reads at once down its column: with a warp to 32 columns, memory is busy from 4096 columns on."""
+"""Rows that a lane reads at once down its column: with a warp to 32 columns, memory is busy from 4096 columns on. Two
+arrays share them: of 64 rows each a product that no matrix unit multiplies spilled 544 bytes."""
 FOLDED = 8192
 """Elements of a step where everything is folded: 32 in each of 256 threads."""
 TILE = 2048
@@ -59,7 +60,7 @@ def block_sweep_schedules(axes: KernelAxes, machine: Machine) -> list[GuardedSch
     if lane not in parallel:
         return _row_schedules(axes, outer, lane, grain) if outer else [_guarded(_whole_schedule(axes, lane, grain))]
     if folded := list(dict.fromkeys(axis for nest in axes.nests for axis in axes.reduced(nest))):
-        return [_guarded(_column_schedule(outer, folded, lane, machine.warp_lanes))]
+        return [_guarded(_column_schedule(axes, outer, folded, lane, machine.warp_lanes))]
     return _tile_schedules(axes, outer, lane, grain)
 
 
@@ -90,10 +91,14 @@ def _tile_schedules(axes: KernelAxes, outer: Sequence[Axis], lane: Axis, grain: 
     return [*few, _guarded(tiles(TILE))]
 
 
-def _column_schedule(outer: Sequence[Axis], folded: Sequence[Axis], lane: Axis, lanes: int) -> Schedule:
-    """A lane to a column, which reads some rows ahead and folds them in order."""
+def _column_schedule(
+    axes: KernelAxes, outer: Sequence[Axis], folded: Sequence[Axis], lane: Axis, lanes: int
+) -> Schedule:
+    """A lane to a column, which reads some rows ahead of all that goes down them, and folds them in order."""
     rows = folded[-1]
-    most = COLUMN_ROWS if rows.size is None else min(COLUMN_ROWS, _power(rows.size))
+    down = sum(rows in axes.of_operand(axes.root, at) for at in range(len(axes.root.inputs)))
+    most = COLUMN_ROWS // _power(down)
+    most = most if rows.size is None else min(most, _power(rows.size))
     steps = {**dict.fromkeys((*outer, *folded), 1), rows: most, lane: lanes}
     return Schedule(
         loops=tuple(Loop(axis.name, step) for axis, step in steps.items()),

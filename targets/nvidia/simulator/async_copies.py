@@ -79,7 +79,7 @@ def _copy(program: Program, instruction: Instruction, site: int) -> Execute:
             rows = np.flatnonzero(warps == warp)
             block.shared.start_copy(granules[rows], warp, site)
             block.shared.views[unit][words[rows]] = POISON * 0x01010101
-            copy = AsyncCopy(words[rows], data[rows], granules[rows], site)
+            copy = AsyncCopy(words[rows], data[rows], granules[rows], site, lane[rows, np.newaxis])
             state = block.states[int(warp) - block.first_warp]
             state.open.append(copy)
 
@@ -90,7 +90,7 @@ def _deliver(block: Block, warp: int, copies: list[AsyncCopy]) -> None:
     for copy in copies:
         block.shared.views[4][copy.addresses] = copy.data
         clock = int(block.clocks.known[warp, 0, warp])
-        block.shared.finish_copy(copy.granules, warp, clock, copy.site, GENERIC)
+        block.shared.finish_copy(copy.granules, warp, clock, copy.site, GENERIC, copy.lane)
 
 
 def _deliver_and_arrive(gang: Gang, warp: int, lanes: Lanes, copies: list[AsyncCopy], barrier: SharedBarrier) -> None:

@@ -105,6 +105,8 @@ class AsyncCopy:
     data: Lanes
     granules: NDArray[np.intp]
     site: int
+    lane: Lanes
+    """Who issued each row of them, and alone knows of it when it has waited."""
 
 
 @dataclass(eq=False)

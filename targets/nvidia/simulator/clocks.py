@@ -37,6 +37,8 @@ class Clocks:
         """The step in which lanes of each warp accessed shared memory last."""
         self.releases: list[list[tuple[int, int, int]]] = [[] for _ in range(warps)]
         """Of each warp that is in ``partial`` its count and step at each release, and the lanes, as bits."""
+        self.told_by_all: list[list[tuple[int, int, int]]] = [[] for _ in range(warps)]
+        """The same of the last release by every lane of each warp that is not in ``partial``, if there was one."""
         self.partial: set[int] = set()
         """The warps of which some lanes have told of work that others may have done since they met."""
 
@@ -50,10 +52,14 @@ class Clocks:
     def release(self, warp: int, lanes: int = EVERY_LANE) -> Knowledge:
         """What ``lanes`` of ``warp`` know now, to be handed on; its own work from here on is newer."""
         given = self.known[warp].copy()
-        if lanes != EVERY_LANE and self.accessed[warp] == self.step[warp]:
+        if lanes != EVERY_LANE and self.accessed[warp] == self.step[warp] and warp not in self.partial:
             self.partial.add(warp)
+            self.releases[warp] += self.told_by_all[warp]
+        now = int(given[0, warp]), int(self.step[warp]), lanes
         if warp in self.partial:
-            self.releases[warp].append((int(given[0, warp]), int(self.step[warp]), lanes))
+            self.releases[warp].append(now)
+        elif lanes == EVERY_LANE:
+            self.told_by_all[warp] = [now]
         self.known[warp, 0, warp] += 1
         return given
 

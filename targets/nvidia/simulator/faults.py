@@ -10,7 +10,7 @@ like every other error, with the source line of the ``.mlir`` file that ``.loc``
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crosstile.ir.diagnostics import CrosstileError, Note
 from crosstile.targets.nvidia.ptx.module import Instruction, Location
@@ -33,6 +33,11 @@ class SimulatedFault(CrosstileError):
         super().__init__(message, location, notes)
         self.kind = kind
         self.lines = tuple(one.line for one in instructions)
+        self._made_of = (kind, message, *instructions)
+
+    def __reduce__(self) -> tuple[type[SimulatedFault], tuple[Any, ...]]:
+        """Made again of the same: a fault in another process is reported here."""
+        return SimulatedFault, self._made_of
 
 
 class Trouble(Exception):

@@ -244,8 +244,13 @@ class SharedMemory:
         self.arriving[granules] = site
         self.copies_under_way += 1
 
-    def finish_copy(self, granules: Indices, agent: int, clock: int, site: int, kind: int) -> None:
-        """The copy has written, as ``agent`` at ``clock``."""
+    def finish_copy(
+        self, granules: Indices, agent: int, clock: int, site: int, kind: int, lane: Array | None = None
+    ) -> None:
+        """The copy has written, as ``agent`` at ``clock``.
+
+        ``lane`` of the warp ``agent`` knows of it, and the others when they have met it; None if all do.
+        """
         self.arriving[granules] = -1
         self.copies_under_way -= 1
         self.writer[granules] = agent
@@ -253,6 +258,10 @@ class SharedMemory:
         self.writer_site[granules] = site
         self.writer_kind[granules] = kind
         self.writer_step[granules] = NEVER
+        if lane is not None:
+            self.clocks.accessed[agent] = self.clocks.step[agent]
+            self.writer_lane[granules] = lane
+            self.writer_step[granules] = self.clocks.step[agent]
 
     def start_read(self, granules: Indices, warp: int, site: int, lane: int | None = None) -> int:
         """An engine reads the granules on behalf of ``warp`` at some time from now on; the number of this read.

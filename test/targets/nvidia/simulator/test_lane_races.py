@@ -1,5 +1,8 @@
 """Lanes of one warp race with each other, and tell others of their own work only until they meet."""
 
+import pickle
+
+import numpy as np
 import pytest
 
 from crosstile.targets.nvidia.simulate import simulate
@@ -87,3 +90,55 @@ def test_a_lane_tells_of_its_own_work_and_of_those_it_has_met():
     told(16, 15 * 8)
     told(32, 31 * 8)
     told(1, 3 * 8, "bar.warp.sync -1;")
+
+
+def test_one_of_all_lanes_that_have_told_may_tell_again():
+    """As of bytes that it expects; what the others told stays told."""
+    text = TOLD.replace("[%r2], COUNT", "[%r2], 33").replace("COUNT", "1").replace("READ", "24")
+    simulate(text.replace("MEET", "mbarrier.arrive.shared.b64 %rd1, [%r2];"), "told", (1,), (64,), [], GlobalMemory())
+
+
+COPIED = """.version 8.3
+.target sm_80
+.address_size 64
+.visible .entry copied(.param .u64 source)
+.reqntid 32
+{
+ .reg .b32 %r<8>;
+ .reg .b64 %rd<4>;
+ .shared .align 16 .b8 words[128];
+ ld.param.u64 %rd1, [source];
+ mov.u32 %r1, %tid.x;
+ shl.b32 %r2, %r1, 2;
+ mov.u32 %r3, words;
+ add.s32 %r4, %r3, %r2;
+ cvt.u64.u32 %rd2, %r2;
+ add.s64 %rd3, %rd1, %rd2;
+ cp.async.ca.shared.global [%r4], [%rd3], 4;
+ cp.async.wait_all;
+ MEET
+ xor.b32 %r5, %r2, OTHER;
+ add.s32 %r6, %r3, %r5;
+ ld.shared.u32 %r7, [%r6];
+ ret;
+}"""
+
+
+@pytest.mark.parametrize("meeting", ["", "bar.warp.sync -1;", "bar.sync 0;"])
+def test_a_lane_that_waits_knows_of_its_own_copies_only(meeting: str):
+    memory = GlobalMemory()
+    given = [memory.allocate(np.arange(32, dtype=np.int32))]
+    text = COPIED.replace("MEET", meeting)
+    simulate(text.replace("OTHER", "0"), "copied", (1,), (32,), given, memory)
+    if meeting:
+        simulate(text.replace("OTHER", "4"), "copied", (1,), (32,), given, memory)
+    else:
+        with pytest.raises(SimulatedFault, match=r"lane 0 of warp 0 reads .*, which lane 1 wrote without a bar"):
+            simulate(text.replace("OTHER", "4"), "copied", (1,), (32,), given, memory)
+
+
+def test_a_fault_is_the_same_in_another_process():
+    with pytest.raises(SimulatedFault) as fault:
+        told(1, 3 * 8)
+    again = pickle.loads(pickle.dumps(fault.value))
+    assert (str(again), again.kind, again.lines) == (str(fault.value), fault.value.kind, fault.value.lines)
