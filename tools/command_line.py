@@ -144,7 +144,8 @@ def run_tool(prog: str, body: Callable[[list[str]], int], argv: Sequence[str] | 
 def _interruptibly(body: Callable[[list[str]], int], arguments: list[str]) -> int:
     """Run ``body``; whatever an interrupt was turned into on its way is a KeyboardInterrupt again.
 
-    Extension modules that are interrupted while they are imported say that they cannot be imported.
+    Extension modules that are interrupted while they are imported say that they cannot be imported, and what is raised
+    in a destructor or in a callback of a weak reference is dropped by Python: then the command ran to its end.
     """
     seen: list[int] = []
 
@@ -157,7 +158,10 @@ def _interruptibly(body: Callable[[list[str]], int], arguments: list[str]) -> in
     if is_ours:
         signal.signal(signal.SIGINT, interrupt)
     try:
-        return body(arguments)
+        code = body(arguments)
+        if seen:
+            raise KeyboardInterrupt
+        return code
     except Exception as error:
         if seen:
             raise KeyboardInterrupt from error

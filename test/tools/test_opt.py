@@ -303,6 +303,20 @@ def test_an_interrupt_is_one_line():
     assert (done.returncode, done.stderr) == (130, "crosstile-opt: interrupted\n")
 
 
+def test_an_interrupt_that_python_drops_counts():
+    """What is raised in a destructor is ignored; the command went on to its end, but was interrupted."""
+    code = (
+        "import os, sys\n"
+        "from crosstile.tools import command_line\n"
+        "class Dropped:\n    def __del__(self):\n        import signal\n        signal.raise_signal(signal.SIGINT)\n"
+        "        sum(range(10))\n"
+        "def body(arguments):\n    sys.unraisablehook = lambda _: None\n    Dropped()\n    return 0\n"
+        "raise SystemExit(command_line.run_tool('crosstile-opt', body, []))"
+    )
+    done = subprocess.run(spawn(code=code), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "crosstile-opt: interrupted\n")
+
+
 def test_a_full_disk_behind_standard_output(program: Path):
     with open("/dev/full", "w") as full:
         done = subprocess.run(spawn(str(program)), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
