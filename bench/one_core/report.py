@@ -12,6 +12,7 @@ ahead; within 2 % at 95 % of the limit is level.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from statistics import median
@@ -21,6 +22,9 @@ from one_core.rounds import Outcome
 from one_core.rows import Row
 
 Record = dict[str, Any]
+NEAR = 0.1
+"""Points of the picture that are less than so many powers of ten apart, along both axes, have their numbers together.
+"""
 
 
 def record(row: Row, outcomes: Sequence[Outcome]) -> Record:
@@ -170,12 +174,15 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def draw(records: Sequence[Record], path: str) -> None:
-    """One picture: operations per byte against operations per second, ours and the best peer under the roofs."""
+    """One picture: operations per byte against operations per second, ours and the best peer under the roofs.
+
+    Rows have numbers, which a list beside the picture explains; those of points that nearly meet stand together.
+    """
     matplotlib = import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")
     measured = [entry for entry in records if entry["limit"]]
-    figure, axes = pyplot.subplots(figsize=(11, 6.5))
+    figure, axes = pyplot.subplots(figsize=(12, 6.5))
     # The slope is what memory gives; sets that fit a cache are faster and have their own limit.
     bandwidth = float(max(measured, key=lambda entry: entry["bytes"])["bandwidth"])
     intensities = [10 ** (exponent / 20 - 1) for exponent in range(90)]
@@ -183,6 +190,7 @@ def draw(records: Sequence[Record], path: str) -> None:
         peak = max(entry["peak"] for entry in measured if entry["element"] == element)
         roof = [min(peak, bandwidth * each) / 1e9 for each in intensities]
         axes.plot(intensities, roof, "-", linewidth=1, label=f"limit, {element}: {peak / 1e9:.0f} GFLOP/s")
+    groups: dict[tuple[float, float], list[int]] = {}
     for at, entry in enumerate(measured):
         x = entry["operations"] / entry["bytes"]
         best = entry["peers"].get(entry["best"])
@@ -192,9 +200,16 @@ def draw(records: Sequence[Record], path: str) -> None:
                 y = entry["operations"] / found / 1e9
                 axes.plot([x], [y], marker, color=colour, markersize=5, label=label if at == 0 else None)
         seconds = [each for each in (entry["ours"], best) if each] or [entry["limit"]]
-        top = entry["operations"] / min(seconds) / 1e9
-        offset = (3, 4 + 9 * (at % 3))
-        axes.annotate(entry["row"], (x, top), xytext=offset, textcoords="offset points", fontsize=6)
+        place = math.log10(x), math.log10(entry["operations"] / min(seconds) / 1e9)
+        beside = next(
+            (other for other in groups if all(abs(a - b) < NEAR for a, b in zip(place, other, strict=True))), place
+        )
+        groups.setdefault(beside, []).append(at + 1)
+    for place, numbers in groups.items():
+        point, text = (10 ** place[0], 10 ** place[1]), ", ".join(map(str, numbers))
+        axes.annotate(text, point, xytext=(-2, 6), textcoords="offset points", fontsize=7)
+    key = "\n".join(f"{at + 1:2}  {entry['row']}" for at, entry in enumerate(measured))
+    axes.text(1.02, 1, key, transform=axes.transAxes, va="top", fontsize=8, family="monospace", linespacing=1.5)
     axes.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="GFLOP/s (Gop/s for int8), one core")
     axes.set_title(f"Every row under the measured limits; memory {bandwidth / 1e9:.0f} GB/s")
     axes.grid(alpha=0.3, which="both", linewidth=0.4)
