@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from xdsl.dialects import arith, llvm
-from xdsl.dialects.builtin import AnyFloat, Float32Type, IndexType, IntegerType, i32
+from xdsl.dialects.builtin import AnyFloat, Float32Type, IndexType, IntegerType, i32, i64
 from xdsl.ir import Attribute, SSAValue
 
 from crosstile.dialects import mma
@@ -78,20 +78,40 @@ def lower_reduce(op: mma.ReduceOp, lowering: NvvmLowering) -> None:
 def _from_lane(lowering: NvvmLowering, values: Sequence[SSAValue], distance: int, element: Attribute) -> list[SSAValue]:
     """The values of the lane ``distance`` away."""
     mask, offset, clamp = lowering.integer(ALL_LANES), lowering.integer(distance), lowering.integer(LANES - 1)
+
+    def shuffled(word: SSAValue) -> SSAValue:
+        return lowering.insert(ShuffleOp("bfly", mask, word, offset, clamp)).res
+
     moved: list[SSAValue] = []
     for value in values:
         if isinstance(element, EXCHANGED) or element == i32:
-            moved.append(lowering.insert(ShuffleOp("bfly", mask, value, offset, clamp)).res)
+            moved.append(shuffled(value))
             continue
-        if not isinstance(element, IntegerType | AnyFloat) or element.bitwidth > 32:
-            raise lowering.error(f"lanes exchange numbers of up to 32 bits, not {element}")
-        narrow = IntegerType(element.bitwidth)
-        bits = value if element == narrow else lowering.insert(llvm.BitcastOp(value, narrow)).result
-        word = lowering.insert(arith.ExtUIOp(bits, i32)).result
-        word = lowering.insert(ShuffleOp("bfly", mask, word, offset, clamp)).res
-        bits = lowering.insert(arith.TruncIOp(word, narrow)).result
-        moved.append(bits if value.type == narrow else lowering.insert(llvm.BitcastOp(bits, value.type)).result)
+        if not isinstance(element, IntegerType | AnyFloat) or element.bitwidth > 64:
+            raise lowering.error(f"lanes exchange numbers of up to 64 bits, not {element}")
+        whole = IntegerType(element.bitwidth)
+        bits = value if element == whole else lowering.insert(llvm.BitcastOp(value, whole)).result
+        if element.bitwidth > 32:
+            bits = _joined(lowering, [shuffled(half) for half in _halves(lowering, bits)])
+        else:
+            word = shuffled(lowering.insert(arith.ExtUIOp(bits, i32)).result)
+            bits = lowering.insert(arith.TruncIOp(word, whole)).result
+        moved.append(bits if value.type == whole else lowering.insert(llvm.BitcastOp(bits, value.type)).result)
     return moved
+
+
+def _halves(lowering: NvvmLowering, bits: SSAValue) -> list[SSAValue]:
+    """The low and the high word of an ``i64``."""
+    shift = lowering.constant(32, i64)
+    high = lowering.insert(arith.ShRUIOp(bits, shift)).result
+    return [lowering.insert(arith.TruncIOp(half, i32)).result for half in (bits, high)]
+
+
+def _joined(lowering: NvvmLowering, halves: Sequence[SSAValue]) -> SSAValue:
+    """The ``i64`` of a low and a high word."""
+    low, high = (lowering.insert(arith.ExtUIOp(half, i64)).result for half in halves)
+    raised = lowering.insert(arith.ShLIOp(high, lowering.constant(32, i64))).result
+    return lowering.insert(arith.OrIOp(low, raised)).result
 
 
 def _distances(crossing: Sequence[Digit], axis: str, lowering: NvvmLowering) -> list[int]:

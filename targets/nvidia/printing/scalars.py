@@ -178,8 +178,13 @@ def floats(op: Operation, text: Text) -> None:
     if op.name == "arith.divf" and _is_one(first):
         text.line(f"rcp.rn.{suffix(type_)} {text.one(op.results[0])}, {text.get(others[0])}")
         return
-    if op.name == "math.rsqrt" and "afn" in flags:
-        template = template.replace(".approx", ".approx.ftz")
+    if op.name == "math.rsqrt":
+        if register_class(type_) == "fd":  # the approximation has some 28 bits
+            root = text.register("fd")
+            text.line(f"sqrt.rn.f64 {root}, {text.get(first)}")
+            text.line(f"rcp.rn.f64 {text.one(op.results[0])}, {root}")
+            return
+        template = template.replace(".approx", ".approx.ftz") if "afn" in flags else template
     operands = [text.get(first), *(text.operand(value) for value in others)]
     if op.name == "math.copysign":
         operands.reverse()  # PTX names the sign first, MLIR the magnitude
