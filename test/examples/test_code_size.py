@@ -46,4 +46,4 @@ def test_kernels_stay_small(name: str):
 def test_what_comes_before_the_first_kernel_is_small():
     module = Program.load(EXAMPLES / "matmul_bias_gelu.mlir", TARGET).at("mma").clone()
     split_kernels(module)
-    assert count(module) < 60, "the host functions, which every process compiles"
+    assert count(module) < 64, "the host functions, which every process compiles"

@@ -3,8 +3,8 @@
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-amx | filecheck %s --check-prefix=BF16
 // RUN: crosstile-opt %s --choose-schedule=target=x86-64-avx512-bf16 | filecheck %s --check-prefix=WORDS
 
-// All sizes at run time: variants for narrow results, and for one row, four and few, which do not pack, and the general
-// one, whose panel takes a quarter of L2 and its rows half of L3.
+// All sizes at run time: variants for narrow results, for one row, four and few and for small products, which do not
+// pack, and the general one, whose panel takes a quarter of L2 and its rows half of L3.
 
 // CHECK-LABEL: func.func @product
 // CHECK:         nest.kernel @product
@@ -13,6 +13,7 @@
 // CHECK-SAME:      m <= 1 : #nest.schedule<loops = [m : 1, k : 8, n : 128], parallel = n grain 128, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 8>,
 // CHECK-SAME:      m <= 4 : #nest.schedule<loops = [k : 8, n : 64, m : 4], parallel = n grain 64, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32", prefetch = 768>,
 // CHECK-SAME:      m <= 32 : #nest.schedule<loops = [k : 32, n : 48, m : 8], parallel = n grain 48, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32", prefetch = 768>,
+// CHECK-SAME:      m <= 512 and k <= 256 and n <= 256 : #nest.schedule<loops = [k : 1024 balanced 8, n : 64, m : 6], parallel = m grain 6, lane = n, intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, rest = 48>,
 // CHECK-SAME:      #nest.schedule<loops = [k : 1024 balanced 8, m : 2046, n : 128, m : 24, n : 64, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx512.fma.1x16x1.f32", unroll = 2, rest = 48>]
 // AVX2-LABEL:  func.func @product
 // AVX2:          {{.*}}n : 32, m : 24, n : 16, m : 6], parallel = m grain 6, lane = n, stage = [1], intrinsic = "x86.avx2.fma.1x8x1.f32", unroll = 2, rest = 8>]
@@ -45,6 +46,46 @@ func.func @transposed(%x : tensor<100x64xf32>, %w : tensor<10x64xf32>) -> tensor
     nest.yield %c : tensor<100x10xf32>
   }
   func.return %y : tensor<100x10xf32>
+}
+
+// Small products of known sizes do not pack either, those of 64 bits up to half as many columns; a few rows too many do.
+
+// CHECK-LABEL: func.func @small
+// CHECK:         nest.kernel @fits
+// CHECK-SAME:    schedules [#nest.schedule<loops = [k : 256 balanced 8, n : 64, m : 6], parallel = m grain 6, lane = n, intrinsic
+// CHECK:         nest.kernel @tall
+// CHECK-SAME:    schedules [#nest.schedule<loops = [{{.*}}stage = [1]
+// CHECK:         nest.kernel @wide
+// CHECK-SAME:    schedules [#nest.schedule<loops = [{{.*}}stage = [1]
+func.func @small(%x : tensor<512x256xf32>, %w : tensor<256x256xf32>, %t : tensor<513x256xf32>, %u : tensor<512x256xf64>, %v : tensor<256x129xf64>) -> (tensor<512x256xf32>, tensor<513x256xf32>, tensor<512x129xf64>) {
+  %y = nest.kernel @fits (%a = %x : tensor<512x256xf32>, %b = %w : tensor<256x256xf32>) -> (tensor<512x256xf32>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (m, k), %b (k, n) : tensor<512x256xf32>, tensor<256x256xf32>) -> (m, n) : tensor<512x256xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %r = arith.mulf %p, %q : f32
+      nest.yield %r : f32
+    }
+    nest.yield %c : tensor<512x256xf32>
+  }
+  %z = nest.kernel @tall (%a = %t : tensor<513x256xf32>, %b = %w : tensor<256x256xf32>) -> (tensor<513x256xf32>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f32
+        ins(%a (m, k), %b (k, n) : tensor<513x256xf32>, tensor<256x256xf32>) -> (m, n) : tensor<513x256xf32> {
+    ^bb0(%p : f32, %q : f32):
+      %r = arith.mulf %p, %q : f32
+      nest.yield %r : f32
+    }
+    nest.yield %c : tensor<513x256xf32>
+  }
+  %s = nest.kernel @wide (%a = %u : tensor<512x256xf64>, %b = %v : tensor<256x129xf64>) -> (tensor<512x129xf64>) {
+    %c = nest.generic [m : parallel, n : parallel, k : reduction] combiner<add> accumulate f64
+        ins(%a (m, k), %b (k, n) : tensor<512x256xf64>, tensor<256x129xf64>) -> (m, n) : tensor<512x129xf64> {
+    ^bb0(%p : f64, %q : f64):
+      %r = arith.mulf %p, %q : f64
+      nest.yield %r : f64
+    }
+    nest.yield %c : tensor<512x129xf64>
+  }
+  func.return %y, %z, %s : tensor<512x256xf32>, tensor<513x256xf32>, tensor<512x129xf64>
 }
 
 // A transposed left-hand side is packed as well.

@@ -34,6 +34,11 @@ class InnerLoop:
         return [line for line in self.lines if "rsp" in line]
 
     @property
+    def masked(self) -> bool:
+        """Whether a mask holds an instruction back: a loop of an edge's tiles."""
+        return any("{%k" in line for line in self.lines)
+
+    @property
     def scalar_fma(self) -> list[str]:
         """Multiply-adds of single numbers."""
         return [line for line in self.lines if _SCALAR_FMA.match(line.split()[0])]

@@ -58,7 +58,10 @@ def test_from_a_lower_level(tmp_path: Path):
     ("flags", "message"),
     [
         ([], "which form? --to is one of llvmir, asm, obj, ptx, cubin, sass"),
-        (["--to", "ptx"], "unknown form 'ptx' for host; --to is one of llvmir, asm, obj; targets of nvidia have"),
+        (
+            ["--to", "ptx", "--target", "host"],
+            "unknown form 'ptx' for host; --to is one of llvmir, asm, obj; targets of nvidia have",
+        ),
         (["--to", "llvm-ir"], "did you mean 'llvmir'?"),
         (["--to", "asm", "--target", "sparc"], "unknown target 'sparc'"),
         (["--to", "asm", "--target", "nvidia-sm_80"], "unknown form 'asm' for nvidia-sm_80; --to is one of ptx"),
