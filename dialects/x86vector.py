@@ -10,11 +10,12 @@ therefore a call of LLVM's intrinsic::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-from xdsl.dialects.builtin import VectorType, bf16, f32
+from xdsl.dialects.builtin import VectorType, bf16, f32, f64
 from xdsl.dialects.llvm import CallIntrinsicOp
-from xdsl.ir import Dialect, SSAValue
+from xdsl.ir import Attribute, Dialect, SSAValue
 from xdsl.irdl import IRDLOperation, VarConstraint, irdl_op_definition, operand_def, result_def, traits_def
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
@@ -56,13 +57,19 @@ BYTE_DOTS = {8: "llvm.x86.avx512.vpdpbusd.256", 16: "llvm.x86.avx512.vpdpbusd.51
 """LLVM's intrinsic by lanes; that of 256 bits becomes AVX-VNNI's encoding where there is no AVX-512."""
 
 
-LEFT_OF_NEAREST = "llvm.x86.avx512.mask.reduce.ps.512"
-"""LLVM's intrinsic for what floats are more than a multiple of a power of two; Intel's VREDUCEPS.
+LEFT_OF_NEAREST: Mapping[Attribute, str] = {
+    f32: "llvm.x86.avx512.mask.reduce.ps.512",
+    f64: "llvm.x86.avx512.mask.reduce.pd.512",
+}
+"""LLVM's intrinsics for what floats are more than a multiple of a power of two; Intel's VREDUCEPS and VREDUCEPD.
 
 Operands are the floats, the exponent of the power and the rounding in one constant (0: the nearest integer), floats for
 lanes that are masked off, the mask, and a constant for exceptions."""
-SCALE_BY_POWER = "llvm.x86.avx512.mask.scalef.ps.512"
-"""LLVM's intrinsic for floats times two to the integers below others; Intel's VSCALEFPS.
+SCALE_BY_POWER: Mapping[Attribute, str] = {
+    f32: "llvm.x86.avx512.mask.scalef.ps.512",
+    f64: "llvm.x86.avx512.mask.scalef.pd.512",
+}
+"""LLVM's intrinsics for floats times two to the integers below others; Intel's VSCALEFPS and VSCALEFPD.
 
 Operands are both floats, floats for lanes that are masked off, the mask, and a constant for the rounding."""
 

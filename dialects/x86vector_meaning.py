@@ -49,15 +49,15 @@ def bfloat_dot(interpreter: Interpreter, op: DotOp, operands: Sequence[Any]) -> 
 
 
 def left_of_nearest(x: Array) -> Array:
-    """VREDUCEPS to the nearest integer: exact, and 0 of what is infinite."""
+    """VREDUCEPS or VREDUCEPD to the nearest integer: exact, and 0 of what is infinite."""
     return np.where(np.isinf(x), x.dtype.type(0), x - np.rint(x))
 
 
 def scale_by_power(x: Array, exponents: Array) -> Array:
-    """VSCALEFPS: exact in f64 for any power that does not overflow f32 or vanish in it, then rounded once."""
-    powers = np.exp2(np.clip(np.floor(exponents.astype(np.float64)), -400, 400))
-    powers = np.where(np.isinf(exponents), np.exp2(exponents), powers)
-    return (x.astype(np.float64) * powers).astype(x.dtype)
+    """VSCALEFPS or VSCALEFPD: rounded once, where the result is subnormal."""
+    finite = np.isfinite(exponents)
+    powers = np.clip(np.floor(np.where(finite, exponents, 0)), -5000, 5000).astype(np.int32)
+    return np.where(finite, np.ldexp(x, powers), x * np.exp2(exponents))
 
 
 def round_to_bf16(x: Array) -> Array:
@@ -74,9 +74,9 @@ def call_intrinsic(interpreter: Interpreter, op: CallIntrinsicOp, operands: Sequ
     """
     if op.intrin.data == STORE_FENCE:
         return ()
-    if op.intrin.data == LEFT_OF_NEAREST:
+    if op.intrin.data in LEFT_OF_NEAREST.values():
         return (left_of_nearest(operands[0]),)
-    if op.intrin.data == SCALE_BY_POWER:
+    if op.intrin.data in SCALE_BY_POWER.values():
         return (scale_by_power(*operands[:2]),)
     if op.intrin.data in (ROUND_TO_BF16, ROUND_PAIR_TO_BF16):
         return (round_to_bf16(np.concatenate(operands[::-1])),)

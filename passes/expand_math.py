@@ -1,8 +1,8 @@
-"""``expand-math``: elementary functions of f32 become arithmetic and bit operations, on scalars and vectors.
+"""``expand-math``: elementary functions of floats become arithmetic and bit operations, on scalars and vectors.
 
-In and out: a module at hardware level. ``exp``, ``exp2``, ``log``, ``tanh``, ``erf`` and ``rsqrt`` of f32 are replaced
-by the formulas of ``math_formulas.py``; what they compute is then the same, bit for bit, in NumPy and on any machine
-with a correctly rounded fma. Other types and functions stay and become calls of the C library. ::
+In and out: a module at hardware level. ``exp``, ``exp2``, ``log``, ``tanh``, ``erf`` and ``rsqrt`` of f32 and f64 are
+replaced by the formulas of ``math_formulas.py``; what they compute is then the same, bit for bit, in NumPy and on any
+machine with a correctly rounded fma. Other functions stay and become calls of the C library. ::
 
     %y = math.exp2 %x : vector<16xf32>
     ==>
@@ -26,15 +26,16 @@ from dataclasses import dataclass
 
 from xdsl.context import Context
 from xdsl.dialects.arith import ConstantOp, FastMathFlagsAttr
-from xdsl.dialects.builtin import ModuleOp, VectorType, f32
+from xdsl.dialects.builtin import ModuleOp, TensorType, f32
 from xdsl.dialects.utils import FastMathFlag
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.traits import IsolatedFromAbove
-from xdsl.utils.hints import isa
 
+from crosstile.dialects.arith import element_type
 from crosstile.ir.diagnostics import op_error
 from crosstile.passes.exponent_instructions import FORMULAS_WITH
+from crosstile.passes.math_coefficients import NUMBERS
 from crosstile.passes.math_formulas import BY_ONE_INSTRUCTION, FORMULAS, Constant, Formula
 from crosstile.targets.host import resolve_machine
 from crosstile.targets.model import UnknownNameError
@@ -42,14 +43,14 @@ from crosstile.targets.model import UnknownNameError
 
 @dataclass(frozen=True)
 class ExpandMathPass(ModulePass):
-    """Elementary functions of f32 to arithmetic, for any machine or with the instructions of the ``target``."""
+    """Elementary functions of f32 and f64 to arithmetic, for any machine or with the instructions of the ``target``."""
 
     name = "expand-math"
 
     target: str | None = None
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Expand every function of f32 that has a formula, in place."""
+        """Expand every function that has a formula, in place."""
         try:
             machine = None if self.target is None else resolve_machine(self.target)
         except UnknownNameError as error:
@@ -60,8 +61,8 @@ class ExpandMathPass(ModulePass):
             old
             for old in op.walk()
             if type(old) in FORMULAS
-            and is_f32(old.results[0].type)
-            and not (may_approximate(old) and _name(old) in known)
+            and has_formulas(old.results[0].type)
+            and _name(old) not in approximations(old, known)
         ]
         while functions:
             together = neighbours(functions)
@@ -83,6 +84,11 @@ def neighbours(functions: Sequence[Operation]) -> list[Operation]:
     return found
 
 
+def approximations(op: Operation, known: Sequence[str]) -> Sequence[str]:
+    """Those of the ``known`` approximations, which are of f32, that ``op`` may be computed by."""
+    return known if may_approximate(op) and element_type(op.results[0].type) == f32 else ()
+
+
 def may_approximate(op: Operation) -> bool:
     """Whether ``op`` says that an approximation will do."""
     flags = op.properties.get("fastmath")
@@ -93,9 +99,9 @@ def _name(op: Operation) -> str:
     return op.name.removeprefix("math.")
 
 
-def is_f32(type_: Attribute) -> bool:
-    """Whether ``type_`` is f32 or a vector of it; tensors belong to higher levels."""
-    return type_ == f32 or (isa(type_, VectorType) and type_.element_type == f32)
+def has_formulas(type_: Attribute) -> bool:
+    """Whether ``type_`` is f32, f64 or a vector of either; tensors belong to higher levels."""
+    return not isinstance(type_, TensorType) and type(element_type(type_)) in NUMBERS
 
 
 class Constants:
@@ -124,12 +130,13 @@ class Constants:
 def expand(together: Sequence[Operation], constants: Constants, family: str, known: Sequence[str]) -> None:
     """Replace functions of one kind that stand side by side by their formula, taking turns operation by operation.
 
-    ``known`` are the functions that the machine approximates by one instruction. One after the other each would be a
-    chain in which every operation waits for the one before; side by side they fill the time that each waits.
+    ``known`` are the functions of f32 that the machine approximates by one instruction. One after the other each would
+    be a chain in which every operation waits for the one before; side by side they fill the time that each waits.
     """
     copies: list[list[Operation]] = []
     write = FORMULAS[type(together[0])]
-    if may_approximate(together[0]) and (by_one := BY_ONE_INSTRUCTION.get(type(together[0]))) and by_one[0] in known:
+    by_one = BY_ONE_INSTRUCTION.get(type(together[0]))
+    if by_one is not None and by_one[0] in approximations(together[0], known):
         write = by_one[1]
     for op in together:
         made: list[Operation] = []

@@ -1,4 +1,4 @@
-"""Numbers of 64 bits on a GPU: lanes exchange them as two words, and roots are rounded, not approximated."""
+"""Numbers of 64 bits on a GPU: lanes exchange them as two words, functions are formulas, roots are rounded."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ PROGRAMS = {
     "norm": (
         "f64",
         "%y = nn.layer_norm %x, %s, %s epsilon 1.0e-5 : tensor<?x?xf64>, tensor<?xf64>, tensor<?xf64>",
+        "tensor<?x?xf64>",
+    ),
+    "softmax": ("f64", "%y = nn.softmax %x dim 1 : tensor<?x?xf64>", "tensor<?x?xf64>"),
+    "gelu": ("f64", "%y = nn.gelu %x : tensor<?x?xf64>", "tensor<?x?xf64>"),
+    "activations": (
+        "f64",
+        "%a = nn.tanh %x : tensor<?x?xf64> %b = nn.abs %a : tensor<?x?xf64> %y = nn.log %b : tensor<?x?xf64>",
         "tensor<?x?xf64>",
     ),
     "root": (
@@ -52,3 +59,21 @@ def test_instructions():
         ptx = emit(compiled.lower_kernel(module))
         assert ptx.count("shfl.sync") % 2 == 0 and "shfl.sync" in ptx
         assert "rcp.rn.f64" in ptx and "rsqrt" not in ptx
+
+
+ATTENTION = """func.func @main(%q: tensor<1x2x70x32xf64>, %k: tensor<1x2x90x32xf64>, %v: tensor<1x2x90x32xf64>)
+    -> tensor<1x2x70x32xf64> {
+  %y = nn.attention %q, %k, %v causal accumulate f64
+      : tensor<1x2x70x32xf64>, tensor<1x2x90x32xf64>, tensor<1x2x90x32xf64>
+  func.return %y : tensor<1x2x70x32xf64>
+}"""
+
+
+@pytest.mark.parametrize("target", ["nvidia-sm_80", "nvidia-sm_90a"])
+def test_products_of_attention_are_on_matrix_units(target: str, tmp_path: Path):
+    (path := tmp_path / "attention.mlir").write_text(ATTENTION)
+    result = call(check, path, "--target", target)
+    assert result.code == 0, result.out + result.err
+    compiled = Program.of_text("attention.mlir", ATTENTION, target)
+    ptx = [emit(compiled.lower_kernel(module)) for module in compiled.kernel_modules()[1].values()]
+    assert sum(".f64.f64.f64.f64" in text for text in ptx) == 2
