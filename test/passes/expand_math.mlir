@@ -27,14 +27,25 @@ func.func @exponentials(%m: memref<?xf32>, %n: index) {
   func.return
 }
 
+// So does one of f64, in integers of 64 bits.
+
+// CHECK-LABEL: func.func @double
+// CHECK-NOT:     math.exp
+// CHECK:         arith.cmpf olt, %x
+// CHECK:         arith.bitcast %{{.*}} : f64 to i64
+func.func @double(%x: f64) -> f64 {
+  %y = math.exp %x : f64
+  func.return %y : f64
+}
+
 // Functions of other types, and functions without a formula, stay.
 
 // CHECK-LABEL: func.func @others
-// CHECK-NEXT:    math.exp %x : f64
+// CHECK-NEXT:    math.sin %x : f64
 // CHECK-NEXT:    math.sin %y : f32
 // CHECK-NEXT:    math.exp %t : tensor<4xf32>
 func.func @others(%x: f64, %y: f32, %t: tensor<4xf32>) {
-  %0 = math.exp %x : f64
+  %0 = math.sin %x : f64
   %1 = math.sin %y : f32
   %2 = math.exp %t : tensor<4xf32>
   func.return
@@ -81,6 +92,16 @@ func.func @dependent(%x : vector<16xf32>) -> vector<16xf32> {
 func.func @power(%x : vector<16xf32>) -> vector<16xf32> {
   %y = math.exp2 %x : vector<16xf32>
   func.return %y : vector<16xf32>
+}
+
+// AVX512-LABEL: func.func @power_of_doubles
+// AVX512:         %[[LEFT:.*]] = llvm.call_intrinsic "llvm.x86.avx512.mask.reduce.pd.512"(%x,
+// AVX512-NEXT:    %[[NEAREST:.*]] = arith.subf %x, %[[LEFT]]
+// AVX512-COUNT-11: math.fma
+// AVX512-NEXT:    %y = llvm.call_intrinsic "llvm.x86.avx512.mask.scalef.pd.512"(%{{.*}}, %[[NEAREST]],
+func.func @power_of_doubles(%x : vector<8xf64>) -> vector<8xf64> {
+  %y = math.exp2 %x : vector<8xf64>
+  func.return %y : vector<8xf64>
 }
 
 // What the machine has an instruction for stays where an approximation will do, and on no other machine.
